@@ -1,0 +1,6 @@
+//! (room cli, being built)
+
+/// Runs the command line.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

@@ -1,0 +1,4 @@
+//! The running daemon: wires the rooms together, timers, callbacks, SM_NOTIFY. (room being built)
+
+pub mod config;
+pub mod view;

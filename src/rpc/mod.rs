@@ -1,0 +1,9 @@
+//! ONC RPC version 2 (RFC 5531) over TCP and UDP: record marking, dispatch, reply cache, rpcbind, and the
+//! outgoing client for callbacks.
+//!
+//! What this room must never do: know a program's arguments, block on a program, panic or allocate by an
+//! unchecked length on what the network sends.
+
+mod types;
+
+pub use types::{AuthSys, Call, CallInfo, Cred, Program, ReplySink, Responder, Transport};

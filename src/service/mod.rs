@@ -1,0 +1,1 @@
+//! (room service, being built)

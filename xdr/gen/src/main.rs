@@ -1,0 +1,2 @@
+//! Generator, to be written.
+fn main() {}
