@@ -236,7 +236,7 @@ fn unhex(text: &str) -> Option<Box<[u8]>> {
     if text == "-" {
         return Some(Box::default());
     }
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()).collect()
