@@ -69,9 +69,9 @@ impl Program for Echo {
             HOLD => self.held.lock().unwrap().push(responder),
             RELEASE => {
                 let held = std::mem::take(&mut *self.held.lock().unwrap());
+                responder.success(&());
                 // Not on the connection's thread, as a journal would do it.
                 std::thread::spawn(move || held.into_iter().rev().for_each(|r| r.success(&7u32)));
-                responder.success(&());
             }
             LARGE => responder.success(&(call.args.len() as u32)),
             WHERE => {

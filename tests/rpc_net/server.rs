@@ -147,7 +147,7 @@ async fn a_retransmitted_call_is_carried_out_once_and_answered_alike() {
     // Other arguments under the same xid are another call.
     assert_eq!(udp.ask(&call(2, COUNT, b"else")).await, ok_with(2, &3u32.to_be_bytes()));
     // A TCP client comes back on a new connection from its old port.
-    let mut tcp = Tcp::connect(served.port).await;
+    let mut tcp = Tcp::connect_from(at([127, 0, 0, 1], 0), served.port).await;
     let first = tcp.ask(&call(1, COUNT, b"")).await;
     let local = tcp.0.local_addr().unwrap();
     tcp.0.set_zero_linger().unwrap();
@@ -294,7 +294,12 @@ async fn a_port_in_use_is_named_with_its_holder() {
     let server = RpcServer::new(ServerLimits::default(), Arc::new(Drc::new(DrcLimits::default())));
     let us = std::process::id();
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let udp_only = || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let free_for_tcp = std::net::TcpListener::bind(socket.local_addr().unwrap()).is_ok();
+        free_for_tcp.then_some(socket)
+    };
+    let socket = std::iter::repeat_with(udp_only).flatten().next().unwrap();
     let ports = [
         (Transport::Tcp, listener.local_addr().unwrap().port()),
         (Transport::Udp, socket.local_addr().unwrap().port()),
