@@ -47,7 +47,7 @@ impl DirReader<'_> {
             if used == 0 {
                 return Ok(true);
             }
-            for RawEntry { ino, next, name, .. } in entries(&self.buffer[..used]) {
+            for RawEntry { ino, next, name } in entries(&self.buffer[..used]) {
                 if !take(Entry { ino, cookie: next as u64, name }) {
                     return Ok(false);
                 }

@@ -11,6 +11,9 @@ pub enum FsError {
     /// The handle's export or file is gone.
     #[error("stale file handle")]
     Stale,
+    /// The path lies in no export.
+    #[error("the path is not exported")]
+    NotExported,
     /// The export list does not name the caller's address.
     #[error("the caller's address is not on the export list")]
     Address,

@@ -116,8 +116,6 @@ pub(super) struct RawEntry<'a> {
     pub(super) ino: u64,
     /// Where to go on after this entry.
     pub(super) next: i64,
-    /// DT_..., DT_UNKNOWN where the file system does not say.
-    pub(super) kind: u8,
     /// The name, without its terminator.
     pub(super) name: &'a [u8],
 }
@@ -138,7 +136,6 @@ pub(super) fn entries(mut filled: &[u8]) -> impl Iterator<Item = RawEntry<'_>> {
         let (next, rest) = rest.split_first_chunk::<8>()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
         let length = usize::from(u16::from_ne_bytes(*length));
-        let kind = *rest.first()?;
         let name = filled.get(19..length)?;
         let name = name.split(|byte| *byte == 0).next()?;
         filled = filled.get(length..)?;

@@ -14,7 +14,7 @@ use super::cred_sys::{Ids, ThreadCreds};
 use super::dir::DirReader;
 use super::error::FsError;
 use super::files::{FileUse, OpenFile};
-use super::handle::{FileId, Handle};
+use super::handle::FileId;
 use super::handle_sys::may_access;
 use super::table::{Export, ExportTable};
 use super::tree::{Tree, proc_path};
@@ -49,6 +49,11 @@ impl Data {
     pub(crate) fn stat(&self) -> Result<FileStat, FsError> {
         Ok(fstat(self.fd())?)
     }
+
+    /// The file system's name in attributes.
+    pub(crate) fn fs(&self) -> u64 {
+        self.0.tree.identity.id
+    }
 }
 
 /// What a request wants with a file's data.
@@ -67,7 +72,7 @@ impl<'a> Session<'a> {
     pub(crate) fn open(&self, handle: &[u8]) -> Result<Object, FsError> {
         let (export, handle) = self.table.export_of(handle)?;
         self.table.check_caller(export, self.info.peer)?;
-        let tree = self.table.tree(export)?;
+        let tree = self.tree(export)?;
         let fd = self.creds.raised(|| tree.open_file(&self.table.places, &handle))?;
         let stat = fstat(&fd)?;
         self.object(export.clone(), tree, handle.file, fd, stat)
@@ -76,11 +81,19 @@ impl<'a> Session<'a> {
     /// Opens the directory that a path leads to, for mounting. The walk has the daemon's own rights: whether
     /// root may look into it does not decide whether it can be mounted.
     pub(crate) fn open_path(&self, path: &Path) -> Result<Object, FsError> {
-        let (export, rest) = self.table.export_at(path).ok_or(FsError::Os(Errno::ENOENT))?;
+        let (export, rest) = self.table.export_at(path).ok_or(FsError::NotExported)?;
         self.table.check_caller(export, self.info.peer)?;
-        let tree = self.table.tree(export)?;
+        let tree = self.tree(export)?;
         let (id, fd, stat) = self.creds.raised(|| self.walk(&tree, rest))?;
         self.object(export.clone(), tree, id, fd, stat)
+    }
+
+    /// The open directory of an export. Opening it needs the daemon's own rights.
+    fn tree(&self, export: &Export) -> Result<Arc<Tree>, FsError> {
+        match self.table.fresh_tree(export) {
+            Some(tree) => Ok(tree),
+            None => self.creds.raised(|| self.table.tree(export)),
+        }
     }
 
     fn walk(&self, tree: &Arc<Tree>, rest: &Path) -> Result<(FileId, OwnedFd, FileStat), FsError> {
@@ -136,6 +149,16 @@ impl<'a> Session<'a> {
         Ok(child)
     }
 
+    /// Takes over a file that was just created as `name` in `dir` and is open as `fd`.
+    pub(crate) fn adopt(&self, dir: &Object, name: &[u8], fd: OwnedFd) -> Result<Object, FsError> {
+        let stat = fstat(&fd)?;
+        let id = dir.tree.file_id(fd.as_fd(), &stat)?;
+        let (export, tree, ids) = (dir.export.clone(), dir.tree.clone(), dir.ids.clone());
+        let child = Object { export, tree, ids, id, fd, stat };
+        self.remember(dir, name, &child);
+        Ok(child)
+    }
+
     /// Notes under which name a file was seen.
     pub(crate) fn remember(&self, dir: &Object, name: &[u8], child: &Object) {
         self.table.places.remember(child.key(), &Arc::new(dir.key()), name);
@@ -184,7 +207,7 @@ impl<'a> Session<'a> {
     pub(crate) fn kept(&self, handle: &[u8], access: Access) -> Result<Option<(FileKey, Data)>, FsError> {
         let (export, handle) = self.table.export_of(handle)?;
         self.table.check_caller(export, self.info.peer)?;
-        let tree = self.table.tree(export)?;
+        let tree = self.tree(export)?;
         let ids = self.table.ids(export, &self.info.cred);
         let key = handle.key();
         let what = FileUse { export: export.number, key: key.clone(), write: access == Access::Write, ids };
@@ -197,9 +220,15 @@ impl<'a> Session<'a> {
         Ok(Some((key, Data(file))))
     }
 
-    /// Whether changes are refused on the export that `handle` names.
-    pub(crate) fn is_read_only(&self, handle: &[u8]) -> bool {
-        self.table.export_of(handle).is_ok_and(|(export, _)| export.config.read_only)
+    /// Refuses a change on a read-only export.
+    pub(crate) fn must_be_writable(&self, handle: &[u8]) -> Result<(), FsError> {
+        let (export, _) = self.table.export_of(handle)?;
+        if export.config.read_only { Err(FsError::ReadOnly) } else { Ok(()) }
+    }
+
+    /// The address and transport that the request came from, and all else about it.
+    pub(crate) fn info(&self) -> &CallInfo {
+        self.info
     }
 
     /// Whether the superuser itself asks, and is not squashed, and the daemon can act as it.
@@ -274,11 +303,6 @@ impl Object {
 
     pub(crate) fn is_read_only(&self) -> bool {
         self.export.config.read_only
-    }
-
-    /// The caller's ids on this export.
-    pub(crate) fn ids(&self) -> &Ids {
-        &self.ids
     }
 
     /// Whether the caller has access (R_OK, W_OK, X_OK) as far as the kernel is concerned.

@@ -74,7 +74,11 @@ impl ExportTable {
             can_open: AtomicBool::new(true),
         };
         for config in configs {
-            let export = Arc::new(table.admit(config));
+            let mut export = table.admit(config);
+            if let Ok(tree) = table.tree(&export) {
+                export.broken = table.identity_clash(&tree);
+            }
+            let export = Arc::new(export);
             if let Ok(tree) = table.tree(&export) {
                 if !tree.by_handle {
                     table.can_open.store(false, Ordering::Relaxed);
@@ -95,6 +99,30 @@ impl ExportTable {
             twin.map(|other| format!("it is exported twice; {} was taken", other.config.path.display()));
         let state = Mutex::new(State::Closed { error: None, at: None });
         Export { config: config.clone(), number, state, broken }
+    }
+
+    /// Two file systems with one name would share their locks and handles.
+    fn identity_clash(&self, tree: &Tree) -> Option<String> {
+        let others = self.exports.iter().filter(|e| e.broken.is_none()).filter_map(|e| e.opened());
+        for other in others {
+            let same_device = other.device == tree.device;
+            if other.identity.id == tree.identity.id && !same_device {
+                return Some(format!(
+                    "its file system has the same identity as that of {}, but is another one: give one of \
+                     them its own `fsid`",
+                    other.path.display()
+                ));
+            }
+            if other.identity.id != tree.identity.id && same_device {
+                tracing::warn!(
+                    "exports {} and {} lie on one file system but differ in `fsid`: locks of one are not seen \
+                     through the other",
+                    tree.path.display(),
+                    other.path.display()
+                );
+            }
+        }
+        None
     }
 
     /// The exports for the operator.
@@ -179,6 +207,14 @@ impl ExportTable {
     /// Exports whose file system is called `fs`, as far as they are open.
     pub(super) fn trees_on(&self, fs: u64) -> Vec<Arc<Tree>> {
         self.exports.iter().filter_map(|e| e.opened()).filter(|tree| tree.identity.id == fs).collect()
+    }
+
+    /// The open directory of an export if that was checked a moment ago: no system call.
+    pub(super) fn fresh_tree(&self, export: &Export) -> Option<Arc<Tree>> {
+        match &*export.lock() {
+            State::Open { tree, checked } if Instant::now() < *checked + CHECK_EVERY => Some(tree.clone()),
+            _ => None,
+        }
     }
 
     /// The open directory of an export. Blocks on the disk.

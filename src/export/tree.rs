@@ -54,7 +54,7 @@ pub(super) struct Tree {
     pub(super) root: FileId,
     pub(super) root_ino: u64,
     dir: OwnedFd,
-    device: u64,
+    pub(super) device: u64,
     /// When the last complete search began.
     searched: Mutex<Option<Instant>>,
 }

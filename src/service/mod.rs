@@ -1,1 +1,4 @@
 //! (room service, being built)
+
+pub mod mount;
+pub mod nfs3;
