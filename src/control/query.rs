@@ -25,8 +25,8 @@ pub(super) fn list(parameters: Vec<(String, String)>) -> Result<(Filter, Page), 
             return Err(bad(format!("parameter {name:?} is there twice"), "give it once"));
         }
         match name.as_str() {
-            "client" => filter.client = Some(value),
-            "path" => filter.path = Some(value),
+            "client" => filter.client = Some(name_or_address(value)),
+            "path" => filter.path = Some(without_slash(value)),
             "lock_manager" => filter.lock_manager = Some(canonical(&value)?),
             "after" => page.after = number(&name, &value, 0, u64::MAX)?,
             "limit" => page.limit = number(&name, &value, 1, u64::from(MAX_PAGE))? as u32,
@@ -42,6 +42,22 @@ pub(super) fn none(parameters: Vec<(String, String)>) -> Result<(), BadQuery> {
     match parameters.first() {
         None => Ok(()),
         Some((name, _)) => Err(bad(format!("there is no parameter {name:?}"), "this request takes none")),
+    }
+}
+
+/// A client may be given by its address, which has one text only.
+fn name_or_address(text: String) -> String {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => text,
+    }
+}
+
+/// Shells complete directories with a slash at the end; the lists know them without.
+fn without_slash(path: String) -> String {
+    match path.trim_end_matches('/') {
+        "" => path,
+        rest => rest.into(),
     }
 }
 
@@ -82,13 +98,14 @@ mod tests {
     fn all_parameters_are_read() {
         let (filter, page) = read(&[
             ("client", "web1"),
-            ("path", "/a"),
+            ("path", "/a/"),
             ("lock_manager", "::ffff:192.0.2.1"),
             ("after", "7"),
             ("limit", "10000"),
         ])
         .unwrap();
         assert_eq!(filter.client.as_deref(), Some("web1"));
+        assert_eq!(filter.path.as_deref(), Some("/a"));
         assert_eq!(filter.lock_manager.as_deref(), Some("192.0.2.1"));
         assert_eq!(page, Page { after: 7, limit: 10_000 });
         assert_eq!(read(&[]).unwrap().1, Page { after: 0, limit: DEFAULT_PAGE });

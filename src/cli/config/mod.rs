@@ -19,7 +19,7 @@ pub use defaults::{SYSTEM_FILE, Surroundings};
 pub use error::{ConfigError, Origin, Problem};
 
 use self::keys::{EXPORT_KEYS, KEYS, Key};
-use self::value::{Raw, Slot};
+use self::value::{MAX_SOCKET, Raw};
 use crate::node::config::{ExportConfig, NodeConfig};
 
 /// How log lines are written.
@@ -200,9 +200,9 @@ impl Draft {
             self.settings.node.socket = around.socket(&self.settings.node.state_dir);
         }
         // A path made of defaults has not been measured yet.
-        let socket = Slot::Socket(&mut self.settings.node.socket).show();
-        if socket.len() - 2 > 107 {
-            self.problem("socket", &format!("{socket} is too long for a Unix socket"), "give --socket PATH");
+        if let Some(path) = self.settings.node.socket.as_ref().filter(|path| path.as_os_str().len() > MAX_SOCKET) {
+            let what = format!("{path:?} is too long for a Unix socket");
+            self.problem("socket", &what, "give --socket PATH");
         }
     }
 

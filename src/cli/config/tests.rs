@@ -202,3 +202,13 @@ fn the_example_names_every_setting_with_its_default() {
         assert!(named, "examples/lockferry.toml does not name export.{}", key.name);
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "(\\[|\\]|=|\"|\n|,|#|export|limits|grace|bind|path|clients|[0-9a-z/.:-]| |\\PC){0,40}") {
+        let _ = file(&text, &root(), Flags { exports: vec![text.clone()], ..Flags::default() });
+        let _ = load(&Flags::default(), &vars(&[("LOCKFERRY_EXPORT", &text), ("LOCKFERRY_BIND", &text), ("LOCKFERRY_LOG", &text)]));
+    }
+}

@@ -10,6 +10,8 @@ use crate::node::config::Cidr;
 
 /// MNTPATHLEN (RFC 1813, appendix I): no client could mount a longer path.
 const MAX_PATH: usize = 1024;
+/// sun_path of sockaddr_un has 108 bytes with the final zero (unix(7)).
+pub(super) const MAX_SOCKET: usize = 107;
 /// Longest name NSM carries for a host that we would send; a DNS name is no longer.
 const MAX_NAME: usize = 255;
 
@@ -141,7 +143,7 @@ impl Slot<'_> {
             Self::Flag(_) => "true or false".into(),
             Self::Word(word) => word.words().join(", "),
             Self::Dir(_) => format!("an absolute path without \"..\", of {MAX_PATH} bytes at the most"),
-            Self::Socket(_) => "an absolute path of 107 bytes at the most, or none".into(),
+            Self::Socket(_) => format!("an absolute path of {MAX_SOCKET} bytes at the most, or none"),
             Self::Addresses(_) => "IP addresses, such as 192.0.2.10 or 2001:db8::10".into(),
             Self::Networks(_) => "addresses and networks, such as 192.0.2.10, 10.0.0.0/8 or fd00::/8".into(),
             Self::Fsid(_) => "auto, or a number from 0 to 0xffffffffffffffff (text if above 2^63-1)".into(),
@@ -277,8 +279,7 @@ fn socket(raw: &Raw) -> Result<Option<PathBuf>, String> {
         return Ok(None);
     }
     let path = dir(raw)?;
-    // sun_path of sockaddr_un has 108 bytes with the final zero (unix(7)).
-    if path.as_os_str().len() > 107 {
+    if path.as_os_str().len() > MAX_SOCKET {
         return Err(format!("{} bytes are too long for a Unix socket", path.as_os_str().len()));
     }
     Ok(Some(path))
