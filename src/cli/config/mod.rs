@@ -200,7 +200,9 @@ impl Draft {
             self.settings.node.socket = around.socket(&self.settings.node.state_dir);
         }
         // A path made of defaults has not been measured yet.
-        if let Some(path) = self.settings.node.socket.as_ref().filter(|path| path.as_os_str().len() > MAX_SOCKET) {
+        if let Some(path) =
+            self.settings.node.socket.as_ref().filter(|path| path.as_os_str().len() > MAX_SOCKET)
+        {
             let what = format!("{path:?} is too long for a Unix socket");
             self.problem("socket", &what, "give --socket PATH");
         }
