@@ -171,14 +171,10 @@ impl Caller {
         wait: Duration,
     ) -> Result<(SocketAddr, Transport), CallError> {
         let other = if wanted == Transport::Tcp { Transport::Udp } else { Transport::Tcp };
-        let ask = |transport| {
-            self.client.getport(to, Some(from), nlm::PROGRAM, version, transport, wait)
-        };
+        let ask = |transport| self.client.getport(to, Some(from), nlm::PROGRAM, version, transport, wait);
         match ask(wanted).await {
             Ok(port) => Ok((SocketAddr::new(to, port), wanted)),
-            Err(CallError::NotRegistered { .. }) => {
-                Ok((SocketAddr::new(to, ask(other).await?), other))
-            }
+            Err(CallError::NotRegistered { .. }) => Ok((SocketAddr::new(to, ask(other).await?), other)),
             Err(e) => Err(e),
         }
     }
@@ -220,17 +216,13 @@ impl Caller {
         cookie
     }
 
-    async fn deliver_res(
-        self: Arc<Self>,
-        path: ReturnPath,
-        version: u32,
-        procedure: u32,
-        args: Vec<u8>,
-    ) {
+    async fn deliver_res(self: Arc<Self>, path: ReturnPath, version: u32, procedure: u32, args: Vec<u8>) {
         let (to, from) = (path.peer.ip(), path.local.ip());
         // A client without an rpcbind listens where it asked from, or not at all.
-        let (to, transport) =
-            self.port(to, from, version, path.transport, RES_WAIT).await.unwrap_or((path.peer, path.transport));
+        let (to, transport) = self
+            .port(to, from, version, path.transport, RES_WAIT)
+            .await
+            .unwrap_or((path.peer, path.transport));
         let mut spec = self.spec(to, from, transport, version, procedure, args, RES_WAIT);
         spec.first_timeout = RES_WAIT;
         spec.via = self.udp_from(transport, from);

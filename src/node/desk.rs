@@ -61,6 +61,7 @@ pub(super) struct Desk {
     refusals: Mutex<Refusals>,
     timer: Notify,
     observer: Observer,
+    monitored_by_statd: bool,
 }
 
 struct Inner {
@@ -79,6 +80,7 @@ impl Desk {
         commit: Arc<Commit>,
         callbacks: Arc<dyn Callbacks>,
         observer: Observer,
+        monitored_by_statd: bool,
     ) -> Self {
         let inner = Inner {
             engine,
@@ -97,6 +99,7 @@ impl Desk {
             refusals: Mutex::new(Refusals::default()),
             timer: Notify::new(),
             observer,
+            monitored_by_statd,
         }
     }
 
@@ -257,15 +260,18 @@ impl LockService for Desk {
         self.callbacks.answered(cookie, info.peer.ip(), accepted);
     }
 
-    /// The private bytes are the client's address: see `Statd`.
+    fn has_monitor(&self) -> bool {
+        self.monitored_by_statd
+    }
+
+    /// The private bytes are the client's address: see `Statd`. The monitor looked after that address for us, so what it says
+    /// counts as said by each client there.
     fn monitor_notice(&self, name: &[u8], state: u32, private: [u8; 16], responder: Responder) {
         let address = Ipv6Addr::from(private).to_canonical();
-        // The monitor looked after the name, so what it says is said by the client itself.
-        let managers: Vec<IpAddr> = self.read(|e| e.lm_rows().iter().map(|lm| lm.address).collect());
         tracing::info!(host = %super::views::text(name), %address, state, "rpc.statd: a client restarted");
-        for lm in managers {
+        for (lm, name) in self.read(|e| e.clients_at(address)) {
             let token = self.next_token();
-            let party = Party { lm, name, address };
+            let party = Party { lm, name: &name, address };
             self.run_with(token, Command::Rebooted { party, state, token }, Answer::nowhere());
         }
         responder.success(&());

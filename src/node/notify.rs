@@ -116,9 +116,7 @@ impl Notifier {
         record: &ClientRecord,
         args: &Bytes,
     ) -> Result<(), crate::rpc::client::CallError> {
-        let port = client
-            .getport(record.address, Some(record.lm), SM_PROG, 1, Transport::Udp, TRY)
-            .await?;
+        let port = client.getport(record.address, Some(record.lm), SM_PROG, 1, Transport::Udp, TRY).await?;
         self.raise(&record.name, record.address, Progress::Sent);
         let spec = CallSpec {
             to: SocketAddr::new(record.address, port),

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::config::{NodeConfig, NsmMode};
 use super::desk::Desk;
 use super::serve::ServeError;
-use super::statd::Statd;
 use crate::export::{ExportTable, FilePool, LockFiles};
 use crate::rpc::server::{BoundPort, ListenSpec, RpcServer, UdpPort};
 use crate::rpc::{Program, Transport};
@@ -41,7 +40,6 @@ pub(super) struct Parts {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) spawn: Spawn,
     pub(super) nsm_state: u32,
-    pub(super) statd: Arc<Statd>,
 }
 
 /// Opens the ports.
@@ -62,14 +60,8 @@ pub(super) fn open(server: &RpcServer, config: &NodeConfig) -> Result<Served, Se
 }
 
 /// Begins to answer on them.
-pub(super) fn serve(
-    server: &RpcServer,
-    served: &Served,
-    config: &NodeConfig,
-    parts: Parts,
-) -> Result<(), ServeError> {
-    let Parts { desk, exports, pool, outbox, spawn, nsm_state, statd } = parts;
-    let _ = (config, statd);
+pub(super) fn serve(server: &RpcServer, served: &Served, parts: Parts) -> Result<(), ServeError> {
+    let Parts { desk, exports, pool, outbox, spawn, nsm_state } = parts;
     let files: Arc<dyn LockFiles> = exports.clone();
     let nlm = Nlm::new(desk.clone(), files, outbox, spawn);
     let nsm = Nsm::new(desk, Box::new(move |_: IpAddr| nsm_state));

@@ -112,8 +112,7 @@ impl Node {
             rpcbind_port: config.ports.rpcbind,
             ..ClientSettings::default()
         });
-        let caller =
-            Arc::new(Caller::new(client.clone(), Handle::current(), config.callback, random_u64()));
+        let caller = Arc::new(Caller::new(client.clone(), Handle::current(), config.callback, random_u64()));
         let notifier = Arc::new(Notifier::default());
         let commit = Arc::new(Commit::default());
         let statd = Statd::new(&config, client.clone());
@@ -122,6 +121,7 @@ impl Node {
             commit.clone(),
             Arc::new(SharedCaller(caller.clone())),
             observer(notifier.clone()),
+            config.nsm.mode == NsmMode::Statd,
         );
         let desk = Arc::new(desk);
         restore(&desk, &loaded, &config);
@@ -142,9 +142,8 @@ impl Node {
             outbox: Arc::new(SharedCaller(caller)),
             spawn: blocking_spawn(),
             nsm_state,
-            statd,
         };
-        programs::serve(&server, &served, &config, parts)?;
+        programs::serve(&server, &served, parts)?;
         tokio::spawn({
             let desk = desk.clone();
             async move { desk.run_timers().await }
@@ -189,11 +188,13 @@ impl Node {
 
     fn ready_line(&self) -> String {
         let rpcbind = self.registration_text.lock().map(|t| t.clone()).unwrap_or_default();
-        let exports: Vec<String> =
-            self.config.exports.iter().map(|e| e.path.display().to_string()).collect();
+        let exports: Vec<String> = self.config.exports.iter().map(|e| e.path.display().to_string()).collect();
         let grace = match self.desk.read(|e| e.lm_rows().len()) {
             0 => String::new(),
-            n => format!(", {n} lock manager(s) in grace for {}", humantime::format_duration(self.config.grace)),
+            n => format!(
+                ", {n} lock manager(s) in grace for {}",
+                humantime::format_duration(self.config.grace)
+            ),
         };
         format!(
             "lockferry ready: {} on {}; rpcbind: {rpcbind}{grace}",

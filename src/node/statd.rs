@@ -42,7 +42,7 @@ impl Statd {
             }
             for entry in entries {
                 if let Entry::Client { name, address, .. } = entry {
-                    if let Err(why) = runtime.block_on(this.monitor(name, *address)) {
+                    if let Err(why) = runtime.block_on(this.monitor(*address)) {
                         tracing::warn!(
                             client = %super::views::text(name), %why,
                             "rpc.statd does not monitor this client: its reboot will not free its locks"
@@ -53,7 +53,7 @@ impl Statd {
         }
     }
 
-    async fn monitor(&self, name: &[u8], address: IpAddr) -> Result<(), String> {
+    async fn monitor(&self, address: IpAddr) -> Result<(), String> {
         let port = self
             .client
             .getport(HERE, Some(HERE), SM_PROG, 1, Transport::Udp, WAIT)
@@ -69,7 +69,9 @@ impl Statd {
             my_vers: 4,
             my_proc: lockferry_xdr::nlm::nlm_prog::v4::SM_NOTIFY as i32,
         };
-        let args = Mon { mon_id: MonId { mon_name: name, my_id }, priv_ }.to_bytes();
+        // By address: rpc.statd acts on notices that come from it, whatever name they give.
+        let name = address.to_string();
+        let args = Mon { mon_id: MonId { mon_name: name.as_bytes(), my_id }, priv_ }.to_bytes();
         let spec = CallSpec {
             to: SocketAddr::new(HERE, port),
             source: Some(HERE),
@@ -86,7 +88,7 @@ impl Statd {
         let reply = self.client.call(spec).await.map_err(|e: CallError| e.to_string())?;
         match SmStatRes::from_bytes(&reply.results) {
             Ok(SmStatRes { res_stat: SmRes::StatSucc, .. }) => Ok(()),
-            Ok(_) => Err("it refuses (does it resolve the client's name?)".into()),
+            Ok(_) => Err("it refuses".into()),
             Err(e) => Err(e.to_string()),
         }
     }
