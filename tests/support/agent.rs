@@ -180,7 +180,9 @@ impl Pending {
         let (answer, at) = match self.answer.recv_timeout(limit) {
             Ok(answer) => answer,
             Err(mpsc::RecvTimeoutError::Timeout) => return Err(Failure::Pending),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Failure::Agent("the guest is gone".into())),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(Failure::Agent("the guest is gone".into()));
+            }
         };
         if answer["ok"] == json!(true) {
             return Ok((answer["result"].clone(), at.duration_since(self.sent)));
@@ -229,7 +231,19 @@ impl Owner {
 
     /// fcntl F_SETLK. `len` 0: to end of file.
     pub(crate) fn try_lock(&self, file: File, kind: Kind, start: u64, len: u64) -> Result<(), Failure> {
-        self.send(lock_request(file, kind.code(), start, len, false)).wait(SOON).map(|_| ())
+        self.try_lock_within(file, kind, start, len, SOON)
+    }
+
+    /// The same where the answer may be long in coming, as in a grace window.
+    pub(crate) fn try_lock_within(
+        &self,
+        file: File,
+        kind: Kind,
+        start: u64,
+        len: u64,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        self.send(lock_request(file, kind.code(), start, len, false)).wait(limit).map(|_| ())
     }
 
     /// fcntl F_SETLK that must succeed.

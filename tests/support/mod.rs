@@ -2,7 +2,11 @@
 //! under test. Must never touch the host's own network, mounts or services, and leaves nothing behind: every
 //! process lives in a PID namespace that ends with the test process.
 #![allow(dead_code, reason = "each integration test uses a part of this")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a failure must stop the test, loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "test code: a failure must stop the test, loudly"
+)]
 
 pub(crate) mod agent;
 pub(crate) mod net;
@@ -61,7 +65,9 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> 
     loop {
         match ask() {
             Ok(answer) => return answer,
-            Err(why) if start.elapsed() > limit => panic!("gave up after {limit:?} waiting for {what}: {why}"),
+            Err(why) if start.elapsed() > limit => {
+                panic!("gave up after {limit:?} waiting for {what}: {why}")
+            }
             Err(_) => std::thread::sleep(pause),
         }
         pause = (pause * 3 / 2).min(Duration::from_millis(500));

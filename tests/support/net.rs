@@ -180,7 +180,9 @@ impl Holder {
             .spawn()
             .expect("unshare starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("the holder's first line");
+        BufReader::new(child.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("the holder's first line");
         let pid = line.trim().parse().unwrap_or_else(|_| panic!("namespaces of {name} could not be made"));
         Self { child, pid }
     }

@@ -65,7 +65,8 @@ impl Lockferry {
     pub(crate) fn start(&mut self) {
         let dir = self.node.dir();
         let mut arguments = vec![self.binary.display().to_string(), "serve".into()];
-        for (flag, path) in [("--export", &self.export), ("--state-dir", &dir.join("state")), ("--socket", &self.socket())]
+        for (flag, path) in
+            [("--export", &self.export), ("--state-dir", &dir.join("state")), ("--socket", &self.socket())]
         {
             arguments.extend([flag.into(), path.display().to_string()]);
         }
@@ -121,7 +122,8 @@ impl Lockferry {
         let output = command.output().expect("nsenter starts");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "lockferry {arguments:?} failed: {error}");
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("lockferry {arguments:?}: not JSON: {e}"))
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("lockferry {arguments:?}: not JSON: {e}"))
     }
 
     fn socket(&self) -> PathBuf {
@@ -197,11 +199,9 @@ impl Knfsd {
     }
 
     fn serve(&self) {
-        self.vm.agent().sh(
-            "mkdir -p /var/lib/nfs/srv && ln -sfn /var/lib/nfs/srv /srv && chmod 1777 /srv \
+        self.vm.agent().sh("mkdir -p /var/lib/nfs/srv && ln -sfn /var/lib/nfs/srv /srv && chmod 1777 /srv \
              && exportfs -i -o rw,insecure,no_root_squash,no_subtree_check,fsid=1 '*:/var/lib/nfs/srv' \
-             && echo 20 >/proc/fs/nfsd/nfsv4gracetime && rpc.nfsd -N 4 8 && rpc.mountd",
-        );
+             && echo 20 >/proc/fs/nfsd/nfsv4gracetime && rpc.nfsd -N 4 8 && rpc.mountd");
     }
 
     /// Lines of the server's /proc/locks for the exported file system: (held, waiting).

@@ -95,7 +95,8 @@ impl Vm {
         let disk = dir.join("nfs.ext4");
         let size = if config.server { 1 << 30 } else { 8 << 20 };
         std::fs::File::create(&disk).and_then(|f| f.set_len(size)).expect("disk");
-        let made = Command::new(super::find_program("mkfs.ext4").expect("mkfs.ext4")).arg("-qF").arg(&disk).status();
+        let made =
+            Command::new(super::find_program("mkfs.ext4").expect("mkfs.ext4")).arg("-qF").arg(&disk).status();
         assert!(made.is_ok_and(|s| s.success()), "mkfs.ext4 failed");
         Self { net: net.clone(), image, tap: net.tap(), dir, running: None, boots: 0, config }
     }
@@ -125,7 +126,9 @@ impl Vm {
         let dir = self.dir.clone();
         let agent = Agent::connect(&self.config.name, &socket, || match process.ended() {
             None => Ok(()),
-            Some(status) => Err(format!("qemu ended ({status})\n{}{}", read(&dir.join("qemu.log")), read(&console))),
+            Some(status) => {
+                Err(format!("qemu ended ({status})\n{}{}", read(&dir.join("qemu.log")), read(&console)))
+            }
         });
         self.running = Some(Running { agent, process });
     }
@@ -148,19 +151,26 @@ impl Vm {
                 format!("virtio-blk-pci,drive={id}"),
             ]
         };
-        let mut args: Vec<String> = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none"]
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let mut args: Vec<String> =
+            ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none"]
+                .iter()
+                .map(ToString::to_string)
+                .collect();
         args.extend(["-no-reboot", "-monitor", "none", "-m"].map(String::from));
         args.extend([c.memory.to_string(), "-kernel".into(), image.file("vmlinux")]);
         args.extend(["-initrd".into(), image.file("initrd"), "-append".into(), append]);
         args.extend(disk("root", image.file("root.ext4"), ",readonly=on"));
         args.extend(disk("nfs", self.dir.join("nfs.ext4").display().to_string(), ""));
         args.extend(["-netdev".into(), format!("tap,id=net,ifname={},script=no,downscript=no", self.tap)]);
-        args.extend(["-device".into(), format!("virtio-net-pci,netdev=net,mac=52:54:00:4c:46:{:02x},romfile=", c.last)]);
+        args.extend([
+            "-device".into(),
+            format!("virtio-net-pci,netdev=net,mac=52:54:00:4c:46:{:02x},romfile=", c.last),
+        ]);
         args.extend(["-device".into(), "virtio-serial-pci".into(), "-chardev".into()]);
-        args.extend([format!("socket,id=agent,path={},server=on,wait=off", socket.display()), "-device".into()]);
+        args.extend([
+            format!("socket,id=agent,path={},server=on,wait=off", socket.display()),
+            "-device".into(),
+        ]);
         args.push("virtserialport,chardev=agent,name=lockferry.agent".into());
         args.extend(["-serial".into(), format!("file:{}", self.console_path().display())]);
         // A root shell for people: `socat -,rawer UNIX-CONNECT:shell.sock`.
@@ -171,6 +181,11 @@ impl Vm {
     /// The agent of the running guest.
     pub(crate) fn agent(&self) -> &Agent {
         &self.running.as_ref().unwrap_or_else(|| panic!("{} is off", self.config.name)).agent
+    }
+
+    /// Whether it is off.
+    pub(crate) fn is_off(&self) -> bool {
+        self.running.is_none()
     }
 
     /// Pulls the plug: nothing in the guest gets a chance to say good-bye.
