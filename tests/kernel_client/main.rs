@@ -166,10 +166,10 @@ impl World {
 
     /// What a person needs to find out why.
     fn report(&self) {
-        println!("--- server log, last lines\n{}", last_lines(&self.server.log(), 60));
+        println!("--- server log, last lines\n{}", last_lines(&self.server.log(), 40));
         for vm in [&self.a, &self.b] {
             let log = if vm.is_off() { vm.console() } else { vm.agent().dmesg() };
-            println!("--- {}, kernel log, last lines\n{}", vm.name(), last_lines(&log, 15));
+            println!("--- {}, kernel log, last lines\n{}", vm.name(), last_lines(&log, 8));
         }
         let ways = [self.server.way_in(), self.net.way_in(), self.a.way_in(), self.b.way_in()];
         support::hold_if_asked(&ways.join("\n"));
@@ -193,7 +193,10 @@ fn run(mut world: World) {
         let seconds = start.elapsed().as_secs_f64();
         println!("{} {name} ({seconds:.1} s)", if result.is_ok() { "pass" } else { "FAIL" });
         if result.is_err() {
-            failed.push(*name);
+            match world.server.known_fault(name) {
+                Some(why) => println!("     known fault of this server: {why}"),
+                None => failed.push(*name),
+            }
             let recovered = catch_unwind(AssertUnwindSafe(|| {
                 world.report();
                 world.clean();

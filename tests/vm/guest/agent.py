@@ -140,7 +140,7 @@ class Owner:
             os.write(pipe, b"leave %d\n" % number)
             self.set_lock(fd, "u", r["start"], r["len"], False)
         except OSError as e:
-            os.write(pipe, b"%s %d\n" % (errno.errorcode.get(e.errno, "EIO").encode(), number))
+            os.write(pipe, b"%s %d\n" % (code_name(e).encode(), number))
         os._exit(0)
 
     def op_exit(self, _):
@@ -163,7 +163,12 @@ class Owner:
 
 
 def failure(e):
-    return {"ok": False, "errno": e.errno, "code": errno.errorcode.get(e.errno), "error": str(e)}
+    return {"ok": False, "code": code_name(e), "error": str(e)}
+
+
+def code_name(e):
+    # Two names share a number; this is the one that fcntl(2) uses.
+    return "EDEADLK" if e.errno == errno.EDEADLK else errno.errorcode.get(e.errno, "EIO")
 
 
 def interrupted(_number, _frame):
