@@ -8,8 +8,8 @@ use super::args::Serve;
 use super::config::{LogConfig, Surroundings};
 use super::{FAILURE, USAGE, fail, load, logging};
 use crate::control::{self, ControlSocket};
-use crate::node::config::NodeConfig;
 use crate::node::view::NodeView;
+use crate::node::{self, config::NodeConfig};
 
 /// Runs `lockferry serve`.
 pub(super) fn run(serve: &Serve, around: &Surroundings) -> ExitCode {
@@ -48,14 +48,14 @@ pub(super) fn prepare(serve: &Serve, around: &Surroundings) -> Option<(NodeConfi
     Some((settings.node, settings.log))
 }
 
-// ---------------------------------------------------------------------------------------------------------------
-// SHIM: to be replaced by the node. It shall start the node with `config`, hand its `Arc<dyn NodeView>` to
-// `control_api`, call `announce` once everything listens, and end on SIGTERM and SIGINT.
 async fn run_node(config: NodeConfig, socket: Option<ControlSocket>) -> Result<(), String> {
-    let _ = (config, socket, control_api, announce);
-    Err("this build has no node yet".into())
+    let control = |view| {
+        if let Some(socket) = socket {
+            control_api(socket, view);
+        }
+    };
+    node::serve(config, control, announce).await.map_err(|why| why.to_string())
 }
-// ---------------------------------------------------------------------------------------------------------------
 
 /// Serves the control API beside the node, for as long as the task lives.
 fn control_api(socket: ControlSocket, view: Arc<dyn NodeView>) -> tokio::task::JoinHandle<()> {

@@ -6,7 +6,7 @@
 //! [`super::commit`] queue. Must never do I/O under the mutex.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -48,8 +48,8 @@ pub(super) struct GrantedOrder {
 /// A client as the durable list knows it.
 pub(super) type ClientKey = (IpAddr, Box<[u8]>, IpAddr);
 
-/// Hears the host's status monitor (setting `nsm.mode = "statd"`): host name, its new state, our private bytes.
-pub(super) type NoticeHandler = Box<dyn Fn(&[u8], u32, [u8; 16], Responder) + Send + Sync>;
+/// Hears every event, for the log and for who else wants to know.
+pub(super) type Observer = Box<dyn Fn(&Event) + Send + Sync>;
 
 pub(super) struct Desk {
     origin: Instant,
@@ -60,7 +60,8 @@ pub(super) struct Desk {
     callbacks: Arc<dyn Callbacks>,
     refusals: Mutex<Refusals>,
     timer: Notify,
-    notice: NoticeHandler,
+    observer: Observer,
+    monitored_by_statd: bool,
 }
 
 struct Inner {
@@ -78,7 +79,8 @@ impl Desk {
         engine: Engine,
         commit: Arc<Commit>,
         callbacks: Arc<dyn Callbacks>,
-        notice: NoticeHandler,
+        observer: Observer,
+        monitored_by_statd: bool,
     ) -> Self {
         let inner = Inner {
             engine,
@@ -96,7 +98,8 @@ impl Desk {
             callbacks,
             refusals: Mutex::new(Refusals::default()),
             timer: Notify::new(),
-            notice,
+            observer,
+            monitored_by_statd,
         }
     }
 
@@ -235,7 +238,7 @@ impl Desk {
             let at = self.unix(self.now());
             self.refusals().add(*kind, *lm, client, *from, *expected, replay.clone(), at);
         }
-        super::events::log(&event);
+        (self.observer)(&event);
     }
 
     /// Each command is one engine call; a panic inside it would be a bug that must not stop the others.
@@ -257,8 +260,21 @@ impl LockService for Desk {
         self.callbacks.answered(cookie, info.peer.ip(), accepted);
     }
 
+    fn has_monitor(&self) -> bool {
+        self.monitored_by_statd
+    }
+
+    /// The private bytes are the client's address: see `Statd`. The monitor looked after that address for us, so what it says
+    /// counts as said by each client there.
     fn monitor_notice(&self, name: &[u8], state: u32, private: [u8; 16], responder: Responder) {
-        (self.notice)(name, state, private, responder);
+        let address = Ipv6Addr::from(private).to_canonical();
+        tracing::info!(host = %super::views::text(name), %address, state, "rpc.statd: a client restarted");
+        for (lm, name) in self.read(|e| e.clients_at(address)) {
+            let token = self.next_token();
+            let party = Party { lm, name: &name, address };
+            self.run_with(token, Command::Rebooted { party, state, token }, Answer::nowhere());
+        }
+        responder.success(&());
     }
 }
 

@@ -2,10 +2,18 @@
 //!
 //! What this room must never do: decide about locks, or let anything out before it is durable.
 
+mod callbacks;
 mod commit;
 pub mod config;
 mod desk;
 mod events;
+mod notify;
+mod programs;
 mod refusals;
+mod registration;
+mod serve;
+mod statd;
 pub mod view;
 mod views;
+
+pub use serve::{ServeError, serve};

@@ -5,11 +5,13 @@
 //! unchecked length on what the network sends.
 
 mod checksum;
+pub mod client;
 pub mod dispatch;
 pub mod drc;
 pub mod header;
 mod pending;
 pub mod record;
+pub mod rpcbind;
 pub mod server;
 mod types;
 

@@ -3,5 +3,7 @@
 //!
 //! What this room must never do: block the task that a call came on, or know how many nodes there are.
 
+pub mod mount;
+pub mod nfs3;
 pub mod nlm;
 pub mod nsm;

@@ -133,6 +133,15 @@ impl Engine {
         self.names.lms.iter().map(row).collect()
     }
 
+    /// Every client that comes from this address: lock manager and name.
+    pub fn clients_at(&self, address: IpAddr) -> Vec<(IpAddr, Box<[u8]>)> {
+        let row = |id| {
+            let client = self.names.client(id);
+            (self.names.lm_by_id(client.lm).address, client.name.clone())
+        };
+        self.names.clients_at(&address).map(row).collect()
+    }
+
     /// Locks and waiters in all.
     pub fn counts(&self) -> (usize, usize) {
         (self.locks.len(), self.waiters.len())

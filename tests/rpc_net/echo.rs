@@ -1,7 +1,7 @@
 //! A program for the tests, and a server around it. Also good for measuring the server itself.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,7 +36,6 @@ pub(crate) struct Echo {
     pub(crate) count: AtomicU32,
     pub(crate) held: Mutex<Vec<Responder>>,
     pub(crate) unserved: Mutex<Vec<IpAddr>>,
-    pub(crate) cut: AtomicBool,
 }
 
 impl Program for Echo {

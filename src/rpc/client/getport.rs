@@ -7,9 +7,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lockferry_xdr::Writer;
+use lockferry_xdr::portmap::{
+    IPPROTO_TCP, IPPROTO_UDP, Mapping, PMAP_PROG, Rpcb, decode_rpcb_string, rpcbprog,
+};
+use lockferry_xdr::{Decode, Encode, Reader};
 
-use super::super::rpcbind::proto;
+use super::super::rpcbind::{NetId, parse_uaddr, uaddr};
 use super::super::types::Transport;
 use super::{CallCred, CallError, CallSpec, RpcClient, lock};
 
@@ -107,25 +110,17 @@ async fn ask_once(
     dialect: Dialect,
     give_up: Duration,
 ) -> Result<Option<u16>, CallError> {
-    let mut args = Vec::new();
-    let mut w = Writer::new(&mut args);
     let rpcbind = SocketAddr::new(query.host, client.settings().rpcbind_port);
     let over = dialect.over.unwrap_or(query.transport);
-    match dialect.version {
-        2 => proto::Mapping::query(query.program, query.version, query.transport).write(&mut w),
-        _ => {
-            let netid = proto::netid(query.transport, &query.host);
-            proto::Rpcb::new(query.program, query.version, netid, &proto::uaddr(rpcbind)).write(&mut w);
-        }
-    }
+    let args = if dialect.version == 2 { mapping(query) } else { rpcb(query, rpcbind) };
     let spec = CallSpec {
         to: rpcbind,
         source,
         via: None,
         transport: over,
-        program: proto::PROGRAM,
+        program: PMAP_PROG,
         version: dialect.version,
-        procedure: proto::GETPORT,
+        procedure: rpcbprog::v4::GETADDR, // version 2: GETPORT, the same number,
         args: args.into(),
         cred: CallCred::None,
         first_timeout: FIRST_TIMEOUT,
@@ -135,10 +130,29 @@ async fn ask_once(
     port_of(dialect, &reply.results)
 }
 
+fn mapping(query: &Query) -> Vec<u8> {
+    let prot = match query.transport {
+        Transport::Tcp => IPPROTO_TCP,
+        Transport::Udp => IPPROTO_UDP,
+    };
+    Mapping { prog: query.program, vers: query.version, prot, port: 0 }.to_bytes()
+}
+
+fn rpcb(query: &Query, rpcbind: SocketAddr) -> Vec<u8> {
+    let netid = NetId::of(query.transport, &query.host);
+    let addr = uaddr(rpcbind);
+    let (r_prog, r_vers, r_netid) = (query.program, query.version, netid.as_str().as_bytes());
+    Rpcb { r_prog, r_vers, r_netid, r_addr: addr.as_bytes(), r_owner: b"" }.to_bytes()
+}
+
 fn port_of(dialect: Dialect, results: &Bytes) -> Result<Option<u16>, CallError> {
     let port = match dialect.version {
-        2 => proto::read_port(results),
-        _ => proto::read_uaddr_port(results),
+        2 => u32::from_bytes(results).ok().and_then(|port| u16::try_from(port).ok()),
+        _ => match decode_rpcb_string(&mut Reader::new(results)) {
+            Ok(b"") => Some(0),
+            Ok(text) => parse_uaddr(text).map(|addr| addr.port()),
+            Err(_) => None,
+        },
     };
     match port {
         Some(0) => Ok(None),

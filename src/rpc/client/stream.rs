@@ -116,7 +116,8 @@ impl Connections {
 
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{
-        AddrInUse, AddrNotAvailable, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+        AddrInUse, AddrNotAvailable, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkUnreachable,
+        TimedOut,
     };
     // AddrNotAvailable: this reserved port's last connection to the peer is in TIME_WAIT; the next is tried.
     matches!(

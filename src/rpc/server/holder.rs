@@ -24,6 +24,15 @@ impl std::fmt::Display for Holder {
 /// The holder of a local port, if /proc shows it to us. A port that the kernel itself holds (nfsd, lockd)
 /// has none.
 pub fn holder_of(transport: Transport, port: u16) -> Option<Holder> {
+    inodes(transport, port).into_iter().filter(|inode| *inode != 0).find_map(process_with)
+}
+
+/// Whether anything, the kernel included, has a local port (TCP: listens on it).
+pub fn is_bound(transport: Transport, port: u16) -> bool {
+    !inodes(transport, port).is_empty()
+}
+
+fn inodes(transport: Transport, port: u16) -> Vec<u64> {
     let name = match transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",
@@ -33,7 +42,7 @@ pub fn holder_of(transport: Transport, port: u16) -> Option<Holder> {
         let table = fs::read_to_string(format!("/proc/net/{name}{suffix}")).unwrap_or_default();
         inodes.extend(table.lines().skip(1).filter_map(|line| inode_of(line, transport, port)));
     }
-    inodes.iter().find_map(|inode| process_with(*inode))
+    inodes
 }
 
 /// The socket inode of a /proc/net/{tcp,udp} line that is bound to `port` (TCP: and listens).
@@ -44,7 +53,7 @@ fn inode_of(line: &str, transport: Transport, port: u16) -> Option<u64> {
     let state = fields.nth(1)?;
     let inode = fields.nth(5)?.parse().ok()?;
     let listens = transport == Transport::Udp || state == "0A";
-    (bound == port && listens && inode != 0).then_some(inode)
+    (bound == port && listens).then_some(inode)
 }
 
 fn process_with(inode: u64) -> Option<Holder> {

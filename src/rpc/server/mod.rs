@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
 pub use bind::ListenError;
-pub use holder::{Holder, holder_of};
+pub use holder::{Holder, holder_of, is_bound};
 pub use limits::ServerLimits;
 pub use udp::UdpEndpoint;
 

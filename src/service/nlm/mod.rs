@@ -35,6 +35,9 @@ pub trait LockService: Send + Sync + 'static {
     /// GRANTED_RES came for a GRANTED_MSG.
     fn granted_res(&self, cookie: &[u8], info: &CallInfo, accepted: bool);
 
+    /// Whether the host's own status monitor watches clients for us.
+    fn has_monitor(&self) -> bool;
+
     /// The host's own status monitor says that a host restarted.
     fn monitor_notice(&self, name: &[u8], state: u32, private: [u8; 16], responder: Responder);
 }
@@ -115,11 +118,13 @@ impl Inner {
                 responder.success(&());
             }
             Request::SmNotify { name, state, private } => {
-                if info.peer.ip().is_loopback() {
-                    this.service.monitor_notice(name, state, private, responder);
-                } else {
-                    tracing::warn!(from = %info.peer, "SM_NOTIFY up-call refused: it may come from this host only");
+                if info.peer.ip().is_loopback() && this.service.has_monitor() {
+                    return this.service.monitor_notice(name, state, private, responder);
                 }
+                // Anybody else may speak for itself only, as with NSM's own SM_NOTIFY.
+                let token = this.service.next_token();
+                let command = Command::Rebooted { party: party(info, name), state, token };
+                this.service.submit(token, command, Answer::void(responder));
             }
             Request::FreeAll { name } => {
                 let token = this.service.next_token();
