@@ -48,7 +48,7 @@ pub(super) enum Command {
     Clients(ClientList),
     /// List requests refused because they did not come from their client's address.
     Refusals(Refusals),
-    /// Carry out a refused request after all.
+    /// Carry out a refused request after all, and believe its sender from then on.
     Accept(Accept),
 }
 

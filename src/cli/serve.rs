@@ -28,10 +28,12 @@ pub(super) fn run(serve: &Serve, around: &Surroundings) -> ExitCode {
     };
     match runtime.block_on(run_node(config, socket)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
+        Err(why) if tracing::enabled!(tracing::Level::ERROR) => {
             tracing::error!("{why}");
             ExitCode::from(FAILURE)
         }
+        // Why it ended must be seen, whatever the log is set to.
+        Err(why) => fail(&why),
     }
 }
 

@@ -54,13 +54,18 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn document(mut self) {
         let text = self.text;
-        let (table, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
-            for error in errors {
-                self.problem(error.span().map_or(0, |span| span.start), None, error.message().into(), None);
+        // What follows the first slip in the text is guesswork, so only that one is shown.
+        let table = match DeTable::parse(text) {
+            Ok(table) => table,
+            Err(why) => {
+                return self.problem(
+                    why.span().map_or(0, |span| span.start),
+                    None,
+                    why.message().into(),
+                    None,
+                );
             }
-            return;
-        }
+        };
         for (name, value) in table.get_ref() {
             let at = name.span().start;
             let name: &str = name.get_ref();

@@ -204,7 +204,7 @@ fn the_example_names_every_setting_with_its_default() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(500))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 
     #[test]
     fn no_text_makes_the_reader_panic(text in "(\\[|\\]|=|\"|\n|,|#|export|limits|grace|bind|path|clients|[0-9a-z/.:-]| |\\PC){0,40}") {

@@ -380,6 +380,10 @@ fn name(raw: &Raw) -> Result<Option<String>, String> {
 fn filter(raw: &Raw) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let text = raw.text("a log filter")?;
+    // tracing-subscriber 0.3.23 cuts directives at byte offsets and panics inside of a longer character.
+    if !text.is_ascii() {
+        return Err(format!("{text:?} has characters outside of ASCII"));
+    }
     for part in text.split(',').map(str::trim) {
         // A bare word would be taken for a module name: `inof` would silence everything without a word.
         if !part.contains(['=', '[']) && !LEVELS.contains(&part.to_ascii_lowercase().as_str()) {
@@ -441,6 +445,7 @@ mod tests {
         assert!(filter(&text("inof")).is_err());
         assert!(filter(&text("info,lockferry::service=debug")).is_ok());
         assert!(filter(&text("lockferry=loud")).is_err());
+        assert!(filter(&text("export\u{2dd0}=")).is_err());
     }
 
     #[test]
