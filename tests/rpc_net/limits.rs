@@ -140,6 +140,31 @@ async fn a_connection_with_too_many_calls_in_flight_is_not_read_further() {
     assert_eq!(tcp.receive().await, Some(ok_with(99, &1u32.to_be_bytes())));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_longest_idle_connection_makes_room_but_never_one_with_a_call_in_flight() {
+    let limits =
+        ServerLimits { connections: 2, evict_idle: Duration::from_millis(1), ..ServerLimits::default() };
+    let served = serve_with(limits);
+    let mut busy = Tcp::connect(served.port).await;
+    busy.send(&record(&call(1, HOLD, b""))).await;
+    eventually("the call is held", || served.echo.held.lock().unwrap().len() == 1).await;
+    let mut idle = Tcp::connect(served.port).await;
+    idle.ask(&call(1, ECHO, b"")).await;
+    // The server looks for one to evict ten times a second at the most, from its start on.
+    let mut refused = 0;
+    while served.server.connections() == 2 {
+        assert_eq!(Tcp::connect(served.port).await.receive().await, None);
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(refused > 0);
+    assert_eq!(idle.receive().await, None);
+    let mut new = Tcp::connect(served.port).await;
+    assert_eq!(new.ask(&call(1, ECHO, b"")).await, ok(1));
+    served.echo.held.lock().unwrap().pop().unwrap().success(&7u32);
+    assert_eq!(busy.receive().await, Some(ok_with(1, &7u32.to_be_bytes())));
+}
+
 /// Pseudo-random bytes, the same in each run.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

@@ -274,7 +274,8 @@ impl Inner {
 
     fn refuse(&self, peer: SocketAddr) {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        let evicted = self.common.connections.evict_idle(self.common.start.elapsed());
+        let evicted =
+            self.common.connections.evict_idle(self.common.start.elapsed(), self.common.limits.evict_idle);
         let mut warned = lock(&self.warned);
         if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             *warned = Some(Instant::now());

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tracing::debug;
 
-use super::super::dispatch::{Action, Router};
+use super::super::dispatch::{Action, Router, run};
 use super::super::drc::Token;
 use super::super::header::CallHeader;
 use super::super::record::{Assembler, Step};
@@ -254,12 +254,12 @@ impl Connection {
     pub(super) async fn run(mut self) {
         let end = self.serve().await;
         self.shared.queue().closed = true;
-        if let End::Reset = end {
+        if self.refused && matches!(end, End::Close) {
+            self.linger().await;
+        }
+        if matches!(end, End::Reset) || self.shared.order() == Control::Reset {
             // If it fails the connection is closed normally, which the peer understands too.
             let _ = self.stream.set_zero_linger();
-        }
-        if self.refused {
-            self.linger().await;
         }
     }
 
@@ -276,22 +276,32 @@ impl Connection {
                 }
             }
         };
-        let _ = tokio::time::timeout(LINGER, discard).await;
+        let told = async {
+            while self.shared.order() < Control::Close {
+                self.shared.wake.notified().await;
+            }
+        };
+        tokio::select! {
+            () = discard => {}
+            () = told => {}
+            () = tokio::time::sleep(LINGER) => {}
+        }
     }
 
     async fn serve(&mut self) -> End {
         let first_check = tokio::time::Instant::now() + self.common.limits.idle;
         let mut sleep = std::pin::pin!(tokio::time::sleep_until(first_check));
         loop {
+            let order = self.shared.order();
+            if order == Control::Reset {
+                return End::Reset; // before anything more is written
+            }
             if let Err(error) = self.flush() {
                 debug!(peer = %self.shared.peer, %error, "connection lost");
                 return End::Close;
             }
-            let order = self.shared.order();
-            match order {
-                Control::Reset => return End::Reset,
-                Control::Close => return End::Close,
-                Control::Run | Control::Drain => {}
+            if order == Control::Close {
+                return End::Close;
             }
             let (in_flight, weight) = {
                 let mut queue = self.shared.queue();
@@ -479,7 +489,7 @@ impl Connection {
             Action::Drop => {}
             Action::Dispatch(program, call, token) => {
                 let ticket = shared.begin(token, weight);
-                program.dispatch(call, Responder::new(shared.clone(), ticket, xid));
+                run(program.as_ref(), call, Responder::new(shared.clone(), ticket, xid));
             }
         }
     }
