@@ -5,6 +5,7 @@
 mod client;
 mod echo;
 mod limits;
+mod measure;
 mod portmap;
 mod server;
 mod wire;
