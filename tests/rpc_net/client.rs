@@ -109,7 +109,7 @@ async fn a_closed_port_is_known_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_share_a_connection_and_it_closes_when_idle() {
     let served = serve();
-    let settings = ClientSettings { idle: Duration::from_millis(200), ..ClientSettings::default() };
+    let settings = ClientSettings { idle: Duration::from_secs(1), ..ClientSettings::default() };
     let client = RpcClient::new(settings);
     let many: Vec<_> = (0..50u32)
         .map(|n| {

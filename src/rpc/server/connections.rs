@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::tcp::{Control, Shared};
+use super::shared::{Control, Shared};
 
 /// The search for one to give way looks at every connection: not more often than this.
 const EVICT_EVERY_MS: u64 = 100;

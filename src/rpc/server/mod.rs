@@ -9,6 +9,7 @@ mod holder;
 mod limits;
 mod outbox;
 mod pktinfo;
+mod shared;
 mod tcp;
 mod udp;
 
@@ -29,7 +30,8 @@ pub use udp::UdpEndpoint;
 use super::dispatch::Router;
 use super::drc::Drc;
 use super::types::{Program, Transport};
-use tcp::{Common, Connection, Control, Shared};
+use shared::{Control, Shared};
+use tcp::{Common, Connection};
 
 /// After a failed accept (no descriptors left) this long nothing is accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -25,7 +25,7 @@ use super::super::types::{Call, CallInfo, ReplySink, Responder, Transport};
 use super::canonical;
 use super::limits::ServerLimits;
 use super::pktinfo::{Received, control_buffer, receive, send};
-use super::tcp::Control;
+use super::shared::Control;
 
 /// The largest datagram, and more than UDP can carry.
 const DATAGRAM: usize = 64 * 1024;
