@@ -101,7 +101,9 @@ async fn a_closed_port_is_known_at_once() {
         tcp.local_addr().unwrap().port()
     };
     for transport in BOTH {
-        let result = client().call(spec(port, transport, ECHO, b"")).await;
+        let mut call = spec(port, transport, ECHO, b"");
+        (call.first_timeout, call.give_up) = (Duration::from_secs(3600), Duration::from_secs(3600));
+        let result = tokio::time::timeout(PATIENCE, client().call(call)).await.expect("it waits");
         assert!(matches!(result, Err(CallError::NotListening { .. })), "{transport:?}: {result:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::super::server::{UdpEndpoint, canonical};
@@ -40,13 +41,19 @@ pub(super) async fn call(attempt: &mut Attempt<'_>) -> Result<CallReply, CallErr
 }
 
 async fn receive(socket: &UdpSocket, buffer: &mut Vec<u8>) -> io::Result<Bytes> {
-    socket.readable().await?;
     loop {
+        // An ICMP error makes the socket ready for ERROR only, which a plain `recv` would sleep through.
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
         buffer.resize(MAX_REPLY, 0);
         match socket.try_recv(buffer) {
-            Ok(n) => return Ok(Bytes::copy_from_slice(&buffer[..n])),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket.readable().await?,
-            Err(e) => return Err(e),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            received => return received.map(|n| Bytes::copy_from_slice(&buffer[..n])),
         }
     }
 }
