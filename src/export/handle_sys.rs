@@ -134,12 +134,12 @@ pub(super) fn entries(mut filled: &[u8]) -> impl Iterator<Item = RawEntry<'_>> {
     std::iter::from_fn(move || {
         let (ino, rest) = filled.split_first_chunk::<8>()?;
         let (next, rest) = rest.split_first_chunk::<8>()?;
-        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (length, _) = rest.split_first_chunk::<2>()?;
         let length = usize::from(u16::from_ne_bytes(*length));
         let name = filled.get(19..length)?;
         let name = name.split(|byte| *byte == 0).next()?;
         filled = filled.get(length..)?;
-        Some(RawEntry { ino: u64::from_ne_bytes(*ino), next: i64::from_ne_bytes(*next), kind, name })
+        Some(RawEntry { ino: u64::from_ne_bytes(*ino), next: i64::from_ne_bytes(*next), name })
     })
 }
 

@@ -195,22 +195,26 @@ impl Tree {
         if handle.file == self.root {
             return Ok(nix::fcntl::openat(&self.dir, ".", path_flags(), nix::sys::stat::Mode::empty())?);
         }
+        self.find(places, &handle.key(), &handle.file)
+    }
+
+    /// Opens a file under its last name, or searches for it. Busy: the search was cut short.
+    pub(super) fn find(&self, places: &Places, key: &FileKey, file: &FileId) -> Result<OwnedFd, FsError> {
         let asked = Instant::now();
-        let key = handle.key();
-        if let Some(fd) = self.try_place(places, &key, &handle.file) {
+        if let Some(fd) = self.try_place(places, key, file) {
             return Ok(fd);
         }
         // One search at a time; who waited for it may find its file found.
         let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fd) = self.try_place(places, &key, &handle.file) {
+        if let Some(fd) = self.try_place(places, key, file) {
             return Ok(fd);
         }
         if searched.is_some_and(|at| at + SEARCH_HOLDS > asked) {
             return Err(FsError::Stale);
         }
         let begun = Instant::now();
-        match self.search(places, Some(&handle.file)) {
-            Search::Found => self.try_place(places, &key, &handle.file).ok_or(FsError::Stale),
+        match self.search(places, file) {
+            Search::Found => self.try_place(places, key, file).ok_or(FsError::Stale),
             Search::Complete => {
                 *searched = Some(begun);
                 Err(FsError::Stale)
@@ -220,7 +224,7 @@ impl Tree {
     }
 
     /// Opens the file under the name it was last seen by, if that is still its name.
-    pub(super) fn try_place(&self, places: &Places, key: &FileKey, file: &FileId) -> Option<OwnedFd> {
+    fn try_place(&self, places: &Places, key: &FileKey, file: &FileId) -> Option<OwnedFd> {
         let path = places.below(&self.root_key(), key)?;
         let fd = beneath(self.dir(), path.as_os_str(), OFlag::O_PATH).ok()?;
         let stat = fstat(&fd).ok()?;
@@ -228,7 +232,7 @@ impl Tree {
     }
 
     /// Looks through the whole tree for a file and notes every name on the way.
-    pub(super) fn search(&self, places: &Places, wanted: Option<&FileId>) -> Search {
+    fn search(&self, places: &Places, wanted: &FileId) -> Search {
         let deadline = Instant::now() + SEARCH_TIME;
         let mut left = SEARCH_NAMES;
         let mut complete = true;
@@ -248,7 +252,7 @@ impl Tree {
                     let Ok(id) = self.file_id(fd.as_fd(), &stat) else { continue };
                     let child = self.handle(id).key();
                     places.remember(child.clone(), &key, entry.name);
-                    if wanted == Some(&id) {
+                    if *wanted == id {
                         return Search::Found;
                     }
                     if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
@@ -264,23 +268,29 @@ impl Tree {
         if complete { Search::Complete } else { Search::CutShort }
     }
 
-    /// The path of an open file below this export, as the kernel knows it. Verified: the path leads to the file.
-    pub(super) fn path_of(&self, fd: BorrowedFd<'_>, file: &FileId) -> Option<PathBuf> {
+    /// The path of an open file below this export, as the kernel knows it. Verified: the path leads to the
+    /// file; and noted.
+    pub(super) fn path_of(&self, places: &Places, fd: BorrowedFd<'_>, file: &FileId) -> Option<PathBuf> {
         let path = std::fs::read_link(proc_path(fd)).ok()?;
         let root = std::fs::read_link(proc_path(self.dir())).ok()?;
         let below = path.strip_prefix(&root).ok()?;
-        if below.as_os_str().is_empty() {
-            return (*file == self.root).then(|| self.path.clone());
+        let mut at = self.root;
+        let mut dir: Option<OwnedFd> = None;
+        for part in below.components() {
+            let name = part.as_os_str().as_bytes();
+            let parent = dir.as_ref().map_or(self.dir(), |dir| dir.as_fd());
+            let (child, stat) = self.open_child(parent, name).ok()?;
+            let id = self.file_id(child.as_fd(), &stat).ok()?;
+            places.remember(self.handle(id).key(), &Arc::new(self.handle(at).key()), name);
+            (at, dir) = (id, Some(child));
         }
-        let found = beneath(self.dir(), below.as_os_str(), OFlag::O_PATH).ok()?;
-        let stat = fstat(&found).ok()?;
-        (self.file_id(found.as_fd(), &stat).ok()? == *file).then(|| self.path.join(below))
+        (at == *file).then(|| self.path.join(below))
     }
 }
 
 /// How a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Search {
+enum Search {
     /// The file was seen, its name is noted.
     Found,
     /// Everything was seen and it was not there.
