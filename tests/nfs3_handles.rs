@@ -1,6 +1,9 @@
 //! Handles: stable over restart and rename, with and without privileges, on file systems without handles, and
 //! what becomes of them when the file system goes away.
 
+// Helpers of tests, which clippy does not take for tests.
+#![allow(clippy::unwrap_used)]
+
 mod nfs3_common;
 
 use std::net::IpAddr;
@@ -321,4 +324,47 @@ fn two_file_systems_do_not_get_one_identity() {
     assert_eq!(views[0].error, None);
     assert!(views[1].error.as_deref().unwrap().contains("fsid"));
     assert!(s.mnt(a.path()).is_ok() && s.mnt(b.path()).is_err());
+}
+
+/// Runs a program that must succeed.
+fn must(program: &str, args: &[&str]) -> Result<(), String> {
+    let output =
+        std::process::Command::new(program).args(args).output().map_err(|e| format!("{program}: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() { Ok(()) } else { Err(format!("{program}: {text}")) }
+}
+
+#[test]
+fn handles_of_a_disk_hold_on_another_node() {
+    if !is_root() {
+        return skip("needs root to mount");
+    }
+    let dir = public_dir();
+    let (disk, copy, at) = (dir.path().join("disk"), dir.path().join("copy"), dir.path().join("mnt"));
+    std::fs::create_dir(&at).unwrap();
+    std::fs::File::create(&disk).unwrap().set_len(16 << 20).unwrap();
+    if let Err(error) = must("mkfs.ext4", &["-q", "-F", disk.to_str().unwrap()]) {
+        return skip(&error);
+    }
+    let mounted = match Mounted::new(&["-o", "loop", disk.to_str().unwrap()], &at) {
+        Ok(mounted) => mounted,
+        Err(error) => return skip(&format!("no loop devices: {error}")),
+    };
+    let s = Server::on(&at);
+    assert_eq!(s.table.warnings(), Vec::<String>::new());
+    let root = s.mnt(&at).unwrap();
+    let file = s.touch(&root, "f", 0o644).unwrap();
+    s.write(&file, 0, b"moved", StableHow::FileSync).unwrap();
+    let key = s.table.key(&file).unwrap();
+    assert!(s.table.drop_descriptors(&at, Duration::from_secs(5)));
+    assert!(mounted.umount());
+
+    // The same blocks behind another device, as after a take-over.
+    std::fs::copy(&disk, &copy).unwrap();
+    let _blocker = Mounted::new(&["-t", "tmpfs", "tmpfs"], &at).unwrap();
+    let _mounted = Mounted::new(&["-o", "loop", copy.to_str().unwrap()], &at).unwrap();
+    let s = Server::on(&at);
+    assert_eq!(s.read(&file, 0, 9).unwrap().0, b"moved");
+    assert_eq!(s.mnt(&at).unwrap(), root);
+    assert_eq!(s.table.key(&file).unwrap(), key);
 }

@@ -1,6 +1,9 @@
 //! NFSv3 and MOUNT over real sockets, with foreign clients as judges: the nfs3_client crate, and libnfs and
 //! showmount where they are installed.
 
+// Helpers of tests, which clippy does not take for tests.
+#![allow(clippy::unwrap_used)]
+
 mod nfs3_common;
 
 use std::net::IpAddr;
@@ -68,7 +71,7 @@ async fn connect(node: &Node, path: &Path) -> Nfs3Connection<TokioIo<tokio::net:
         gid: nix::unistd::getegid().as_raw(),
         gids: vec![],
     };
-    Nfs3ConnectionBuilder::new(TokioConnector, "127.0.0.1", path.to_str().unwrap().to_owned())
+    Nfs3ConnectionBuilder::new(TokioConnector, "127.0.0.1", path.to_str().unwrap())
         .nfs3_port(node.nfs)
         .mount_port(node.mount)
         .connect_from_privileged_port(false)

@@ -1,5 +1,8 @@
 //! Each NFSv3 and MOUNT procedure, by direct dispatch.
 
+// Helpers of tests, which clippy does not take for tests.
+#![allow(clippy::unwrap_used)]
+
 mod nfs3_common;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};

@@ -1,5 +1,8 @@
 //! READDIR and READDIRPLUS on a large directory in motion.
 
+// Helpers of tests, which clippy does not take for tests.
+#![allow(clippy::unwrap_used)]
+
 mod nfs3_common;
 
 use std::collections::HashMap;

@@ -152,7 +152,13 @@ impl Tree {
             other => FsError::Os(other),
         })?;
         let stat = fstat(&fd)?;
-        if stat.st_dev == self.device { Ok((fd, stat)) } else { Err(FsError::Mounted) }
+        if self.is_ours(&stat) { Ok((fd, stat)) } else { Err(FsError::Mounted) }
+    }
+
+    /// Whether an object belongs to the file system of the export. Subvolumes of btrfs are no mounts but have
+    /// inode numbers of their own; they differ by device, as directories. Files of an overlay may do so as well.
+    fn is_ours(&self, stat: &FileStat) -> bool {
+        stat.st_dev == self.device || stat.st_mode & libc::S_IFMT != libc::S_IFDIR
     }
 
     /// The directory above. The export's own directory has none: it is its own. A parent outside the mount
@@ -170,7 +176,7 @@ impl Tree {
         let how = OpenHow::new().flags(path_flags()).resolve(ResolveFlag::RESOLVE_NO_XDEV);
         let fd = openat2(dir, "..", how)?;
         let stat = fstat(&fd)?;
-        if stat.st_dev == self.device { Ok((fd, stat)) } else { Err(FsError::Mounted) }
+        if self.is_ours(&stat) { Ok((fd, stat)) } else { Err(FsError::Mounted) }
     }
 
     /// Opens what `handle` names (O_PATH). The thread must hold the daemon's own capabilities.

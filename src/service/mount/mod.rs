@@ -126,7 +126,9 @@ fn mnt(shared: &Shared, creds: &ThreadCreds, call: &Call, responder: Responder) 
             responder.success(&Mountres3::Mnt3Ok(mountinfo));
         }
         Err(error) => {
-            tracing::warn!(%peer, path = %text, "mount refused: {error}");
+            if shared.table.log_now(peer.ip()) {
+                tracing::warn!(%peer, path = %text, "mount refused: {error}");
+            }
             responder.success(&Mountres3::Default(status(error)));
         }
     }
