@@ -330,7 +330,13 @@ mod tests {
             assert!(shard.bytes <= 1000 && shard.index.len() <= 10 && shard.order.len() < 200);
             assert_eq!(
                 shard.bytes,
-                shard.slots.iter().flat_map(|s| &s.entry).flat_map(|e| &e.reply).map(|r| r.len()).sum()
+                shard
+                    .slots
+                    .iter()
+                    .flat_map(|s| &s.entry)
+                    .flat_map(|e| &e.reply)
+                    .map(|r| r.len())
+                    .sum::<usize>()
             );
         }
     }

@@ -433,4 +433,49 @@ mod tests {
     fn a_length_over_the_maximum_is_named() {
         assert_eq!(Reader::new(&[0, 0, 0, 9]).opaque_var(8), Err(DecodeError::TooLong { len: 9, max: 8 }));
     }
+
+    /// The bytes that `write` writes.
+    fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut Writer::new(&mut out));
+        out
+    }
+
+    #[test]
+    fn optional_data_has_a_bool_in_front() {
+        let some = Some(Box::new(7u32));
+        let bytes = written(|w| w.optional(&some, u32::encode));
+        assert_eq!(bytes, [0, 0, 0, 1, 0, 0, 0, 7]);
+        assert_eq!(Reader::new(&bytes).optional(u32::decode), Ok(some));
+        let bytes = written(|w| w.optional(&None, u32::encode));
+        assert_eq!(bytes, [0; 4]);
+        assert_eq!(Reader::new(&bytes).optional(u32::decode), Ok(None));
+    }
+
+    #[test]
+    fn a_fixed_array_has_no_length_in_front() {
+        let bytes = written(|w| w.array_fixed(&[1u64, 2], u64::encode));
+        assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(Reader::new(&bytes).array_fixed(u64::decode), Ok([1u64, 2]));
+        let short = Reader::new(&bytes[..12]).array_fixed::<u64, 2>(u64::decode);
+        assert_eq!(short, Err(DecodeError::Truncated { missing: 4 }));
+    }
+
+    #[test]
+    fn a_list_longer_than_its_maximum_is_refused() {
+        let bytes = written(|w| w.list(&[5u32, 6], 2, u32::encode));
+        assert_eq!(bytes, [0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0]);
+        assert_eq!(Reader::new(&bytes).list(2, u32::decode), Ok(vec![5, 6]));
+        assert_eq!(Reader::new(&bytes).list(1, u32::decode), Err(DecodeError::TooLong { len: 2, max: 1 }));
+    }
+
+    #[test]
+    fn a_huge_array_that_the_input_holds_in_part_only_is_refused_by_its_length() {
+        let bytes = written(|w| w.array(&[1u32, 2, 3], 3, u32::encode));
+        assert_eq!(Reader::new(&bytes).array(3, u32::decode), Ok(vec![1, 2, 3]));
+        assert_eq!(
+            Reader::new(&bytes[..12]).array(3, u32::decode),
+            Err(DecodeError::Truncated { missing: 4 })
+        );
+    }
 }

@@ -22,7 +22,8 @@ pub(crate) fn emit(checked: &Checked<'_>, stem: &str) -> Result<String> {
 pub(crate) fn emit_mod(stems: &[String]) -> String {
     let mut out = String::from(
         "//! Made by lockferry-xdrgen from the files in `x/`. Do not edit: change the .x file and run the\n\
-         //! generator. This code must never be changed by hand.\n",
+         //! generator. This code must never be changed by hand.\n\n\
+         #![allow(clippy::large_enum_variant, reason = \"how large an arm is, the protocol says\")]\n",
     );
     for stem in stems {
         let _ = write!(out, "\npub mod {stem};");
@@ -294,7 +295,13 @@ impl<'f> Emitter<'_, 'f> {
         }
         if let Some(default) = &union.default {
             let bind = if default.decl.is_some() { ", body" } else { "" };
-            self.line(format!("Self::Default(disc{bind}) => {{ disc.encode(w);"));
+            self.line(format!("Self::Default(disc{bind}) => {{"));
+            let others = self.other_discriminants(union, disc)?;
+            self.line(format!(
+                "debug_assert!({others}, \"{disc_name} has a variant of its own\");",
+                disc_name = "{disc:?}"
+            ));
+            self.line("disc.encode(w);");
             if let Some(decl) = &default.decl {
                 let encode = self.encode(decl, "body", "body");
                 self.line(format!("{encode};"));
@@ -303,6 +310,19 @@ impl<'f> Emitter<'_, 'f> {
         }
         self.line("}}}");
         Ok(())
+    }
+
+    /// The condition that `disc` has no variant of its own.
+    fn other_discriminants(&self, union: &'f Union, disc: Disc<'f>) -> Result<String> {
+        let mut own = Vec::new();
+        for arm in &union.arms {
+            own.push(pattern(disc, self.checked.label(disc, arm)?));
+        }
+        Ok(match (disc, own.as_slice()) {
+            (Disc::Bool, [own]) if own == "true" => "!*disc".to_owned(),
+            (Disc::Bool, _) => "*disc".to_owned(),
+            _ => format!("!matches!(disc, {})", own.join(" | ")),
+        })
     }
 
     /// A bool union with one empty side is an option in all but name.
@@ -412,11 +432,7 @@ impl<'f> Emitter<'_, 'f> {
     fn coder(&self, ty: &Type, verb: &str) -> String {
         match self.checked.type_def(ty) {
             Some(def) if self.has_functions(def) => format!("{verb}_{}", def.name.to_ascii_lowercase()),
-            Some(def) => match &def.body {
-                // `<[u8; N]>::decode` by its alias would need the alias to carry no generics, which it does not.
-                Body::Typedef(_) => format!("{}::{verb}", names::type_name(&def.name)),
-                _ => format!("{}::{verb}", names::type_name(&def.name)),
-            },
+            Some(def) => format!("{}::{verb}", names::type_name(&def.name)),
             None => format!("{}::{verb}", builtin(ty)),
         }
     }

@@ -2,12 +2,14 @@
 
 use thiserror::Error;
 
-/// A refusal with its place.
+/// A refusal of a .x file with its place.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("line {line}: {what}")]
-pub(crate) struct Error {
-    pub(crate) line: usize,
-    pub(crate) what: String,
+pub struct Error {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong and, where it helps, what to write instead.
+    pub what: String,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -1,15 +1,6 @@
 //! `lockferry-xdrgen`: turns every `x/*.x` of the crate lockferry-xdr into `src/generated/*.rs`, or checks that this was
 //! done (`--check`). Must never touch any other file.
 
-mod ast;
-mod check;
-mod emit;
-mod error;
-mod lexer;
-mod names;
-mod output;
-mod parser;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,7 +34,7 @@ fn main() -> ExitCode {
         }
     }
     let dir = dir.unwrap_or_else(default_dir);
-    let result = if check { output::check(&dir) } else { output::write(&dir) };
+    let result = if check { lockferry_xdrgen::check(&dir) } else { lockferry_xdrgen::write(&dir) };
     match result {
         Ok(summary) => {
             println!("{summary}");

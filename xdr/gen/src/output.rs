@@ -8,29 +8,54 @@ use std::process::{Command, Stdio};
 
 use thiserror::Error;
 
-use crate::{check as checker, emit, error, parser};
+use crate::{emit, error, translate};
 
 /// Why nothing was written, or why a check failed.
 #[derive(Debug, Error)]
-pub(crate) enum OutputError {
+pub enum OutputError {
+    /// A file or directory could not be read or written.
     #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A mistake in a .x file.
     #[error("{}: {source}", path.display())]
-    Source { path: PathBuf, source: error::Error },
+    Source {
+        /// Which file.
+        path: PathBuf,
+        /// The mistake and its line.
+        source: error::Error,
+    },
+    /// Nothing to do: most likely the wrong directory.
     #[error("{}: no .x files there", .0.display())]
     NoInput(PathBuf),
+    /// A file name that is no Rust module name.
     #[error("{}: a .x file's name becomes a Rust module: small letters, digits and _ only", .0.display())]
     Name(PathBuf),
+    /// rustfmt is missing or refused the text.
     #[error("rustfmt failed on {file} (is it installed? `rustup component add rustfmt`): {what}")]
-    Rustfmt { file: String, what: String },
+    Rustfmt {
+        /// The file that was being made.
+        file: String,
+        /// What rustfmt said.
+        what: String,
+    },
+    /// `check` found differences; one line for each file.
     #[error("the generated files are out of date; run `cargo run -p lockferry-xdrgen` and commit:\n{0}")]
     Stale(String),
 }
 
 type Result<T> = std::result::Result<T, OutputError>;
 
-/// Writes what changed and removes what has no .x file any more.
-pub(crate) fn write(dir: &Path) -> Result<String> {
+/// Writes the files in `dir/src/generated` that changed and removes those that have no .x file in `dir/x` any more.
+/// Returns a line for people.
+///
+/// # Errors
+/// Nothing is written unless every .x file is right.
+pub fn write(dir: &Path) -> Result<String> {
     let out = generated_dir(dir);
     let wanted = generate(dir)?;
     let io = |path: &Path| {
@@ -57,8 +82,11 @@ pub(crate) fn write(dir: &Path) -> Result<String> {
     Ok(format!("{} files generated, {changed} changed", wanted.len()))
 }
 
-/// Compares without writing.
-pub(crate) fn check(dir: &Path) -> Result<String> {
+/// Compares without writing. Returns a line for people.
+///
+/// # Errors
+/// As `write`, and `Stale` with a hint for each file that differs.
+pub fn check(dir: &Path) -> Result<String> {
     let wanted = generate(dir)?;
     let have = present(&generated_dir(dir))?;
     let mut hints = Vec::new();
@@ -106,13 +134,6 @@ fn generate(dir: &Path) -> Result<BTreeMap<String, String>> {
     }
     out.insert("mod.rs".to_owned(), rustfmt(dir, "mod.rs", &emit::emit_mod(&stems))?);
     Ok(out)
-}
-
-/// One .x file's text to Rust that rustfmt has not seen yet.
-pub(crate) fn translate(text: &str, stem: &str) -> error::Result<String> {
-    let file = parser::parse(text)?;
-    let checked = checker::check(&file)?;
-    emit::emit(&checked, stem)
 }
 
 fn rustfmt(dir: &Path, name: &str, text: &str) -> Result<String> {

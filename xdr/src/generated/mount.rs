@@ -116,6 +116,7 @@ impl Encode for Fhstatus {
                 Fhandle::encode(body, w);
             }
             Self::Default(disc) => {
+                debug_assert!(!matches!(disc, 0), "{disc:?} has a variant of its own");
                 disc.encode(w);
             }
         }
@@ -240,6 +241,7 @@ impl Encode for Mountres3<'_> {
                 Mountres3Ok::encode(body, w);
             }
             Self::Default(disc) => {
+                debug_assert!(!matches!(disc, Mountstat3::Mnt3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
             }
         }

@@ -1114,6 +1114,7 @@ impl Encode for Getattr3res {
                 Getattr3resok::encode(body, w);
             }
             Self::Default(disc) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
             }
         }
@@ -1275,6 +1276,7 @@ impl Encode for Setattr3res {
                 Setattr3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Setattr3resfail::encode(body, w);
             }
@@ -1385,6 +1387,7 @@ impl Encode for Lookup3res<'_> {
                 Lookup3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Lookup3resfail::encode(body, w);
             }
@@ -1509,6 +1512,7 @@ impl Encode for Access3res {
                 Access3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Access3resfail::encode(body, w);
             }
@@ -1612,6 +1616,7 @@ impl Encode for Readlink3res<'_> {
                 Readlink3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Readlink3resfail::encode(body, w);
             }
@@ -1734,6 +1739,7 @@ impl Encode for Read3res<'_> {
                 Read3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Read3resfail::encode(body, w);
             }
@@ -1906,6 +1912,7 @@ impl Encode for Write3res {
                 Write3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Write3resfail::encode(body, w);
             }
@@ -2099,6 +2106,7 @@ impl Encode for Create3res<'_> {
                 Create3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Create3resfail::encode(body, w);
             }
@@ -2212,6 +2220,7 @@ impl Encode for Mkdir3res<'_> {
                 Mkdir3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Mkdir3resfail::encode(body, w);
             }
@@ -2349,6 +2358,7 @@ impl Encode for Symlink3res<'_> {
                 Symlink3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Symlink3resfail::encode(body, w);
             }
@@ -2431,6 +2441,10 @@ impl Encode for Mknoddata3 {
                 Sattr3::encode(body, w);
             }
             Self::Default(disc) => {
+                debug_assert!(
+                    !matches!(disc, Ftype3::Nf3chr | Ftype3::Nf3blk | Ftype3::Nf3sock | Ftype3::Nf3fifo),
+                    "{disc:?} has a variant of its own"
+                );
                 disc.encode(w);
             }
         }
@@ -2543,6 +2557,7 @@ impl Encode for Mknod3res<'_> {
                 Mknod3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Mknod3resfail::encode(body, w);
             }
@@ -2643,6 +2658,7 @@ impl Encode for Remove3res {
                 Remove3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Remove3resfail::encode(body, w);
             }
@@ -2743,6 +2759,7 @@ impl Encode for Rmdir3res {
                 Rmdir3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Rmdir3resfail::encode(body, w);
             }
@@ -2852,6 +2869,7 @@ impl Encode for Rename3res {
                 Rename3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Rename3resfail::encode(body, w);
             }
@@ -2961,6 +2979,7 @@ impl Encode for Link3res {
                 Link3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Link3resfail::encode(body, w);
             }
@@ -3140,6 +3159,7 @@ impl Encode for Readdir3res<'_> {
                 Readdir3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Readdir3resfail::encode(body, w);
             }
@@ -3335,6 +3355,7 @@ impl Encode for Readdirplus3res<'_> {
                 Readdirplus3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Readdirplus3resfail::encode(body, w);
             }
@@ -3465,6 +3486,7 @@ impl Encode for Fsstat3res {
                 Fsstat3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Fsstat3resfail::encode(body, w);
             }
@@ -3619,6 +3641,7 @@ impl Encode for Fsinfo3res {
                 Fsinfo3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Fsinfo3resfail::encode(body, w);
             }
@@ -3745,6 +3768,7 @@ impl Encode for Pathconf3res {
                 Pathconf3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Pathconf3resfail::encode(body, w);
             }
@@ -3854,6 +3878,7 @@ impl Encode for Commit3res {
                 Commit3resok::encode(body, w);
             }
             Self::Default(disc, body) => {
+                debug_assert!(!matches!(disc, Nfsstat3::Nfs3Ok), "{disc:?} has a variant of its own");
                 disc.encode(w);
                 Commit3resfail::encode(body, w);
             }

@@ -208,6 +208,7 @@ impl Encode for NlmTestrply<'_> {
                 NlmHolder::encode(body, w);
             }
             Self::Default(disc) => {
+                debug_assert!(!matches!(disc, NlmStats::NlmDenied), "{disc:?} has a variant of its own");
                 disc.encode(w);
             }
         }
@@ -762,6 +763,7 @@ impl Encode for Nlm4Testrply<'_> {
                 Nlm4Holder::encode(body, w);
             }
             Self::Default(disc) => {
+                debug_assert!(!matches!(disc, Nlm4Stats::Nlm4Denied), "{disc:?} has a variant of its own");
                 disc.encode(w);
             }
         }

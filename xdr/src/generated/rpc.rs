@@ -433,6 +433,10 @@ impl Encode for ReplyData {
                 MismatchInfo::encode(body, w);
             }
             Self::Default(disc) => {
+                debug_assert!(
+                    !matches!(disc, AcceptStat::Success | AcceptStat::ProgMismatch),
+                    "{disc:?} has a variant of its own"
+                );
                 disc.encode(w);
             }
         }
