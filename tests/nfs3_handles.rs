@@ -368,3 +368,29 @@ fn handles_of_a_disk_hold_on_another_node() {
     assert_eq!(s.mnt(&at).unwrap(), root);
     assert_eq!(s.table.key(&file).unwrap(), key);
 }
+
+#[test]
+fn a_full_disk_takes_what_fits_and_says_so() {
+    if !is_root() {
+        return skip("needs root to mount");
+    }
+    let dir = public_dir();
+    let _mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs"], dir.path()).unwrap();
+    let s = Server::on(dir.path());
+    let root = s.mnt(dir.path()).unwrap();
+    let file = s.touch(&root, "f", 0o644).unwrap();
+    let data = vec![1; 700_000];
+    assert_eq!(s.write(&file, 0, &data, StableHow::Unstable).unwrap().count, 700_000);
+    let some = s.write(&file, 700_000, &data, StableHow::FileSync).unwrap().count;
+    assert!(some < 700_000);
+    let end = 700_000 + u64::from(some);
+    assert_eq!(s.write(&file, end, &data, StableHow::FileSync), Err(Nfsstat3::Nfs3errNospc));
+    assert_eq!(s.read(&file, 0, 10).unwrap().0, vec![1; 10]);
+    s.remove(v3::REMOVE, &root, "f").unwrap();
+    let file = s.touch(&root, "g", 0o644).unwrap();
+    assert_eq!(
+        s.write(&file, 0, &data, StableHow::FileSync).unwrap().count,
+        700_000,
+        "the space is free again"
+    );
+}

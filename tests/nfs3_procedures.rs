@@ -107,6 +107,14 @@ fn links_symlinks_and_pipes_are_made() {
         Readlink3res::Nfs3Ok(ok) => assert_eq!(ok.data, b"/etc/passwd"),
         other => panic!("{other:?}"),
     }
+    let time = Nfstime3 { seconds: 77, nseconds: 0 };
+    let mtime = SetMtime::SetToClientTime(time);
+    s.setattr(&l, Sattr3 { mtime, ..unchanged() }, Sattrguard3::False).unwrap();
+    assert_eq!(s.getattr(&l).unwrap().mtime, time);
+    assert_eq!(s.setattr(&l, with_mode(0o600), Sattrguard3::False), Err(Nfsstat3::Nfs3errNotsupp));
+    let args = Link3args { file: NfsFh3 { data: &l }, link: at(&root, "l2") };
+    assert!(matches!(Link3res::from_bytes(&s.nfs(v3::LINK, &args)).unwrap(), Link3res::Nfs3Ok(_)));
+    assert_eq!(s.lookup(&root, "l2").unwrap(), l);
     // The server itself never follows it.
     assert_eq!(s.read(&l, 0, 10), Err(Nfsstat3::Nfs3errInval));
     assert_eq!(s.lookup(&l, "x"), Err(Nfsstat3::Nfs3errNotdir));

@@ -56,7 +56,12 @@ pub(super) fn read(r: &Request<'_>, args: &Read3args<'_>, w: &mut Writer<'_>) {
 fn read_into(r: &Request<'_>, args: &Read3args<'_>, w: &mut Writer<'_>, start: usize) -> Outcome<()> {
     let (_, file) = r.data(args.file.data, Access::Read)?;
     let offset = i64::try_from(args.offset).map_err(|_| Fail(Nfsstat3::Nfs3errInval))?;
-    let count = args.count.min(r.max_data()) as usize;
+    let mut count = args.count.min(r.max_data()) as usize;
+    // Spares clearing room that will not be filled. Files that the kernel makes up have size 0.
+    let size = file.stat()?.st_size;
+    if size > 0 {
+        count = count.min(usize::try_from(size.saturating_sub(offset)).unwrap_or(0));
+    }
     let out = w.buffer();
     let data = start + READ_HEAD;
     out.resize(data + count, 0);
