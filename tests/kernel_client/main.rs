@@ -99,7 +99,7 @@ fn linux_clients_against_knfsd() {
     }
     let net = Net::new();
     let server = Knfsd::start(&net);
-    run(World::boot(net, Box::new(server), 20_000));
+    run(World::boot(net, Box::new(server), 12_000));
 }
 
 impl World {
