@@ -1,4 +1,30 @@
-//! Directories behind file handles. (room being built; the signatures below are what the node relies on)
+//! Directories behind file handles: which exports there are, who may use them, and from a handle to the file.
+//!
+//! What this room must never do: follow a symbolic link on a client's behalf, cross into a file system that
+//! is mounted below an export, put a start time or device number into a handle, or make system calls on files
+//! anywhere but on the threads of `FilePool` (`LockFiles::check` and `find_path` say so themselves).
+
+mod access;
+mod cred_sys;
+mod dir;
+mod error;
+mod files;
+mod handle;
+mod handle_sys;
+mod identity;
+mod locks;
+mod object;
+mod places;
+mod pool;
+mod table;
+mod tree;
+
+pub use cred_sys::{Ids, ThreadCreds};
+pub use error::FsError;
+pub use handle::Handle;
+pub(crate) use object::{Access, Data, Object, Session};
+pub use pool::{FilePool, Slot};
+pub use table::ExportTable;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

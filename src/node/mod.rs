@@ -1,4 +1,19 @@
-//! The running daemon: wires the rooms together, timers, callbacks, SM_NOTIFY. (room being built)
+//! The running daemon: wires the rooms together, timers, callbacks, SM_NOTIFY.
+//!
+//! What this room must never do: decide about locks, or let anything out before it is durable.
 
+mod callbacks;
+mod commit;
 pub mod config;
+mod desk;
+mod events;
+mod notify;
+mod programs;
+mod refusals;
+mod registration;
+mod serve;
+mod statd;
 pub mod view;
+mod views;
+
+pub use serve::{ServeError, serve};

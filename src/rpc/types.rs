@@ -82,6 +82,12 @@ pub trait Program: Send + Sync + 'static {
     /// The most argument bytes `procedure` may have. What is longer is refused with GARBAGE_ARGS.
     fn max_args(&self, version: u32, procedure: u32) -> usize;
 
+    /// About how many bytes its reply may have. Calls in flight on a connection are bounded by the sum of
+    /// these, so that a client that asks for much and reads nothing cannot fill the memory.
+    fn max_reply(&self, _version: u32, _procedure: u32) -> usize {
+        4096
+    }
+
     /// Whether the reply goes into the duplicate request cache (true for what is not idempotent).
     fn is_cached(&self, version: u32, procedure: u32) -> bool;
 

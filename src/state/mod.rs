@@ -1,1 +1,29 @@
-//! The lock core. Pure: no I/O, no clock, no async, no threads, no randomness. (room being built)
+//! The lock core: who holds which bytes of which file, who waits for whom, and what every request gets.
+//!
+//! A state machine in the manner of a sans-IO protocol: [`Engine::handle`] takes the time and a
+//! [`Command`] and fills [`Effects`] with replies, durable entries, callbacks to send and events to log. The
+//! caller makes the entries durable, *then* lets the rest out. A run is a pure function of its inputs.
+//!
+//! What this room must never do: I/O, read a clock, start a thread, await, draw a random number, iterate a
+//! hash table, or depend on another room.
+
+mod command;
+mod deadlock;
+mod engine;
+mod inspect;
+mod names;
+mod shares;
+mod table;
+mod types;
+mod waiting;
+
+pub use command::{
+    CallbackOutcome, Command, Deny, Effect, Effects, Entry, Event, Holder, LockRequest, Party, RefusedKind,
+    Reply, Route, Token,
+};
+pub use engine::{AddressCheck, Engine, Limits, Settings, Totals};
+pub use inspect::{ClientRow, LmRow, LockRow, WaiterRow};
+pub use types::{Access, Condition, GrantId, Mode, Range, Status, Time};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,56 @@
-//! (room store, being built)
+//! Where the record lives. So far: the durable list of clients and our own NSM state; the journal of locks comes
+//! behind the same door.
+//!
+//! What this room must never do: say that something is durable before the disk said so, or skip a corrupt record in
+//! silence.
+
+mod client_list;
+mod nsm_state;
+
+pub use client_list::{ClientList, ClientRecord, Loaded};
+pub use nsm_state::NsmState;
+
+use std::path::PathBuf;
+
+/// Why the store cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file operation failed.
+    #[error("{what} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has the directory.
+    #[error("{} is in use by another lockferry: give each its own --state-dir", .0.display())]
+    InUse(PathBuf),
+}
+
+impl StoreError {
+    fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> StoreError {
+        let path = path.to_path_buf();
+        move |source| StoreError::Io { what, path, source }
+    }
+}
+
+/// Replaces `path` by `bytes` so that after a crash it holds either the old or the new ones: written beside it, synced,
+/// renamed, directory synced.
+fn replace_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), StoreError> {
+    use std::io::Write as _;
+    let new = path.with_extension("new");
+    let mut file = std::fs::File::create(&new).map_err(StoreError::io("cannot create", &new))?;
+    file.write_all(bytes).map_err(StoreError::io("cannot write", &new))?;
+    file.sync_all().map_err(StoreError::io("cannot sync", &new))?;
+    std::fs::rename(&new, path).map_err(StoreError::io("cannot rename to", path))?;
+    sync_parent(path)
+}
+
+fn sync_parent(path: &std::path::Path) -> Result<(), StoreError> {
+    let dir = path.parent().unwrap_or(std::path::Path::new("."));
+    let handle = std::fs::File::open(dir).map_err(StoreError::io("cannot open", dir))?;
+    handle.sync_all().map_err(StoreError::io("cannot sync", dir))
+}

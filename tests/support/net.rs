@@ -95,7 +95,10 @@ impl Net {
     }
 
     fn ip(&self, arguments: &str) {
-        check(self.command("ip").args(arguments.split_whitespace()), &format!("ip {arguments}"));
+        // Only the network namespace: process ids in the arguments are the host's.
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.0.switch.pid.to_string(), "-n", "--", "ip"]).stdin(Stdio::null());
+        check(command.args(arguments.split_whitespace()), &format!("ip {arguments}"));
     }
 }
 

@@ -70,6 +70,9 @@ pub trait Encode {
     }
 }
 
+/// The most elements that an array gets room for before they are read.
+const CAPACITY_AHEAD: usize = 64;
+
 /// A cursor over borrowed input.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
@@ -179,6 +182,67 @@ impl<'a> Reader<'a> {
         Ok(len)
     }
 
+    /// `N` opaque bytes without a length in front, and their padding.
+    #[inline]
+    pub fn opaque_array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.opaque_fixed(N)?);
+        Ok(out)
+    }
+
+    /// A variable array of `max` elements at the most; `element` reads one.
+    pub fn array<T>(
+        &mut self,
+        max: usize,
+        mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let len = self.array_len(max)?;
+        // Elements may be larger here than on the wire: what is not proven to be there is not allocated for.
+        let mut out = Vec::with_capacity(len.min(CAPACITY_AHEAD));
+        for _ in 0..len {
+            out.push(element(self)?);
+        }
+        Ok(out)
+    }
+
+    /// `N` elements without a length in front; `element` reads one.
+    pub fn array_fixed<T, const N: usize>(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<[T; N], DecodeError> {
+        let mut out = Vec::with_capacity(N.min(CAPACITY_AHEAD));
+        for _ in 0..N {
+            out.push(element(self)?);
+        }
+        // The vector has N elements, so this never fails; the error only spares a panic.
+        out.try_into().map_err(|_| DecodeError::Truncated { missing: 0 })
+    }
+
+    /// A linked list ("optional data" chained by the last field) of `max` elements at the most; `element` reads
+    /// one without its link. A loop, so the input cannot make the stack grow.
+    pub fn list<T>(
+        &mut self,
+        max: usize,
+        mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let mut out = Vec::new();
+        while self.bool()? {
+            if out.len() == max {
+                return Err(DecodeError::TooLong { len: max.saturating_add(1), max });
+            }
+            out.push(element(self)?);
+        }
+        Ok(out)
+    }
+
+    /// Optional data; `element` reads it if it is there.
+    pub fn optional<T>(
+        &mut self,
+        element: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<Box<T>>, DecodeError> {
+        if self.bool()? { Ok(Some(Box::new(element(self)?))) } else { Ok(None) }
+    }
+
     #[inline]
     fn length(&mut self, max: usize) -> Result<usize, DecodeError> {
         let len = self.u32()? as usize;
@@ -247,6 +311,45 @@ impl<'b> Writer<'b> {
         self.u32(data.len() as u32);
         self.opaque_fixed(data);
     }
+
+    /// The same for a type that has `max` bytes at the most; more is the caller's mistake (see [`Encode::encode`]).
+    #[inline]
+    pub fn opaque_max(&mut self, data: &[u8], max: usize) {
+        debug_assert!(data.len() <= max, "{} bytes, the type has {max} at the most", data.len());
+        self.opaque_var(data);
+    }
+
+    /// A variable array of `max` elements at the most; `element` writes one.
+    pub fn array<T>(&mut self, items: &[T], max: usize, element: impl FnMut(&T, &mut Self)) {
+        debug_assert!(items.len() <= max, "{} elements, the type has {max} at the most", items.len());
+        self.u32(items.len() as u32);
+        self.array_fixed(items, element);
+    }
+
+    /// Elements without their number in front; `element` writes one.
+    pub fn array_fixed<T>(&mut self, items: &[T], mut element: impl FnMut(&T, &mut Self)) {
+        for item in items {
+            element(item, self);
+        }
+    }
+
+    /// A linked list of `max` elements at the most; `element` writes one without its link.
+    pub fn list<T>(&mut self, items: &[T], max: usize, mut element: impl FnMut(&T, &mut Self)) {
+        debug_assert!(items.len() <= max, "{} elements, the list has {max} at the most", items.len());
+        for item in items {
+            self.bool(true);
+            element(item, self);
+        }
+        self.bool(false);
+    }
+
+    /// Optional data; `element` writes it if it is there.
+    pub fn optional<T>(&mut self, value: &Option<Box<T>>, element: impl FnOnce(&T, &mut Self)) {
+        self.bool(value.is_some());
+        if let Some(value) = value {
+            element(value, self);
+        }
+    }
 }
 
 impl Decode<'_> for () {
@@ -276,6 +379,20 @@ macro_rules! primitive {
     )*};
 }
 primitive!(u32, i32, u64, i64, bool);
+
+impl<const N: usize> Decode<'_> for [u8; N] {
+    #[inline]
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        r.opaque_array()
+    }
+}
+
+impl<const N: usize> Encode for [u8; N] {
+    #[inline]
+    fn encode(&self, w: &mut Writer<'_>) {
+        w.opaque_fixed(self);
+    }
+}
 
 impl<'a, T: Decode<'a>> Decode<'a> for Option<T> {
     fn decode(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
@@ -315,5 +432,50 @@ mod tests {
     #[test]
     fn a_length_over_the_maximum_is_named() {
         assert_eq!(Reader::new(&[0, 0, 0, 9]).opaque_var(8), Err(DecodeError::TooLong { len: 9, max: 8 }));
+    }
+
+    /// The bytes that `write` writes.
+    fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut Writer::new(&mut out));
+        out
+    }
+
+    #[test]
+    fn optional_data_has_a_bool_in_front() {
+        let some = Some(Box::new(7u32));
+        let bytes = written(|w| w.optional(&some, u32::encode));
+        assert_eq!(bytes, [0, 0, 0, 1, 0, 0, 0, 7]);
+        assert_eq!(Reader::new(&bytes).optional(u32::decode), Ok(some));
+        let bytes = written(|w| w.optional(&None, u32::encode));
+        assert_eq!(bytes, [0; 4]);
+        assert_eq!(Reader::new(&bytes).optional(u32::decode), Ok(None));
+    }
+
+    #[test]
+    fn a_fixed_array_has_no_length_in_front() {
+        let bytes = written(|w| w.array_fixed(&[1u64, 2], u64::encode));
+        assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(Reader::new(&bytes).array_fixed(u64::decode), Ok([1u64, 2]));
+        let short = Reader::new(&bytes[..12]).array_fixed::<u64, 2>(u64::decode);
+        assert_eq!(short, Err(DecodeError::Truncated { missing: 4 }));
+    }
+
+    #[test]
+    fn a_list_longer_than_its_maximum_is_refused() {
+        let bytes = written(|w| w.list(&[5u32, 6], 2, u32::encode));
+        assert_eq!(bytes, [0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0]);
+        assert_eq!(Reader::new(&bytes).list(2, u32::decode), Ok(vec![5, 6]));
+        assert_eq!(Reader::new(&bytes).list(1, u32::decode), Err(DecodeError::TooLong { len: 2, max: 1 }));
+    }
+
+    #[test]
+    fn a_huge_array_that_the_input_holds_in_part_only_is_refused_by_its_length() {
+        let bytes = written(|w| w.array(&[1u32, 2, 3], 3, u32::encode));
+        assert_eq!(Reader::new(&bytes).array(3, u32::decode), Ok(vec![1, 2, 3]));
+        assert_eq!(
+            Reader::new(&bytes[..12]).array(3, u32::decode),
+            Err(DecodeError::Truncated { missing: 4 })
+        );
     }
 }

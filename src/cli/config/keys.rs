@@ -1,0 +1,114 @@
+//! Every setting there is: its name, its place in [`Settings`], its bounds. File, environment, flags,
+//! `check-config` and the test of `examples/lockferry.toml` all read this one table.
+
+use std::time::Duration;
+
+use super::value::{Slot, words};
+use super::{LogFormat, Settings};
+use crate::node::config::{AddressCheck, ExportConfig, NsmMode, RpcbindMode, Squash};
+
+/// One setting of `T`.
+pub(super) struct Key<T: 'static> {
+    /// Its name, `table.key`.
+    pub(super) name: &'static str,
+    /// Where it is kept and what it takes.
+    pub(super) slot: for<'a> fn(&'a mut T) -> Slot<'a>,
+}
+
+impl<T> Key<T> {
+    /// The variable that sets it: `limits.clients` is `LOCKFERRY_LIMITS_CLIENTS`.
+    pub(super) fn variable(&self) -> String {
+        format!("LOCKFERRY_{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+const fn key<T>(name: &'static str, slot: for<'a> fn(&'a mut T) -> Slot<'a>) -> Key<T> {
+    Key { name, slot }
+}
+
+/// The highest uid or gid: 4294967295 is -1, which setresuid(2) takes for "leave as it is".
+const MAX_ID: u32 = u32::MAX - 1;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+words!(RpcbindMode { "auto" => RpcbindMode::Auto, "host" => RpcbindMode::Host, "own" => RpcbindMode::Own, "off" => RpcbindMode::Off });
+words!(NsmMode { "builtin" => NsmMode::Builtin, "statd" => NsmMode::Statd });
+words!(AddressCheck { "learn" => AddressCheck::Learn, "strict" => AddressCheck::Strict, "off" => AddressCheck::Off });
+words!(Squash { "none" => Squash::None, "root" => Squash::Root, "all" => Squash::All });
+words!(LogFormat {
+    "auto" => LogFormat::Auto, "text" => LogFormat::Text, "json" => LogFormat::Json, "journald" => LogFormat::Journald,
+});
+
+/// The settings outside of `[[export]]`, in the order of the example file.
+pub(super) static KEYS: &[Key<Settings>] = &[
+    key("bind", |s| Slot::Addresses(&mut s.node.bind)),
+    key("state_dir", |s| Slot::Dir(&mut s.node.state_dir)),
+    key("socket", |s| Slot::Socket(&mut s.node.socket)),
+    // Longer than an hour, and every lock request of a restart waits that long: surely a slip.
+    key("grace", |s| Slot::Time(&mut s.node.grace, Duration::ZERO..=HOUR)),
+    key("rpcbind", |s| Slot::Word(&mut s.node.rpcbind)),
+    key("ports.nfs", |s| Slot::Port(&mut s.node.ports.nfs)),
+    key("ports.mount", |s| Slot::Port(&mut s.node.ports.mount)),
+    key("ports.nlm", |s| Slot::Port(&mut s.node.ports.nlm)),
+    key("ports.nsm", |s| Slot::Port(&mut s.node.ports.nsm)),
+    key("ports.rpcbind", |s| Slot::Port(&mut s.node.ports.rpcbind)),
+    // A lock costs some 200 bytes: the upper bound is what 200 GB of memory would hold.
+    key("limits.locks_per_client", |s| Slot::Number(&mut s.node.limits.locks_per_client, 1..=1_000_000_000)),
+    key("limits.waiters_per_client", |s| {
+        Slot::Number(&mut s.node.limits.waiters_per_client, 1..=1_000_000_000)
+    }),
+    key("limits.clients", |s| Slot::Number(&mut s.node.limits.clients, 1..=10_000_000)),
+    key("limits.names_per_address", |s| Slot::Number(&mut s.node.limits.names_per_address, 1..=10_000_000)),
+    // One descriptor each; the kernel's own bound on descriptors (fs.nr_open) is about a million.
+    key("limits.connections", |s| Slot::Number(&mut s.node.limits.connections, 1..=1_000_000)),
+    key("limits.idle", |s| Slot::Time(&mut s.node.limits.idle, SECOND..=HOUR * 24)),
+    key("limits.file_threads", |s| Slot::Number(&mut s.node.limits.file_threads, 1..=512)),
+    key("client.address_check", |s| Slot::Word(&mut s.node.client.address_check)),
+    key("nsm.mode", |s| Slot::Word(&mut s.node.nsm.mode)),
+    key("nsm.notify_name", |s| Slot::Name(&mut s.node.nsm.notify_name)),
+    key("callback.timeout", |s| Slot::Time(&mut s.node.callback.timeout, MILLISECOND * 100..=SECOND * 60)),
+    key("callback.give_up", |s| Slot::Time(&mut s.node.callback.give_up, SECOND..=HOUR)),
+    key("log.level", |s| Slot::Filter(&mut s.log.level)),
+    key("log.format", |s| Slot::Word(&mut s.log.format)),
+];
+
+/// The settings of one `[[export]]`.
+pub(super) static EXPORT_KEYS: &[Key<ExportConfig>] = &[
+    key("path", |e| Slot::Dir(&mut e.path)),
+    key("fsid", |e| Slot::Fsid(&mut e.fsid)),
+    key("ro", |e| Slot::Flag(&mut e.read_only)),
+    key("squash", |e| Slot::Word(&mut e.squash)),
+    key("anonuid", |e| Slot::Number(&mut e.anon_uid, 0..=MAX_ID)),
+    key("anongid", |e| Slot::Number(&mut e.anon_gid, 0..=MAX_ID)),
+    key("clients", |e| Slot::Networks(&mut e.clients)),
+    key("insecure", |e| Slot::Flag(&mut e.insecure)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_settings_share_a_variable() {
+        let mut names: Vec<String> = KEYS.iter().map(Key::variable).collect();
+        names.extend(super::super::env::SPECIAL.map(String::from));
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn every_default_is_allowed_and_reads_back_as_shown() {
+        let mut settings = Settings::default();
+        for key in KEYS {
+            let shown = (key.slot)(&mut settings).show();
+            let text = format!("v = {shown}");
+            let raw = super::super::file::raw_of(&text);
+            let result = (key.slot)(&mut settings).assign(&raw);
+            assert_eq!(result, Ok(()), "{} = {shown}", key.name);
+        }
+        assert_eq!(settings, Settings::default());
+    }
+}

@@ -1,0 +1,63 @@
+//! One log line for each decision that an operator would ask about. Must never log what happens on every request.
+
+use super::views::text;
+use crate::state::{CallbackOutcome, Deny, Event};
+
+/// Logs an event.
+pub(super) fn log(event: &Event) {
+    match event {
+        Event::Denied { client, range, why } => {
+            let client = text(client);
+            match why {
+                Deny::Conflict => tracing::debug!(%client, %range, "LOCK denied: conflict"),
+                Deny::Deadlock => tracing::info!(%client, %range, "LOCK denied: it would be a deadlock"),
+                Deny::LocksPerClient => {
+                    tracing::warn!(%client, "LOCK denied: limits.locks_per_client is reached");
+                }
+                Deny::WaitersPerClient => {
+                    tracing::warn!(%client, "LOCK denied: limits.waiters_per_client is reached");
+                }
+                Deny::Clients => tracing::warn!(%client, "LOCK denied: limits.clients is reached"),
+                Deny::NamesPerAddress => {
+                    tracing::warn!(%client, "LOCK denied: limits.names_per_address is reached");
+                }
+                Deny::Grace => tracing::info!(%client, %range, "LOCK denied: grace window"),
+                Deny::ReclaimTooLate => {
+                    tracing::warn!(%client, %range, "reclaim refused: no grace window and nothing recorded");
+                }
+                Deny::ReclaimConflict => {
+                    tracing::warn!(%client, %range, "reclaim refused: another client holds these bytes");
+                }
+            }
+        }
+        Event::Reclaimed { client, address, range } => {
+            tracing::info!(client = %text(client), %address, %range, "lock reclaimed");
+        }
+        Event::FreedByReboot { client, address, locks, state } => {
+            tracing::info!(client = %text(client), %address, locks, state, "client rebooted: its older locks are freed");
+        }
+        Event::NoticeIgnored { client, state, locks } => {
+            tracing::info!(
+                client = %text(client), state, locks,
+                "SM_NOTIFY left locks alone: they are of this state, of a newer one, or of an unknown one"
+            );
+        }
+        Event::Refused { kind, lm, client, from, expected } => {
+            tracing::warn!(
+                client = %text(client), %from, %expected, lock_manager = %lm, request = ?kind,
+                "refused: not the client's address (lockferry refusals, lockferry accept)"
+            );
+        }
+        Event::CallbackFailed { client, range, outcome } => {
+            let what = match outcome {
+                CallbackOutcome::Accepted => "accepted",
+                CallbackOutcome::RefusedFirst => "the client does not want the lock any more: taken back",
+                CallbackOutcome::RefusedLater => "refused after a retransmission: unconfirmed",
+                CallbackOutcome::Unanswered => "never answered: unconfirmed",
+            };
+            tracing::info!(client = %text(client), %range, "GRANTED {what}");
+        }
+        Event::LmCreated(lm) => tracing::info!(lock_manager = %lm, "new lock manager"),
+        Event::GraceEnded(lm) => tracing::info!(lock_manager = %lm, "grace window ended"),
+    }
+}

@@ -1,0 +1,231 @@
+//! The lists and the status, made from the engine's rows: [`super::view::NodeView`] of the running node.
+//!
+//! Must never hold the engine's mutex for longer than one page of rows.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::desk::Desk;
+use super::view::{
+    ClientView, Counters, Filter, Listing, LockManagerView, LockView, NodeView, Page, RefusalView, Status,
+    WaiterView,
+};
+use crate::export::{FileKey, LockFiles};
+use crate::state::{ClientRow, Condition, Engine, LockRow, Mode, Time, WaiterRow};
+
+/// Rows looked at under one hold of the mutex.
+const ROWS_PER_HOLD: usize = 1_000;
+/// Rows looked at for one page: a filter that matches little answers with a short page and a cursor.
+const ROWS_PER_PAGE: usize = 100_000;
+
+/// What the views need besides the desk.
+pub(super) struct Views {
+    pub(super) desk: Arc<Desk>,
+    pub(super) files: Arc<dyn LockFiles>,
+    /// The parts of the status that the wiring knows.
+    pub(super) base: Box<dyn Fn() -> Status + Send + Sync>,
+    /// NSM state we announce for a lock manager.
+    pub(super) nsm_state: u32,
+    /// What became of our SM_NOTIFY to (lock manager, name, address).
+    pub(super) notify: Box<dyn Fn(&ClientRow) -> Option<String> + Send + Sync>,
+}
+
+impl NodeView for Views {
+    fn status(&self) -> Status {
+        let mut status = (self.base)();
+        let (lms, totals) = self.desk.read(|e| (e.lm_rows(), e.totals()));
+        let now = self.desk.now();
+        status.lock_managers = lms
+            .into_iter()
+            .map(|lm| LockManagerView {
+                name: lm.address.to_string(),
+                state: if lm.full_grace_until.is_some() { "grace" } else { "active" }.into(),
+                locks: lm.locks,
+                waiters: lm.waiters,
+                clients: lm.clients,
+                nsm_state: self.nsm_state,
+                grace_seconds_left: lm.full_grace_until.map(|t| t.0.saturating_sub(now.0).div_ceil(1000)),
+            })
+            .collect();
+        status.counters = Counters {
+            granted: totals.granted,
+            denied: totals.denied,
+            blocked: totals.blocked,
+            deadlocks: totals.deadlocks,
+            unlocked: totals.unlocked,
+            callbacks_confirmed: totals.callbacks_confirmed,
+            callbacks_failed: totals.callbacks_failed,
+            over_limit: totals.over_limit,
+            refused: totals.refused,
+            freed_by_reboot: totals.freed_by_reboot,
+            reclaimed: totals.reclaimed,
+            reclaim_refused: totals.reclaim_refused,
+        };
+        status
+    }
+
+    fn locks(&self, filter: &Filter, page: Page) -> Listing<LockView> {
+        self.list(
+            page,
+            |e, slot, n| e.lock_rows(slot, n),
+            |row| {
+                let view = self.lock_view(&row);
+                matches(filter, &view).then_some(view)
+            },
+        )
+    }
+
+    fn waiters(&self, filter: &Filter, page: Page) -> Listing<WaiterView> {
+        self.list(
+            page,
+            |e, slot, n| e.waiter_rows(slot, n),
+            |row| {
+                let view = self.waiter_view(&row);
+                matches(filter, &view.request).then_some(view)
+            },
+        )
+    }
+
+    fn clients(&self, filter: &Filter, page: Page) -> Listing<ClientView> {
+        self.list(
+            page,
+            |e, slot, n| e.client_rows(slot, n),
+            |row| {
+                let view = self.client_view(&row);
+                let lm = filter.lock_manager.as_ref().is_none_or(|lm| *lm == view.lock_manager);
+                let client = filter.client.as_ref().is_none_or(|c| *c == view.name || *c == view.address);
+                (lm && client).then_some(view)
+            },
+        )
+    }
+
+    fn refusals(&self) -> Vec<RefusalView> {
+        self.desk.refusals().views()
+    }
+
+    fn accept_refusal(&self, id: u64) -> Result<RefusalView, String> {
+        super::refusals::accept(&self.desk, id)
+    }
+}
+
+impl Views {
+    fn list<R, V>(
+        &self,
+        page: Page,
+        rows: impl Fn(&Engine, usize, usize) -> (Vec<R>, Option<usize>),
+        view: impl Fn(R) -> Option<V>,
+    ) -> Listing<V> {
+        // An id is the slot's number plus one in its low half, so "after this id" is "from that slot on".
+        let mut slot = (page.after & 0xffff_ffff) as usize;
+        let mut out = Vec::new();
+        let mut looked = 0;
+        loop {
+            let want = ROWS_PER_HOLD.min((page.limit as usize).saturating_sub(out.len())).max(1);
+            let (batch, next) = self.desk.read(|e| rows(e, slot, want));
+            looked += batch.len();
+            out.extend(batch.into_iter().filter_map(&view));
+            match next {
+                None => return Listing { rows: out, next: None },
+                Some(next) => slot = next,
+            }
+            if out.len() >= page.limit as usize || looked >= ROWS_PER_PAGE {
+                return Listing { rows: out, next: Some(slot as u64) };
+            }
+        }
+    }
+
+    fn lock_view(&self, row: &LockRow) -> LockView {
+        LockView {
+            id: row.id,
+            lock_manager: row.lm.to_string(),
+            client: text(&row.client),
+            address: row.address.to_string(),
+            svid: row.svid,
+            owner: text(&row.oh),
+            path: self.path(&row.file),
+            start: row.range.start,
+            end: (row.range.end != u64::MAX).then_some(row.range.end),
+            mode: if row.mode == Mode::Exclusive { "exclusive" } else { "shared" }.into(),
+            state: match row.condition {
+                Condition::Held => "held",
+                Condition::Granting => "granting",
+                Condition::Unconfirmed => "unconfirmed",
+                Condition::Reclaimable => "reclaimable",
+            }
+            .into(),
+            since: self.desk.unix(row.since),
+        }
+    }
+
+    fn waiter_view(&self, row: &WaiterRow) -> WaiterView {
+        let mut request = self.lock_view(&row.request);
+        request.state = "waiting".into();
+        let what = if row.is_test { "TEST" } else { "LOCK" };
+        let reason = match (row.window_until, row.blocker_count) {
+            (Some(until), _) => {
+                format!(
+                    "{what} waits for the end of the grace window, {} at the latest",
+                    self.unix_text(until)
+                )
+            }
+            (None, 0) => format!("{what} is about to be granted"),
+            (None, 1) => format!("{what} waits for one conflicting lock"),
+            (None, n) => format!("{what} waits for {n} conflicting locks"),
+        };
+        WaiterView {
+            request,
+            waits_for: row.blockers.iter().map(|b| self.lock_view(b)).collect(),
+            waits_for_count: row.blocker_count,
+            reason,
+        }
+    }
+
+    fn client_view(&self, row: &ClientRow) -> ClientView {
+        ClientView {
+            id: row.id,
+            lock_manager: row.lm.to_string(),
+            name: text(&row.name),
+            address: row.address.to_string(),
+            learned_addresses: row.trusted.iter().map(ToString::to_string).collect(),
+            nsm_state: row.state,
+            locks: row.locks,
+            waiters: row.waiters,
+            shares: row.shares,
+            monitored: row.recorded,
+            notify: (self.notify)(row),
+            last_seen: self.desk.unix(row.last_seen),
+        }
+    }
+
+    fn path(&self, key: &[u8]) -> String {
+        let key = FileKey(key.into());
+        match self.files.path(&key).or_else(|| self.files.find_path(&key)) {
+            Some(path) => path.display().to_string(),
+            None => format!("handle:{}", hex(&key.0)),
+        }
+    }
+
+    fn unix_text(&self, time: Time) -> String {
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(self.desk.unix(time));
+        humantime::format_rfc3339_seconds(at).to_string()
+    }
+}
+
+fn matches(filter: &Filter, view: &LockView) -> bool {
+    filter.lock_manager.as_ref().is_none_or(|lm| *lm == view.lock_manager)
+        && filter.client.as_ref().is_none_or(|c| *c == view.client || *c == view.address)
+        && filter.path.as_ref().is_none_or(|p| Path::new(&view.path).starts_with(p))
+}
+
+/// Bytes of a stranger as text: as they are where they are printable, hexadecimal otherwise.
+pub(super) fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(s) if !s.is_empty() && !s.chars().any(char::is_control) => s.to_owned(),
+        _ if bytes.is_empty() => String::new(),
+        _ => format!("hex:{}", hex(bytes)),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,356 @@
+//! The duplicate request cache: a call that comes twice is carried out once and answered twice, with the
+//! same bytes. Pure: the time is passed in.
+//! Must never keep a call's arguments, nor grow past its bounds.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::types::{CallInfo, Transport};
+
+/// Bounds of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrcLimits {
+    /// Calls remembered, 16,384: at 5,000 changes a second about three seconds, longer than the first
+    /// retransmission of every known client over UDP (TCP clients wait a minute, but are fewer).
+    pub entries: usize,
+    /// Bytes of replies, 8 MiB. NLM replies have about 40.
+    pub reply_bytes: usize,
+    /// A longer reply is not kept, 4 KiB: no procedure that changes something has one.
+    pub reply_max: usize,
+    /// How long a reply is kept, 120 s: two of the 60 s time-outs of a TCP client.
+    pub age: Duration,
+}
+
+impl Default for DrcLimits {
+    fn default() -> Self {
+        Self { entries: 16_384, reply_bytes: 8 << 20, reply_max: 4096, age: Duration::from_secs(120) }
+    }
+}
+
+/// What makes two calls the same call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    peer: SocketAddr,
+    transport: Transport,
+    xid: u32,
+    program: u32,
+    version: u32,
+    procedure: u32,
+    checksum: u64,
+}
+
+impl Key {
+    /// The key of a call.
+    pub fn new(info: &CallInfo, args: &[u8]) -> Self {
+        Self {
+            peer: info.peer,
+            transport: info.transport,
+            xid: info.xid,
+            program: info.program,
+            version: info.version,
+            procedure: info.procedure,
+            checksum: super::checksum::checksum(args),
+        }
+    }
+}
+
+/// The mark of a call that is being carried out. 0 is none.
+pub type Token = u64;
+
+/// What the cache knows about a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Nothing: carry it out, then [`Drc::finish`] with this token.
+    New(Token),
+    /// It is being carried out: drop this one.
+    InProgress,
+    /// It was answered: send this again.
+    Replay(Box<[u8]>),
+}
+
+const SHARDS: usize = 16;
+/// Calls in progress that are passed over when the oldest entry of a full shard must go.
+const PASS_OVER: usize = 8;
+
+/// The cache, shared by all listeners.
+pub struct Drc {
+    limits: DrcLimits,
+    hasher: std::hash::RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Default)]
+struct Shard {
+    index: HashMap<Key, u32>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Slots with their generation, oldest first. An entry whose generation is past is skipped.
+    order: VecDeque<(u32, u32)>,
+    bytes: usize,
+}
+
+struct Slot {
+    generation: u32,
+    entry: Option<Entry>,
+}
+
+struct Entry {
+    key: Key,
+    since: Instant,
+    reply: Option<Box<[u8]>>,
+}
+
+impl Drc {
+    /// An empty cache.
+    pub fn new(limits: DrcLimits) -> Self {
+        Self { limits, hasher: std::hash::RandomState::new(), shards: Default::default() }
+    }
+
+    /// Looks a call up and remembers it as being carried out if it is new.
+    pub fn begin(&self, now: Instant, key: &Key) -> Begin {
+        let shard_no = self.hasher.hash_one(key) as usize % SHARDS;
+        let mut shard = self.shard(shard_no);
+        shard.expire(now, self.limits.age);
+        if let Some(slot) = shard.index.get(key).copied() {
+            return match &shard.slots[slot as usize].entry {
+                Some(Entry { reply: Some(reply), .. }) => Begin::Replay(reply.clone()),
+                _ => Begin::InProgress,
+            };
+        }
+        let most = (self.limits.entries / SHARDS).max(1);
+        while shard.index.len() >= most {
+            shard.drop_oldest();
+        }
+        let (slot, generation) = shard.insert(Entry { key: *key, since: now, reply: None });
+        Begin::New(token(shard_no, slot, generation))
+    }
+
+    /// Ends the call `token`: its reply is kept for repetitions. None (silence), or one too long: the next
+    /// transmission counts as new.
+    pub fn finish(&self, token: Token, reply: Option<&[u8]>) {
+        if token == 0 {
+            return;
+        }
+        let (shard_no, slot, generation) = parts(token);
+        let mut shard = self.shard(shard_no);
+        match reply {
+            Some(reply) if reply.len() <= self.limits.reply_max => {
+                shard.keep(slot, generation, reply.into());
+                while shard.bytes > self.limits.reply_bytes / SHARDS && shard.index.len() > 1 {
+                    shard.drop_oldest();
+                }
+            }
+            _ => shard.remove(slot, generation),
+        }
+    }
+
+    /// Calls remembered now.
+    pub fn len(&self) -> usize {
+        (0..SHARDS).map(|n| self.shard(n).index.len()).sum()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, number: usize) -> MutexGuard<'_, Shard> {
+        // A panic while the lock was held cannot leave a shard in a state that is unsafe, only one with an
+        // entry too few or too many.
+        self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Generation in the upper half (never 0), shard in the next 4 bits, slot in the lower 28.
+fn token(shard: usize, slot: u32, generation: u32) -> Token {
+    u64::from(generation) << 32 | (shard as u64) << 28 | u64::from(slot)
+}
+
+fn parts(token: Token) -> (usize, u32, u32) {
+    ((token >> 28) as usize % SHARDS, token as u32 & 0x0fff_ffff, (token >> 32) as u32)
+}
+
+impl Shard {
+    fn insert(&mut self, entry: Entry) -> (u32, u32) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 1, entry: None });
+            self.slots.len() as u32 - 1
+        });
+        let place = &mut self.slots[slot as usize];
+        self.index.insert(entry.key, slot);
+        place.entry = Some(entry);
+        self.order.push_back((slot, place.generation));
+        (slot, place.generation)
+    }
+
+    fn keep(&mut self, slot: u32, generation: u32, reply: Box<[u8]>) {
+        let Some(place) = self.slots.get_mut(slot as usize).filter(|s| s.generation == generation) else {
+            return;
+        };
+        if let Some(entry) = &mut place.entry {
+            self.bytes += reply.len();
+            entry.reply = Some(reply);
+        }
+    }
+
+    fn remove(&mut self, slot: u32, generation: u32) {
+        let Some(place) = self.slots.get_mut(slot as usize).filter(|s| s.generation == generation) else {
+            return;
+        };
+        if let Some(entry) = place.entry.take() {
+            place.generation = place.generation.checked_add(1).unwrap_or(1);
+            self.free.push(slot);
+            self.index.remove(&entry.key);
+            self.bytes -= entry.reply.map_or(0, |r| r.len());
+        }
+        // What was removed out of turn leaves its mark in `order`; tidy up before that grows.
+        if self.order.len() > 2 * self.index.len() + 64 {
+            let slots = &self.slots;
+            self.order.retain(|(slot, generation)| slots[*slot as usize].generation == *generation);
+        }
+    }
+
+    fn oldest(&self) -> Option<(u32, u32, Option<&Entry>)> {
+        let (slot, generation) = *self.order.front()?;
+        let place = &self.slots[slot as usize];
+        Some((slot, generation, place.entry.as_ref().filter(|_| place.generation == generation)))
+    }
+
+    fn expire(&mut self, now: Instant, age: Duration) {
+        while let Some((slot, generation, entry)) = self.oldest() {
+            if entry.is_some_and(|e| now.saturating_duration_since(e.since) < age) {
+                return;
+            }
+            self.order.pop_front();
+            self.remove(slot, generation);
+        }
+    }
+
+    /// Drops the oldest answered call; one in progress only if there are hardly others.
+    fn drop_oldest(&mut self) {
+        let mut passed = 0;
+        while let Some((slot, generation, entry)) = self.oldest() {
+            let (live, in_progress) = (entry.is_some(), entry.is_some_and(|e| e.reply.is_none()));
+            self.order.pop_front();
+            if in_progress && passed < PASS_OVER {
+                passed += 1;
+                self.order.push_back((slot, generation));
+                continue;
+            }
+            if live {
+                self.remove(slot, generation);
+                return;
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Drc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Drc").field("entries", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(xid: u32, args: &[u8]) -> Key {
+        let any = SocketAddr::from(([127, 0, 0, 1], 999));
+        let info = CallInfo {
+            peer: any,
+            local: any,
+            transport: Transport::Udp,
+            xid,
+            program: 1,
+            version: 1,
+            procedure: 1,
+            cred: super::super::types::Cred::None,
+        };
+        Key::new(&info, args)
+    }
+
+    fn new(drc: &Drc, now: Instant, key: &Key) -> Token {
+        match drc.begin(now, key) {
+            Begin::New(token) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_retransmitted_call_gets_the_same_answer() {
+        let (drc, now) = (Drc::new(DrcLimits::default()), Instant::now());
+        let token = new(&drc, now, &key(1, b"lock"));
+        assert_eq!(drc.begin(now, &key(1, b"lock")), Begin::InProgress);
+        drc.finish(token, Some(b"granted"));
+        assert_eq!(drc.begin(now, &key(1, b"lock")), Begin::Replay((*b"granted").into()));
+        new(&drc, now, &key(1, b"else"));
+        new(&drc, now, &key(2, b"lock"));
+    }
+
+    #[test]
+    fn silence_and_long_replies_are_forgotten() {
+        let (drc, now) = (Drc::new(DrcLimits::default()), Instant::now());
+        drc.finish(new(&drc, now, &key(1, b"")), None);
+        drc.finish(new(&drc, now, &key(1, b"")), Some(&[0; 4097]));
+        new(&drc, now, &key(1, b""));
+        assert_eq!(drc.len(), 1);
+    }
+
+    #[test]
+    fn old_replies_are_forgotten() {
+        let (drc, now) = (Drc::new(DrcLimits::default()), Instant::now());
+        drc.finish(new(&drc, now, &key(1, b"")), Some(b"x"));
+        new(&drc, now + Duration::from_secs(120), &key(1, b""));
+    }
+
+    #[test]
+    fn the_bounds_hold_and_late_finishes_of_evicted_calls_do_no_harm() {
+        let limits = DrcLimits { entries: 160, reply_bytes: 16 * 1000, ..DrcLimits::default() };
+        let (drc, now) = (Drc::new(limits), Instant::now());
+        let tokens: Vec<_> = (0..1000).map(|xid| new(&drc, now, &key(xid, b""))).collect();
+        assert!(drc.len() <= 160);
+        for token in &tokens {
+            drc.finish(*token, Some(&[0; 100]));
+        }
+        for token in tokens {
+            drc.finish(token, None);
+        }
+        for round in 0..10_000 {
+            drc.finish(
+                new(&drc, now, &key(1000 + round, b"")),
+                if round % 2 == 0 { None } else { Some(&[0; 900]) },
+            );
+        }
+        for number in 0..SHARDS {
+            let shard = drc.shard(number);
+            assert!(shard.bytes <= 1000 && shard.index.len() <= 10 && shard.order.len() < 200);
+            assert_eq!(
+                shard.bytes,
+                shard
+                    .slots
+                    .iter()
+                    .flat_map(|s| &s.entry)
+                    .flat_map(|e| &e.reply)
+                    .map(|r| r.len())
+                    .sum::<usize>()
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_in_progress_outlives_answered_ones() {
+        let limits = DrcLimits { entries: 160, ..DrcLimits::default() };
+        let (drc, now) = (Drc::new(limits), Instant::now());
+        let token = new(&drc, now, &key(0, b""));
+        for xid in 1..2000 {
+            drc.finish(new(&drc, now, &key(xid, b"")), Some(b""));
+        }
+        assert_eq!(drc.begin(now, &key(0, b"")), Begin::InProgress);
+        drc.finish(token, Some(b"late"));
+        assert_eq!(drc.begin(now, &key(0, b"")), Begin::Replay((*b"late").into()));
+    }
+}

@@ -1,0 +1,89 @@
+//! The way back of one answer: the reply of its own call, or for a _MSG procedure a _RES call to the client. Must never
+//! wait: both only hand bytes on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lockferry_xdr::Writer;
+
+use super::wire::{self, Shape};
+use crate::rpc::{Responder, Transport};
+use crate::state::Reply;
+
+/// Where an asynchronous request came from and where it went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReturnPath {
+    /// The address and port the request was sent to: the answer leaves from it.
+    pub local: SocketAddr,
+    /// The address and port the request came from.
+    pub peer: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+}
+
+/// Sends _RES calls to clients.
+pub trait Outbox: Send + Sync + 'static {
+    /// Sends one, once: a lost one is asked for again by the client. Never blocks; drops when it has too much to do.
+    fn send_res(&self, path: ReturnPath, version: u32, procedure: u32, args: Vec<u8>);
+}
+
+/// The right and the way to answer one request. Dropped: silence.
+pub struct Answer {
+    version: u32,
+    shape: Shape,
+    cookie: Box<[u8]>,
+    way: Way,
+}
+
+enum Way {
+    Reply(Responder),
+    Call { outbox: Arc<dyn Outbox>, path: ReturnPath, procedure: u32 },
+    Nowhere,
+}
+
+impl Answer {
+    /// By the call's own reply.
+    pub fn now(responder: Responder, version: u32, shape: Shape, cookie: &[u8]) -> Self {
+        Self { version, shape, cookie: cookie.into(), way: Way::Reply(responder) }
+    }
+
+    /// By an empty reply (SM_NOTIFY, FREE_ALL).
+    pub fn void(responder: Responder) -> Self {
+        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Reply(responder) }
+    }
+
+    /// Nobody waits for it.
+    pub fn nowhere() -> Self {
+        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Nowhere }
+    }
+
+    pub(super) fn by_call(
+        outbox: Arc<dyn Outbox>,
+        path: ReturnPath,
+        version: u32,
+        procedure: u32,
+        shape: Shape,
+        cookie: &[u8],
+    ) -> Self {
+        Self { version, shape, cookie: cookie.into(), way: Way::Call { outbox, path, procedure } }
+    }
+
+    /// Sends the answer.
+    pub fn send(self, reply: Reply) {
+        let Self { version, shape, cookie, way } = self;
+        if reply == Reply::Silent {
+            return;
+        }
+        match way {
+            Way::Reply(responder) => {
+                responder.success_with(|w| wire::write_answer(version, shape, &cookie, &reply, w));
+            }
+            Way::Call { outbox, path, procedure } => {
+                let mut args = Vec::with_capacity(64);
+                wire::write_answer(version, shape, &cookie, &reply, &mut Writer::new(&mut args));
+                outbox.send_res(path, version, procedure, args);
+            }
+            Way::Nowhere => {}
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Behaviour of the program against a scripted lock service.

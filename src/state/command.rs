@@ -1,0 +1,439 @@
+//! What goes into the engine and what comes out. Plain data: commands borrow from the request, effects own.
+
+use std::net::IpAddr;
+
+use super::types::{Access, GrantId, Mode, Range, Status, Time};
+
+/// The caller's mark for a request; comes back with its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// Who asks, and through which server address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Party<'a> {
+    /// The address the request was sent to: the lock manager.
+    pub lm: IpAddr,
+    /// `caller_name`.
+    pub name: &'a [u8],
+    /// The address the request came from.
+    pub address: IpAddr,
+}
+
+/// How a later GRANTED finds the client, and what it must say so that the client knows what it waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// NLM version of the request: 1, 3 or 4.
+    pub version: u32,
+    /// Whether it came over TCP.
+    pub tcp: bool,
+    /// Whether it was LOCK_MSG: the grant is then a GRANTED_MSG.
+    pub asynchronous: bool,
+    /// The file handle as the client sent it.
+    pub handle: Box<[u8]>,
+}
+
+/// NLM LOCK (also NM_LOCK).
+#[derive(Clone, Debug)]
+pub struct LockRequest<'a> {
+    /// Who asks.
+    pub party: Party<'a>,
+    /// Owner handle.
+    pub oh: &'a [u8],
+    /// Owner number within the client.
+    pub svid: u32,
+    /// The file's key.
+    pub file: &'a [u8],
+    /// Which bytes.
+    pub range: Range,
+    /// Shared or exclusive.
+    pub mode: Mode,
+    /// Queue behind a conflict instead of being denied.
+    pub block: bool,
+    /// The client had this lock before the server went away.
+    pub reclaim: bool,
+    /// False for NM_LOCK: the client is not monitored and never waits.
+    pub monitored: bool,
+    /// The client's NSM state, 0 = unknown.
+    pub state: u32,
+    /// How a later GRANTED finds it.
+    pub route: &'a Route,
+    /// Comes back with the reply.
+    pub token: Token,
+}
+
+/// What can happen to the lock core.
+#[derive(Clone, Debug)]
+pub enum Command<'a> {
+    /// LOCK, NM_LOCK.
+    Lock(LockRequest<'a>),
+    /// UNLOCK of `range`.
+    Unlock {
+        /// Who asks.
+        party: Party<'a>,
+        /// Owner handle.
+        oh: &'a [u8],
+        /// Owner number.
+        svid: u32,
+        /// The file's key.
+        file: &'a [u8],
+        /// Which bytes.
+        range: Range,
+        /// Comes back with the reply.
+        token: Token,
+    },
+    /// CANCEL of a blocked LOCK.
+    Cancel {
+        /// Who asks.
+        party: Party<'a>,
+        /// Owner handle.
+        oh: &'a [u8],
+        /// Owner number.
+        svid: u32,
+        /// The file's key.
+        file: &'a [u8],
+        /// The same bytes as the LOCK's.
+        range: Range,
+        /// The same mode as the LOCK's.
+        mode: Mode,
+        /// Comes back with the reply.
+        token: Token,
+    },
+    /// TEST: would this LOCK be granted?
+    Test {
+        /// Who asks.
+        party: Party<'a>,
+        /// Owner handle.
+        oh: &'a [u8],
+        /// Owner number.
+        svid: u32,
+        /// The file's key.
+        file: &'a [u8],
+        /// Which bytes.
+        range: Range,
+        /// Shared or exclusive.
+        mode: Mode,
+        /// Comes back with the reply.
+        token: Token,
+    },
+    /// SHARE (DOS).
+    Share {
+        /// Who asks.
+        party: Party<'a>,
+        /// Owner handle.
+        oh: &'a [u8],
+        /// The file's key.
+        file: &'a [u8],
+        /// What the owner will do.
+        access: Access,
+        /// What others may not.
+        deny: Access,
+        /// It had it before.
+        reclaim: bool,
+        /// Comes back with the reply.
+        token: Token,
+    },
+    /// UNSHARE.
+    Unshare {
+        /// Who asks.
+        party: Party<'a>,
+        /// Owner handle.
+        oh: &'a [u8],
+        /// The file's key.
+        file: &'a [u8],
+        /// Comes back with the reply.
+        token: Token,
+    },
+    /// FREE_ALL: the client drops all it has.
+    FreeAll {
+        /// Who asks.
+        party: Party<'a>,
+        /// Comes back with the reply.
+        token: Token,
+    },
+    /// SM_NOTIFY: the client restarted and is now at `state`.
+    Rebooted {
+        /// Who says so.
+        party: Party<'a>,
+        /// Its new state.
+        state: u32,
+        /// Comes back with the reply.
+        token: Token,
+    },
+    /// What became of a GRANTED callback.
+    CallbackDone {
+        /// Which.
+        grant: GrantId,
+        /// How it ended.
+        outcome: CallbackOutcome,
+    },
+    /// An operator vouches for an address: it may act for the clients of that name.
+    Trust {
+        /// Lock manager, name, and the address to trust.
+        party: Party<'a>,
+    },
+    /// Puts a client of the durable list back, before anything else is handled.
+    Restore {
+        /// Lock manager, name and address.
+        party: Party<'a>,
+        /// Its recorded NSM state.
+        state: u32,
+    },
+    /// Opens a full grace window for a lock manager: its record is lost or incomplete.
+    StartFullGrace {
+        /// The lock manager.
+        lm: IpAddr,
+        /// When it ends.
+        deadline: Time,
+    },
+    /// Ends a lock manager's window now.
+    EndGrace {
+        /// The lock manager.
+        lm: IpAddr,
+    },
+    /// Time has come: see [`super::Engine::next_timer`].
+    Tick,
+}
+
+/// How a GRANTED callback ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallbackOutcome {
+    /// The client took it.
+    Accepted,
+    /// The client refused the first transmission: surely it does not hold the lock.
+    RefusedFirst,
+    /// The client refused a retransmission: it may have accepted the first.
+    RefusedLater,
+    /// No answer until the end.
+    Unanswered,
+}
+
+/// Who is in the way of a TEST or a LOCK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Shared or exclusive.
+    pub mode: Mode,
+    /// Owner number.
+    pub svid: u32,
+    /// Owner handle.
+    pub oh: Box<[u8]>,
+    /// The bytes it holds.
+    pub range: Range,
+}
+
+/// What a request gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A status.
+    Status(Status),
+    /// TEST: denied, by this holder.
+    Denied(Holder),
+    /// Done, nothing to say (SM_NOTIFY, FREE_ALL).
+    Void,
+    /// Silence, on purpose.
+    Silent,
+}
+
+/// Why a LOCK was denied, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deny {
+    /// A conflicting lock.
+    Conflict,
+    /// It would be a deadlock.
+    Deadlock,
+    /// `limits.locks_per_client`.
+    LocksPerClient,
+    /// `limits.waiters_per_client`.
+    WaitersPerClient,
+    /// `limits.clients`.
+    Clients,
+    /// `limits.names_per_address`.
+    NamesPerAddress,
+    /// In a full grace window.
+    Grace,
+    /// A reclaim outside the window that nothing covers.
+    ReclaimTooLate,
+    /// A reclaim that conflicts with a held lock.
+    ReclaimConflict,
+}
+
+/// Requests that only the client itself may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefusedKind {
+    /// UNLOCK.
+    Unlock,
+    /// CANCEL.
+    Cancel,
+    /// UNSHARE.
+    Unshare,
+    /// FREE_ALL.
+    FreeAll,
+    /// SM_NOTIFY.
+    Notify,
+}
+
+/// A durable entry. The effects that come with it may leave only after it is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// This client has, or may soon have, locks: tell it when we come back.
+    Client {
+        /// Lock manager.
+        lm: IpAddr,
+        /// Its name.
+        name: Box<[u8]>,
+        /// Its address.
+        address: IpAddr,
+        /// Its NSM state, 0 = unknown.
+        state: u32,
+    },
+    /// This client has nothing any more. May be lost: it is then told once too often.
+    Forget {
+        /// Lock manager.
+        lm: IpAddr,
+        /// Its name.
+        name: Box<[u8]>,
+        /// Its address.
+        address: IpAddr,
+    },
+}
+
+impl Entry {
+    /// Whether effects must wait for it.
+    pub fn is_sync(&self) -> bool {
+        matches!(self, Entry::Client { .. })
+    }
+}
+
+/// A decision that an operator may ask about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A LOCK was not granted.
+    Denied {
+        /// Client name.
+        client: Box<[u8]>,
+        /// The bytes.
+        range: Range,
+        /// Why.
+        why: Deny,
+    },
+    /// A reclaim was granted.
+    Reclaimed {
+        /// Client name.
+        client: Box<[u8]>,
+        /// Its address.
+        address: IpAddr,
+        /// The bytes.
+        range: Range,
+    },
+    /// A client's locks were freed because it rebooted.
+    FreedByReboot {
+        /// Client name.
+        client: Box<[u8]>,
+        /// Its address.
+        address: IpAddr,
+        /// How many locks.
+        locks: u64,
+        /// Its new state.
+        state: u32,
+    },
+    /// A notice freed nothing: its state is not newer than the locks', or theirs is unknown.
+    NoticeIgnored {
+        /// Client name.
+        client: Box<[u8]>,
+        /// The state in the notice.
+        state: u32,
+        /// How many locks stay.
+        locks: u64,
+    },
+    /// A request from an address that is not the client's.
+    Refused {
+        /// Which.
+        kind: RefusedKind,
+        /// Lock manager.
+        lm: IpAddr,
+        /// Client name.
+        client: Box<[u8]>,
+        /// Who sent it.
+        from: IpAddr,
+        /// Whose it is.
+        expected: IpAddr,
+    },
+    /// A callback ended otherwise than by acceptance.
+    CallbackFailed {
+        /// Client name.
+        client: Box<[u8]>,
+        /// The bytes.
+        range: Range,
+        /// How.
+        outcome: CallbackOutcome,
+    },
+    /// A lock manager came into being.
+    LmCreated(IpAddr),
+    /// A grace window ended.
+    GraceEnded(IpAddr),
+}
+
+/// Something for the caller to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Answer a request.
+    Reply {
+        /// Whose.
+        token: Token,
+        /// With what.
+        reply: Reply,
+    },
+    /// Send GRANTED until it is answered; then say [`Command::CallbackDone`].
+    SendGranted {
+        /// Its number.
+        grant: GrantId,
+        /// The lock manager: the callback's source address.
+        lm: IpAddr,
+        /// The client's address: never anywhere else.
+        to: IpAddr,
+        /// Client name.
+        name: Box<[u8]>,
+        /// Owner handle.
+        oh: Box<[u8]>,
+        /// Owner number.
+        svid: u32,
+        /// The bytes.
+        range: Range,
+        /// The mode.
+        mode: Mode,
+        /// How.
+        route: Route,
+    },
+    /// Stop sending this GRANTED: it does not matter any more.
+    StopGranted {
+        /// Its number.
+        grant: GrantId,
+    },
+    /// For the log.
+    Event(Event),
+}
+
+/// What one or more commands brought about. The caller owns and reuses it.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be made durable before anything in `out` leaves.
+    pub entries: Vec<Entry>,
+    /// To be done, in order.
+    pub out: Vec<Effect>,
+}
+
+impl Effects {
+    /// Adds a reply.
+    pub(super) fn reply(&mut self, token: Token, reply: Reply) {
+        self.out.push(Effect::Reply { token, reply });
+    }
+
+    /// Adds a status reply.
+    pub(super) fn status(&mut self, token: Token, status: Status) {
+        self.reply(token, Reply::Status(status));
+    }
+
+    /// Adds an event.
+    pub(super) fn event(&mut self, event: Event) {
+        self.out.push(Effect::Event(event));
+    }
+}

@@ -1,0 +1,306 @@
+//! The engine: takes commands, keeps the tables, says what to do. This file has its outside and the timers; what each
+//! request gets is in `requests`, clients and their reboots in `clients`, waking and callbacks in `grants`,
+//! changes of byte ranges in `segments`.
+//!
+//! Must never answer before its tables are changed for good: an effect, once out, is true.
+
+mod clients;
+mod grants;
+mod requests;
+mod segments;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::command::{Command, Effect, Effects, Entry, Event};
+use super::names::Names;
+use super::shares::Shares;
+use super::table::LockTable;
+use super::types::{ClientId, LmId, Time, WaiterId};
+use super::waiting::{How, Waiter, Waiters};
+use grants::Grant;
+
+/// Which addresses may act for a client (setting `client.address_check`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressCheck {
+    /// Another address that locks under the same name with the same NSM state, or that an operator vouched for.
+    Learn,
+    /// Only the one the locks came from.
+    Strict,
+    /// Any.
+    Off,
+}
+
+/// Bounds; past them DENIED_NOLOCKS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Locks a client may hold.
+    pub locks_per_client: u32,
+    /// Requests of one client that may wait.
+    pub waiters_per_client: u32,
+    /// Clients in all.
+    pub clients: u32,
+    /// Clients from one address.
+    pub names_per_address: u32,
+}
+
+/// What the engine can be told at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bounds.
+    pub limits: Limits,
+    /// Which addresses may act for a client.
+    pub address_check: AddressCheck,
+    /// How long a non-blocking request is held back in a grace window before DENIED_GRACE_PERIOD.
+    pub park: Duration,
+    /// A client that has nothing for this long is forgotten, and with it its place on the SM_NOTIFY list.
+    pub forget_after: Duration,
+    /// Secret seed of the hash tables; fixed in tests. Does not change any outcome.
+    pub hash_seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits {
+                locks_per_client: 1_000_000,
+                waiters_per_client: 100_000,
+                clients: 100_000,
+                names_per_address: 1_000,
+            },
+            address_check: AddressCheck::Learn,
+            park: Duration::from_secs(2),
+            forget_after: Duration::from_secs(600),
+            hash_seed: 0,
+        }
+    }
+}
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// LOCKs granted, at once or later.
+    pub granted: u64,
+    /// LOCKs denied for a conflict.
+    pub denied: u64,
+    /// LOCKs queued.
+    pub blocked: u64,
+    /// LOCKs refused as a deadlock.
+    pub deadlocks: u64,
+    /// UNLOCKs.
+    pub unlocked: u64,
+    /// Callbacks accepted.
+    pub callbacks_confirmed: u64,
+    /// Callbacks refused or never answered.
+    pub callbacks_failed: u64,
+    /// Requests over a limit.
+    pub over_limit: u64,
+    /// Requests from an address that is not the client's.
+    pub refused: u64,
+    /// Locks freed because their client rebooted.
+    pub freed_by_reboot: u64,
+    /// Reclaims granted.
+    pub reclaimed: u64,
+    /// Reclaims refused.
+    pub reclaim_refused: u64,
+}
+
+/// The lock core.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) settings: Settings,
+    pub(super) names: Names,
+    pub(super) locks: LockTable,
+    pub(super) waiters: Waiters,
+    pub(super) shares: Shares,
+    grants: BTreeMap<u64, Grant>,
+    next_grant: u64,
+    /// Clients that have nothing, by since when.
+    idle: BTreeSet<(Time, ClientId)>,
+    /// Ends of full grace windows.
+    windows: BTreeSet<(Time, LmId)>,
+    pub(super) totals: Totals,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            names: Names::new(settings.hash_seed),
+            locks: LockTable::default(),
+            waiters: Waiters::default(),
+            shares: Shares::default(),
+            grants: BTreeMap::new(),
+            next_grant: 0,
+            idle: BTreeSet::new(),
+            windows: BTreeSet::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// Does one thing. `now` must not be before that of an earlier call. What is due is done first.
+    pub fn handle(&mut self, now: Time, command: Command<'_>, fx: &mut Effects) {
+        self.run_timers(now, fx);
+        match command {
+            Command::Lock(request) => self.lock(now, request, fx),
+            Command::Unlock { party, oh, svid, file, range, token } => {
+                self.unlock(now, party, oh, svid, file, range, token, fx);
+            }
+            Command::Cancel { party, oh, svid, file, range, mode, token } => {
+                self.cancel(now, party, oh, svid, file, range, mode, token, fx);
+            }
+            Command::Test { party, oh, svid, file, range, mode, token } => {
+                self.test(now, party, oh, svid, file, range, mode, token, fx);
+            }
+            Command::Share { party, oh, file, access, deny, reclaim, token } => {
+                self.share(now, party, oh, file, access, deny, reclaim, token, fx);
+            }
+            Command::Unshare { party, oh, file, token } => self.unshare(now, party, oh, file, token, fx),
+            Command::FreeAll { party, token } => self.free_all(now, party, token, fx),
+            Command::Rebooted { party, state, token } => self.rebooted(now, party, state, token, fx),
+            Command::CallbackDone { grant, outcome } => self.callback_done(now, grant, outcome, fx),
+            Command::Trust { party } => self.trust(party, fx),
+            Command::Restore { party, state } => self.restore(now, party, state, fx),
+            Command::StartFullGrace { lm, deadline } => self.start_full_grace(lm, deadline, fx),
+            Command::EndGrace { lm } => {
+                if let Some(lm) = self.names.find_lm(&lm) {
+                    self.end_grace(now, lm, fx);
+                }
+            }
+            Command::Tick => {}
+        }
+    }
+
+    /// When [`Command::Tick`] is due at the latest.
+    pub fn next_timer(&self) -> Option<Time> {
+        let idle = self.idle.first().map(|(since, _)| since.plus(self.settings.forget_after));
+        let parked = self.waiters.first_deadline().map(|(until, _)| until);
+        let window = self.windows.first().map(|(until, _)| *until);
+        [idle, parked, window].into_iter().flatten().min()
+    }
+
+    /// Totals since the start.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    fn run_timers(&mut self, now: Time, fx: &mut Effects) {
+        while let Some((_, lm)) = self.windows.first().copied().filter(|(until, _)| *until <= now) {
+            self.end_grace(now, lm, fx);
+        }
+        while let Some((_, id)) = self.waiters.first_deadline().filter(|(until, _)| *until <= now) {
+            self.give_up_parked(now, id, fx);
+        }
+        while let Some((since, client)) = self.idle.first().copied() {
+            if since.plus(self.settings.forget_after) > now {
+                break;
+            }
+            self.forget_client(client, fx);
+        }
+    }
+
+    fn lm(&mut self, address: std::net::IpAddr, fx: &mut Effects) -> LmId {
+        let (id, new) = self.names.lm(address);
+        if new {
+            fx.event(Event::LmCreated(address));
+        }
+        id
+    }
+
+    fn start_full_grace(&mut self, lm: std::net::IpAddr, deadline: Time, fx: &mut Effects) {
+        let id = self.lm(lm, fx);
+        if let Some(old) = self.names.lms[id.index()].full_grace_until.replace(deadline) {
+            self.windows.remove(&(old, id));
+        }
+        self.windows.insert((deadline, id));
+    }
+
+    fn end_grace(&mut self, now: Time, lm: LmId, fx: &mut Effects) {
+        let entry = &mut self.names.lms[lm.index()];
+        let Some(until) = entry.full_grace_until.take() else { return };
+        fx.event(Event::GraceEnded(entry.address));
+        self.windows.remove(&(until, lm));
+        let waiting: Vec<WaiterId> = self.waiters.of_lm(lm).collect();
+        for id in waiting {
+            match self.waiters.get(id).how {
+                How::Callback(_) => self.try_waiter(now, id, fx),
+                How::Reply { .. } => self.settle_parked(now, id, fx),
+            }
+        }
+    }
+
+    fn in_full_grace(&self, lm: LmId) -> bool {
+        self.names.lm_by_id(lm).full_grace_until.is_some()
+    }
+
+    /// Adds a waiter and the references that it takes.
+    fn push_waiter(&mut self, waiter: Waiter) -> WaiterId {
+        self.names.hold_owner(waiter.owner);
+        self.names.hold_file(waiter.file);
+        self.names.client_mut(waiter.client).waiters += 1;
+        self.waiters.push(waiter)
+    }
+
+    /// Takes a waiter out. Its owner and file must be held by the caller if they are still needed.
+    fn remove_waiter(&mut self, now: Time, id: WaiterId) -> Waiter {
+        let waiter = self.waiters.remove(id);
+        self.names.client_mut(waiter.client).waiters -= 1;
+        self.names.drop_owner(waiter.owner);
+        self.names.drop_file(waiter.file);
+        self.settle_client(now, waiter.client);
+        waiter
+    }
+
+    /// Puts a client on the idle list if it has nothing, and takes it off if it has something.
+    fn settle_client(&mut self, now: Time, id: ClientId) {
+        let has_locks = self.locks.count_of(id) > 0;
+        let client = self.names.client_mut(id);
+        let busy = has_locks || client.waiters > 0 || client.shares > 0;
+        match (busy, client.idle_since) {
+            (true, Some(since)) => {
+                client.idle_since = None;
+                self.idle.remove(&(since, id));
+            }
+            (false, None) => {
+                client.idle_since = Some(now);
+                self.idle.insert((now, id));
+            }
+            _ => {}
+        }
+    }
+
+    fn forget_client(&mut self, id: ClientId, fx: &mut Effects) {
+        if let Some(since) = self.names.client(id).idle_since {
+            self.idle.remove(&(since, id));
+        }
+        let client = self.names.remove_client(id);
+        if client.recorded {
+            let lm = self.names.lm_by_id(client.lm).address;
+            fx.entries.push(Entry::Forget { lm, name: client.name, address: client.address });
+        }
+    }
+
+    /// Makes sure that a client is on the durable list before the reply that made it worth telling.
+    fn record(&mut self, id: ClientId, fx: &mut Effects) {
+        let client = self.names.client_mut(id);
+        if client.recorded {
+            return;
+        }
+        client.recorded = true;
+        let (lm, name, address, state) = (client.lm, client.name.clone(), client.address, client.state);
+        let lm = self.names.lm_by_id(lm).address;
+        fx.entries.push(Entry::Client { lm, name, address, state });
+    }
+
+    /// Whether a GRANTED is still worth sending.
+    pub fn is_granting(&self, grant: super::types::GrantId) -> bool {
+        self.grants.contains_key(&grant.0)
+    }
+}
+
+impl Effects {
+    fn stop_granted(&mut self, grant: super::types::GrantId) {
+        self.out.push(Effect::StopGranted { grant });
+    }
+}

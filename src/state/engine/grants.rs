@@ -1,0 +1,327 @@
+//! Waking waiters, granting them by callback, and what becomes of such a grant.
+//!
+//! A grant by callback is in the table before the callback leaves, with what was there before it in `Grant::prior`, so that a
+//! refusal can be undone byte by byte. It never weakens anything: a shared lock granted over bytes the owner holds
+//! exclusively leaves them exclusive until the client accepts. Must never grant out of order of arrival what conflicts.
+
+use crate::state::command::{CallbackOutcome, Effect, Effects, Event, Holder, Reply};
+use crate::state::table::Attrs;
+use crate::state::types::{Condition, FileId, GrantId, LockId, Mode, Range, Status, Time, WaiterId};
+use crate::state::waiting::How;
+
+use super::Engine;
+use super::segments::Place;
+
+/// A grant whose callback is not answered yet.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) place: Place,
+    pub(super) range: Range,
+    pub(super) mode: Mode,
+    /// Shared locks of the owner that the grant made exclusive.
+    prior: Vec<(Range, Attrs)>,
+}
+
+impl Engine {
+    /// Looks at the waiters of a file that want bytes of `range`, in order.
+    pub(super) fn wake(&mut self, now: Time, file: FileId, range: Range, fx: &mut Effects) {
+        let waiting: Vec<WaiterId> =
+            self.waiters.of_file(file).filter(|id| self.waiters.get(*id).range.overlaps(range)).collect();
+        for id in waiting {
+            self.try_waiter(now, id, fx);
+        }
+    }
+
+    /// Grants a waiter if nothing is in its way any more.
+    pub(super) fn try_waiter(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
+        let Some(w) = self.waiters.try_get(id) else { return };
+        if self.in_full_grace(w.lm) || self.still_blocked(id) {
+            return;
+        }
+        let conflict = self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner)).next();
+        if let Some(lock) = conflict {
+            let generation = self.locks.get(lock).generation;
+            self.waiters.get_mut(id).blocker = Some((lock, generation));
+            return;
+        }
+        match &w.how {
+            How::Callback(_) => self.grant_by_callback(now, id, fx),
+            How::Reply { .. } => self.settle_parked(now, id, fx),
+        }
+    }
+
+    /// Answers a held-back request for good, now that its window is over.
+    pub(super) fn settle_parked(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
+        let w = self.waiters.get(id).clone();
+        let How::Reply { token, test, .. } = w.how else { return };
+        let place = Place { client: w.client, owner: w.owner, file: w.file };
+        self.hold(place);
+        self.remove_waiter(now, id);
+        let conflict = self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner)).next();
+        match (conflict, test) {
+            (Some(lock), true) => fx.reply(token, Reply::Denied(self.holder(lock))),
+            (None, true) => fx.status(token, Status::Granted),
+            (Some(_), false) => {
+                self.totals.denied += 1;
+                fx.status(token, Status::Denied);
+            }
+            (None, false) => {
+                self.record(w.client, fx);
+                self.grant_now(now, place, w.range, w.mode, w.state, fx);
+                fx.status(token, Status::Granted);
+            }
+        }
+        self.release(now, place);
+    }
+
+    /// A held-back request has waited long enough: the client shall ask again.
+    pub(super) fn give_up_parked(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
+        let w = self.remove_waiter(now, id);
+        if let How::Reply { token, .. } = w.how {
+            fx.status(token, Status::DeniedGracePeriod);
+        }
+    }
+
+    /// Gives the owner these bytes, live, and wakes whom a downgrade lets in.
+    pub(super) fn grant_now(
+        &mut self,
+        now: Time,
+        place: Place,
+        range: Range,
+        mode: Mode,
+        state: u32,
+        fx: &mut Effects,
+    ) {
+        self.totals.granted += 1;
+        let mut grants = Vec::new();
+        let weaker = self.overlay(now, place, range, |_, before| {
+            note_grant(&mut grants, before);
+            Some(Attrs::held(mode, state))
+        });
+        self.finish_emptied(place, grants, fx);
+        if let Some(weaker) = weaker {
+            self.wake(now, place.file, weaker, fx);
+        }
+    }
+
+    /// Takes these bytes from the owner and wakes whom that lets in. True if there was any.
+    pub(super) fn free(&mut self, now: Time, place: Place, range: Range, fx: &mut Effects) -> bool {
+        let mut grants = Vec::new();
+        let freed = self.overlay(now, place, range, |_, before| {
+            note_grant(&mut grants, before);
+            None
+        });
+        self.finish_emptied(place, grants, fx);
+        if let Some(freed) = freed {
+            self.wake(now, place.file, freed, fx);
+        }
+        freed.is_some()
+    }
+
+    /// What became of a callback.
+    pub(super) fn callback_done(
+        &mut self,
+        now: Time,
+        id: GrantId,
+        outcome: CallbackOutcome,
+        fx: &mut Effects,
+    ) {
+        let Some(grant) = self.grants.remove(&id.0) else { return };
+        let place = grant.place;
+        self.hold(place);
+        match outcome {
+            CallbackOutcome::Accepted => {
+                self.totals.callbacks_confirmed += 1;
+                self.settle_grant(now, id, &grant, Condition::Held, fx);
+            }
+            CallbackOutcome::RefusedFirst => {
+                self.totals.callbacks_failed += 1;
+                self.take_back(now, id, &grant, fx);
+            }
+            CallbackOutcome::RefusedLater | CallbackOutcome::Unanswered => {
+                self.totals.callbacks_failed += 1;
+                self.settle_grant(now, id, &grant, Condition::Unconfirmed, fx);
+            }
+        }
+        if outcome != CallbackOutcome::Accepted {
+            let client = self.names.client(place.client).name.clone();
+            fx.event(Event::CallbackFailed { client, range: grant.range, outcome });
+        }
+        self.release(now, place);
+    }
+
+    /// Ends the grants and unconfirmed locks that a CANCEL names. True if there was one.
+    pub(super) fn cancel_grants(
+        &mut self,
+        now: Time,
+        place: Place,
+        range: Range,
+        mode: Mode,
+        fx: &mut Effects,
+    ) -> bool {
+        let mut found = false;
+        let ids: Vec<u64> = self.grants_of(place, range);
+        for id in ids {
+            let named = self.grants.get(&id).is_some_and(|g| g.range == range && g.mode == mode);
+            if let Some(grant) = named.then(|| self.grants.remove(&id)).flatten() {
+                fx.stop_granted(GrantId(id));
+                self.take_back(now, GrantId(id), &grant, fx);
+                found = true;
+            }
+        }
+        let mut unconfirmed = Vec::new();
+        let hull = self.overlay(now, place, range, |part, before| {
+            let before = before?;
+            let ends = before.condition == Condition::Unconfirmed && before.mode == mode;
+            if ends {
+                unconfirmed.push(part);
+            }
+            (!ends).then_some(before)
+        });
+        if let Some(hull) = hull {
+            self.wake(now, place.file, hull, fx);
+        }
+        found || !unconfirmed.is_empty()
+    }
+
+    /// A lock as others see it.
+    pub(super) fn holder(&self, lock: LockId) -> Holder {
+        let lock = self.locks.get(lock);
+        let owner = self.names.owner_by_id(lock.owner);
+        Holder { mode: lock.attrs.mode, svid: owner.svid, oh: owner.oh.clone(), range: lock.range }
+    }
+
+    /// Keeps owner and file alive over a change that may take their last lock.
+    pub(super) fn hold(&mut self, place: Place) {
+        self.names.hold_owner(place.owner);
+        self.names.hold_file(place.file);
+    }
+
+    /// Undoes [`Engine::hold`] and notes whether the client has anything left.
+    pub(super) fn release(&mut self, now: Time, place: Place) {
+        self.names.drop_owner(place.owner);
+        self.names.drop_file(place.file);
+        self.settle_client(now, place.client);
+    }
+
+    fn still_blocked(&self, id: WaiterId) -> bool {
+        let w = self.waiters.get(id);
+        w.blocker.and_then(|(lock, generation)| {
+            let lock = self.locks.try_get(lock).filter(|l| l.generation == generation)?;
+            Some(lock.file == w.file && lock.range.overlaps(w.range) && lock.attrs.mode.conflicts(w.mode))
+        }) == Some(true)
+    }
+
+    fn grant_by_callback(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
+        let w = self.waiters.get(id).clone();
+        let How::Callback(route) = w.how else { return };
+        let place = Place { client: w.client, owner: w.owner, file: w.file };
+        self.hold(place);
+        self.remove_waiter(now, id);
+        self.next_grant += 1;
+        let grant = GrantId(self.next_grant);
+        let mut prior = Vec::new();
+        let new = Attrs { mode: w.mode, condition: Condition::Granting, state: w.state, grant };
+        self.overlay(now, place, w.range, |part, before| match before {
+            None => Some(new),
+            Some(b) if b.mode < w.mode => {
+                prior.push((part, b));
+                Some(new)
+            }
+            Some(b) if b.mode > w.mode && b.condition == Condition::Held && b.grant == GrantId(0) => {
+                Some(Attrs { grant, ..b })
+            }
+            Some(b) => Some(b),
+        });
+        self.grants.insert(grant.0, Grant { place, range: w.range, mode: w.mode, prior });
+        self.totals.granted += 1;
+        let client = self.names.client(w.client);
+        let owner = self.names.owner_by_id(w.owner);
+        fx.out.push(Effect::SendGranted {
+            grant,
+            lm: self.names.lm_by_id(w.lm).address,
+            to: client.address,
+            name: client.name.clone(),
+            oh: owner.oh.clone(),
+            svid: owner.svid,
+            range: w.range,
+            mode: w.mode,
+            route,
+        });
+        self.release(now, place);
+    }
+
+    /// The client has it, or may have it: what is still marked with the grant becomes `condition`.
+    fn settle_grant(&mut self, now: Time, id: GrantId, g: &Grant, condition: Condition, fx: &mut Effects) {
+        let weaker = self.overlay(now, g.place, g.range, |_, before| {
+            let b = before?;
+            Some(match (b.grant == id, b.condition) {
+                (true, Condition::Granting) => Attrs { condition, grant: GrantId(0), ..b },
+                // An exclusive lock under a shared grant: weaker only once the client said yes.
+                (true, _) if condition == Condition::Held => Attrs { mode: g.mode, grant: GrantId(0), ..b },
+                (true, _) => Attrs { grant: GrantId(0), ..b },
+                (false, _) => b,
+            })
+        });
+        if let Some(weaker) = weaker {
+            self.wake(now, g.place.file, weaker, fx);
+        }
+    }
+
+    /// The client surely does not have it: what is still marked with the grant goes back to what it was.
+    fn take_back(&mut self, now: Time, id: GrantId, g: &Grant, fx: &mut Effects) {
+        let mut back = Vec::new();
+        let mut weaker = self.overlay(now, g.place, g.range, |part, before| {
+            let b = before?;
+            match (b.grant == id, b.condition) {
+                (true, Condition::Granting) => {
+                    back.push(part);
+                    None
+                }
+                (true, _) => Some(Attrs { grant: GrantId(0), ..b }),
+                (false, _) => Some(b),
+            }
+        });
+        for (range, attrs) in &g.prior {
+            for part in back.iter().filter_map(|b| b.intersection(*range)) {
+                self.overlay(now, g.place, part, |_, _| Some(*attrs));
+            }
+        }
+        if let Some(weaker) = weaker.take() {
+            self.wake(now, g.place.file, weaker, fx);
+        }
+    }
+
+    /// Ends the grants of which no byte is left: an UNLOCK or LOCK of the client has overtaken them.
+    fn finish_emptied(&mut self, place: Place, mut touched: Vec<GrantId>, fx: &mut Effects) {
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched {
+            let Some(range) = self.grants.get(&id.0).map(|g| g.range) else { continue };
+            let left = self
+                .locks
+                .own(place.file, place.owner, range)
+                .any(|lock| self.locks.get(lock).attrs.grant == id);
+            if !left {
+                self.grants.remove(&id.0);
+                fx.stop_granted(id);
+            }
+        }
+    }
+
+    fn grants_of(&self, place: Place, range: Range) -> Vec<u64> {
+        let mut ids: Vec<u64> = self
+            .locks
+            .own(place.file, place.owner, range)
+            .map(|id| self.locks.get(id).attrs.grant.0)
+            .filter(|id| *id != 0)
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+fn note_grant(grants: &mut Vec<GrantId>, before: Option<Attrs>) {
+    grants.extend(before.map(|b| b.grant).filter(|g| g.0 != 0));
+}

@@ -1,0 +1,386 @@
+//! What each byte-range request gets: the table "What each request gets" of the design, row by row.
+//!
+//! Must never refuse an UNLOCK or CANCEL of the client itself, and never change anything for one of a stranger.
+
+use crate::state::command::{Deny, Effects, Event, LockRequest, Party, RefusedKind, Reply, Token};
+use crate::state::deadlock::would_deadlock;
+use crate::state::types::{ClientId, LmId, Mode, OwnerId, Range, Status, Time, WaiterId};
+use crate::state::waiting::{How, Waiter};
+
+use super::Engine;
+use super::segments::Place;
+
+impl Engine {
+    pub(super) fn lock(&mut self, now: Time, r: LockRequest<'_>, fx: &mut Effects) {
+        let lm = self.lm(r.party.lm, fx);
+        if r.reclaim {
+            return self.reclaim(now, lm, &r, fx);
+        }
+        let client = match self.client_for(now, lm, &r.party) {
+            Ok(client) => client,
+            Err(why) => return self.refuse_limit(&r, why, fx),
+        };
+        self.note_state(now, client, r.state, fx);
+        let place = self.place(client, &r);
+        self.hold(place);
+        let status = self.decide_lock(now, lm, place, &r, fx);
+        if let Some(status) = status {
+            fx.status(r.token, status);
+        }
+        self.release(now, place);
+    }
+
+    #[allow(clippy::too_many_arguments)] // mirrors the command's fields
+    pub(super) fn unlock(
+        &mut self,
+        now: Time,
+        party: Party<'_>,
+        oh: &[u8],
+        svid: u32,
+        file: &[u8],
+        range: Range,
+        token: Token,
+        fx: &mut Effects,
+    ) {
+        let mut freed = false;
+        for place in self.places(&party, oh, svid, file) {
+            self.hold(place);
+            self.touch(now, place.client);
+            self.cancel_overlapping(now, place, range, fx);
+            freed |= self.free(now, place, range, fx);
+            self.release(now, place);
+        }
+        if !freed && self.refuse_stranger(&party, oh, svid, file, range, RefusedKind::Unlock, fx) {
+            return fx.reply(token, Reply::Silent);
+        }
+        self.totals.unlocked += 1;
+        fx.status(token, Status::Granted);
+    }
+
+    #[allow(clippy::too_many_arguments)] // mirrors the command's fields
+    pub(super) fn cancel(
+        &mut self,
+        now: Time,
+        party: Party<'_>,
+        oh: &[u8],
+        svid: u32,
+        file: &[u8],
+        range: Range,
+        mode: Mode,
+        token: Token,
+        fx: &mut Effects,
+    ) {
+        let mut cancelled = false;
+        let mut held = false;
+        for place in self.places(&party, oh, svid, file) {
+            self.hold(place);
+            self.touch(now, place.client);
+            if let Some(waiter) = self.queued(place, range, mode) {
+                self.remove_waiter(now, waiter);
+                cancelled = true;
+            }
+            cancelled |= self.cancel_grants(now, place, range, mode, fx);
+            held |= self.covers(place.owner, place.file, range, mode);
+            self.release(now, place);
+        }
+        if !cancelled && self.refuse_stranger(&party, oh, svid, file, range, RefusedKind::Cancel, fx) {
+            return fx.reply(token, Reply::Silent);
+        }
+        // A lock whose grant the client has confirmed cannot be cancelled any more: it is the client's. Nothing to cancel at
+        // all is no error: the CANCEL may be a repeated one.
+        fx.status(token, if held && !cancelled { Status::Denied } else { Status::Granted });
+    }
+
+    #[allow(clippy::too_many_arguments)] // mirrors the command's fields
+    pub(super) fn test(
+        &mut self,
+        now: Time,
+        party: Party<'_>,
+        oh: &[u8],
+        svid: u32,
+        file: &[u8],
+        range: Range,
+        mode: Mode,
+        token: Token,
+        fx: &mut Effects,
+    ) {
+        let known = self.names.find_lm(&party.lm);
+        if let Some(lm) = known.filter(|lm| self.in_full_grace(*lm)) {
+            return self.park_test(now, lm, &party, (oh, svid), file, range, mode, token, fx);
+        }
+        let owner = known
+            .and_then(|lm| self.names.find_client(lm, party.name, &party.address))
+            .and_then(|client| self.names.find_owner(client, oh, svid));
+        let conflict =
+            self.names.find_file(file).and_then(|file| self.locks.conflicts(file, range, mode, owner).next());
+        match conflict {
+            Some(lock) => fx.reply(token, Reply::Denied(self.holder(lock))),
+            None => fx.status(token, Status::Granted),
+        }
+    }
+
+    /// The owner's places: under the asking client and under those it may act for.
+    pub(super) fn places(&self, party: &Party<'_>, oh: &[u8], svid: u32, file: &[u8]) -> Vec<Place> {
+        let Some(lm) = self.names.find_lm(&party.lm) else { return Vec::new() };
+        let Some(file) = self.names.find_file(file) else { return Vec::new() };
+        self.acts_for(lm, party)
+            .into_iter()
+            .filter_map(|client| {
+                let owner = self.names.find_owner(client, oh, svid)?;
+                Some(Place { client, owner, file })
+            })
+            .collect()
+    }
+
+    fn place(&mut self, client: ClientId, r: &LockRequest<'_>) -> Place {
+        Place { client, owner: self.names.owner(client, r.oh, r.svid), file: self.names.file(r.file) }
+    }
+
+    /// A plain LOCK. `None`: the answer comes later.
+    fn decide_lock(
+        &mut self,
+        now: Time,
+        lm: LmId,
+        place: Place,
+        r: &LockRequest<'_>,
+        fx: &mut Effects,
+    ) -> Option<Status> {
+        let covered = self.covers(place.owner, place.file, r.range, r.mode);
+        let conflict = self.locks.conflicts(place.file, r.range, r.mode, Some(place.owner)).next();
+        let window = self.in_full_grace(lm) && !covered;
+        if conflict.is_none() && !window {
+            return Some(self.grant_plain(now, place, r, covered, fx));
+        }
+        if !r.block {
+            if window {
+                return self.park_lock(now, lm, place, r, fx);
+            }
+            self.totals.denied += 1;
+            return Some(Status::Denied);
+        }
+        Some(self.block(now, lm, place, r, fx))
+    }
+
+    fn grant_plain(
+        &mut self,
+        now: Time,
+        place: Place,
+        r: &LockRequest<'_>,
+        covered: bool,
+        fx: &mut Effects,
+    ) -> Status {
+        if !covered && self.locks.count_of(place.client) >= self.settings.limits.locks_per_client {
+            return self.over_limit(r, Deny::LocksPerClient, fx);
+        }
+        // The client took to polling: its callback is overtaken by this reply.
+        if let Some(waiter) = self.queued(place, r.range, r.mode) {
+            self.remove_waiter(now, waiter);
+        }
+        if r.monitored {
+            self.record(place.client, fx);
+        }
+        let state = self.state_of(place.client, r.state);
+        self.grant_now(now, place, r.range, r.mode, state, fx);
+        Status::Granted
+    }
+
+    fn block(&mut self, now: Time, lm: LmId, place: Place, r: &LockRequest<'_>, fx: &mut Effects) -> Status {
+        let queued = self.queued(place, r.range, r.mode);
+        if would_deadlock(&self.locks, &self.waiters, place.owner, place.file, r.range, r.mode) {
+            if let Some(waiter) = queued {
+                self.remove_waiter(now, waiter);
+            }
+            self.totals.deadlocks += 1;
+            self.denied_event(r, Deny::Deadlock, fx);
+            return Status::Deadlock;
+        }
+        if let Some(waiter) = queued {
+            self.waiters.get_mut(waiter).how = How::Callback(r.route.clone());
+            return Status::Blocked;
+        }
+        if self.names.client(place.client).waiters >= self.settings.limits.waiters_per_client {
+            return self.over_limit(r, Deny::WaitersPerClient, fx);
+        }
+        self.record(place.client, fx);
+        self.totals.blocked += 1;
+        let how = How::Callback(r.route.clone());
+        self.push_waiter(waiter(now, lm, place, r.range, r.mode, self.state_of(place.client, r.state), how));
+        Status::Blocked
+    }
+
+    fn reclaim(&mut self, now: Time, lm: LmId, r: &LockRequest<'_>, fx: &mut Effects) {
+        let covered = self
+            .places(&r.party, r.oh, r.svid, r.file)
+            .into_iter()
+            .find(|place| self.covers(place.owner, place.file, r.range, r.mode));
+        if let Some(place) = covered {
+            self.touch(now, place.client);
+            self.record(place.client, fx);
+            self.reclaimed(r, fx);
+            return fx.status(r.token, Status::Granted);
+        }
+        if !self.in_full_grace(lm) {
+            self.totals.reclaim_refused += 1;
+            self.denied_event(r, Deny::ReclaimTooLate, fx);
+            return fx.status(r.token, Status::DeniedGracePeriod);
+        }
+        let client = match self.client_for(now, lm, &r.party) {
+            Ok(client) => client,
+            Err(why) => return self.refuse_limit(r, why, fx),
+        };
+        let place = self.place(client, r);
+        self.hold(place);
+        let conflict = self.locks.conflicts(place.file, r.range, r.mode, Some(place.owner)).next();
+        if conflict.is_some() {
+            self.totals.reclaim_refused += 1;
+            self.denied_event(r, Deny::ReclaimConflict, fx);
+            fx.status(r.token, Status::Denied);
+        } else {
+            self.record(client, fx);
+            // Reclaims carry state 0; what was recorded of the client stays true.
+            let state = self.state_of(client, r.state);
+            self.grant_now(now, place, r.range, r.mode, state, fx);
+            self.reclaimed(r, fx);
+            fx.status(r.token, Status::Granted);
+        }
+        self.release(now, place);
+    }
+
+    fn reclaimed(&mut self, r: &LockRequest<'_>, fx: &mut Effects) {
+        self.totals.reclaimed += 1;
+        let (client, address) = (r.party.name.into(), r.party.address);
+        fx.event(Event::Reclaimed { client, address, range: r.range });
+    }
+
+    /// Holds a non-blocking LOCK back: the window may end in time for an answer.
+    fn park_lock(
+        &mut self,
+        now: Time,
+        lm: LmId,
+        place: Place,
+        r: &LockRequest<'_>,
+        fx: &mut Effects,
+    ) -> Option<Status> {
+        if self.names.client(place.client).waiters >= self.settings.limits.waiters_per_client {
+            return Some(self.over_limit(r, Deny::WaitersPerClient, fx));
+        }
+        let how = How::Reply { token: r.token, until: now.plus(self.settings.park), test: false };
+        self.push_waiter(waiter(now, lm, place, r.range, r.mode, self.state_of(place.client, r.state), how));
+        None
+    }
+
+    #[allow(clippy::too_many_arguments)] // mirrors the command's fields
+    fn park_test(
+        &mut self,
+        now: Time,
+        lm: LmId,
+        party: &Party<'_>,
+        (oh, svid): (&[u8], u32),
+        file: &[u8],
+        range: Range,
+        mode: Mode,
+        token: Token,
+        fx: &mut Effects,
+    ) {
+        let client = match self.client_for(now, lm, party) {
+            Ok(client) if self.names.client(client).waiters < self.settings.limits.waiters_per_client => {
+                client
+            }
+            // No room to wait in: the client asks again by itself.
+            Ok(_) | Err(_) => return fx.status(token, Status::DeniedGracePeriod),
+        };
+        let place = Place { client, owner: self.names.owner(client, oh, svid), file: self.names.file(file) };
+        let how = How::Reply { token, until: now.plus(self.settings.park), test: true };
+        self.push_waiter(waiter(now, lm, place, range, mode, 0, how));
+        self.settle_client(now, client);
+    }
+
+    /// The owner's queued LOCK of exactly this range and mode.
+    fn queued(&self, place: Place, range: Range, mode: Mode) -> Option<WaiterId> {
+        self.waiters.of_owner(place.owner).find(|id| {
+            let w = self.waiters.get(*id);
+            w.file == place.file && w.range == range && w.mode == mode && matches!(w.how, How::Callback(_))
+        })
+    }
+
+    fn cancel_overlapping(&mut self, now: Time, place: Place, range: Range, fx: &mut Effects) {
+        let waiting: Vec<WaiterId> = self
+            .waiters
+            .of_owner(place.owner)
+            .filter(|id| {
+                let w = self.waiters.get(*id);
+                w.file == place.file && w.range.overlaps(range)
+            })
+            .collect();
+        for id in waiting {
+            if let How::Reply { token, .. } = self.remove_waiter(now, id).how {
+                fx.status(token, Status::DeniedGracePeriod);
+            }
+        }
+    }
+
+    /// Whether this request would free something of a client that the sender is not. If so, says so.
+    #[allow(clippy::too_many_arguments)] // mirrors the command's fields
+    fn refuse_stranger(
+        &mut self,
+        party: &Party<'_>,
+        oh: &[u8],
+        svid: u32,
+        file: &[u8],
+        range: Range,
+        kind: RefusedKind,
+        fx: &mut Effects,
+    ) -> bool {
+        let Some(lm) = self.names.find_lm(&party.lm) else { return false };
+        let Some(file) = self.names.find_file(file) else { return false };
+        let victim = self.strangers(lm, party).into_iter().find(|client| {
+            self.names.find_owner(*client, oh, svid).is_some_and(|owner| self.has_any(owner, file, range))
+        });
+        match victim {
+            Some(client) => {
+                self.refused(kind, party, client, fx);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn has_any(&self, owner: OwnerId, file: crate::state::types::FileId, range: Range) -> bool {
+        self.locks.own(file, owner, range).next().is_some()
+            || self.waiters.of_owner(owner).any(|id| {
+                let w = self.waiters.get(id);
+                w.file == file && w.range.overlaps(range)
+            })
+    }
+
+    fn refuse_limit(&mut self, r: &LockRequest<'_>, why: Deny, fx: &mut Effects) {
+        let status = self.over_limit(r, why, fx);
+        fx.status(r.token, status);
+    }
+
+    fn over_limit(&mut self, r: &LockRequest<'_>, why: Deny, fx: &mut Effects) -> Status {
+        self.totals.over_limit += 1;
+        self.denied_event(r, why, fx);
+        Status::DeniedNolocks
+    }
+
+    fn denied_event(&mut self, r: &LockRequest<'_>, why: Deny, fx: &mut Effects) {
+        fx.event(Event::Denied { client: r.party.name.into(), range: r.range, why });
+    }
+}
+
+fn waiter(now: Time, lm: LmId, place: Place, range: Range, mode: Mode, state: u32, how: How) -> Waiter {
+    Waiter {
+        seq: 0,
+        lm,
+        client: place.client,
+        owner: place.owner,
+        file: place.file,
+        range,
+        mode,
+        state,
+        since: now,
+        how,
+        blocker: None,
+    }
+}

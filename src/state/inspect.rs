@@ -1,0 +1,225 @@
+//! Rows for people: what the lists show is read off the tables, nothing else. Must never change anything.
+
+use std::net::IpAddr;
+
+use super::engine::Engine;
+use super::types::{ClientId, Condition, LockId, Mode, Range, Time, WaiterId};
+use super::waiting::How;
+
+/// A lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockRow {
+    /// Slot in the low 32 bits, generation above (20 bits, so that JSON numbers hold it).
+    pub id: u64,
+    /// Lock manager.
+    pub lm: IpAddr,
+    /// Client name.
+    pub client: Box<[u8]>,
+    /// Client address.
+    pub address: IpAddr,
+    /// Owner number.
+    pub svid: u32,
+    /// Owner handle.
+    pub oh: Box<[u8]>,
+    /// File key.
+    pub file: Box<[u8]>,
+    /// The bytes.
+    pub range: Range,
+    /// The mode.
+    pub mode: Mode,
+    /// What is known of it.
+    pub condition: Condition,
+    /// When it was granted (full seconds), or began to wait.
+    pub since: Time,
+}
+
+/// A waiter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaiterRow {
+    /// What it asks for.
+    pub request: LockRow,
+    /// The first few locks in its way.
+    pub blockers: Vec<LockRow>,
+    /// How many there are.
+    pub blocker_count: u64,
+    /// Whether it waits for the end of its lock manager's window, and when that is at the latest.
+    pub window_until: Option<Time>,
+    /// Whether it is a TEST.
+    pub is_test: bool,
+}
+
+/// A client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientRow {
+    /// Slot + 1.
+    pub id: u64,
+    /// Lock manager.
+    pub lm: IpAddr,
+    /// Name.
+    pub name: Box<[u8]>,
+    /// Address.
+    pub address: IpAddr,
+    /// Addresses an operator vouched for.
+    pub trusted: Vec<IpAddr>,
+    /// NSM state.
+    pub state: u32,
+    /// Locks.
+    pub locks: u64,
+    /// Waiting requests.
+    pub waiters: u64,
+    /// Shares.
+    pub shares: u64,
+    /// Whether it is on the durable list.
+    pub recorded: bool,
+    /// Its last request.
+    pub last_seen: Time,
+}
+
+/// A lock manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LmRow {
+    /// Its address.
+    pub address: IpAddr,
+    /// Locks.
+    pub locks: u64,
+    /// Waiting requests.
+    pub waiters: u64,
+    /// Clients.
+    pub clients: u64,
+    /// End of its full grace window.
+    pub full_grace_until: Option<Time>,
+}
+
+/// How many blockers a row names. More do not fit on a screen.
+const BLOCKERS_SHOWN: usize = 5;
+
+impl Engine {
+    /// Up to `count` slots of the lock table from `slot` on, and where to go on (`None`: the end).
+    pub fn lock_rows(&self, slot: usize, count: usize) -> (Vec<LockRow>, Option<usize>) {
+        page(self.locks.from_slot(slot).map(|(id, _)| (id.index(), self.lock_row(id))), count)
+    }
+
+    /// The same for waiters.
+    pub fn waiter_rows(&self, slot: usize, count: usize) -> (Vec<WaiterRow>, Option<usize>) {
+        page(self.waiters.from_slot(slot).map(|(id, _)| (id.index(), self.waiter_row(id))), count)
+    }
+
+    /// The same for clients.
+    pub fn client_rows(&self, slot: usize, count: usize) -> (Vec<ClientRow>, Option<usize>) {
+        let rows = (slot..self.names.clients.capacity())
+            .filter(|i| self.names.clients.contains(*i))
+            .map(|i| (i, self.client_row(ClientId(i as u32))));
+        page(rows, count)
+    }
+
+    /// The lock managers, in order of creation.
+    pub fn lm_rows(&self) -> Vec<LmRow> {
+        let row = |lm: &super::names::Lm| {
+            let clients = lm.groups.values().flat_map(|g| g.members.values());
+            let mut row = LmRow {
+                address: lm.address,
+                locks: 0,
+                waiters: 0,
+                clients: 0,
+                full_grace_until: lm.full_grace_until,
+            };
+            for id in clients {
+                row.clients += 1;
+                row.locks += u64::from(self.locks.count_of(*id));
+                row.waiters += u64::from(self.names.client(*id).waiters);
+            }
+            row
+        };
+        self.names.lms.iter().map(row).collect()
+    }
+
+    /// Every client that comes from this address: lock manager and name.
+    pub fn clients_at(&self, address: IpAddr) -> Vec<(IpAddr, Box<[u8]>)> {
+        let row = |id| {
+            let client = self.names.client(id);
+            (self.names.lm_by_id(client.lm).address, client.name.clone())
+        };
+        self.names.clients_at(&address).map(row).collect()
+    }
+
+    /// Locks and waiters in all.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.locks.len(), self.waiters.len())
+    }
+
+    fn lock_row(&self, id: LockId) -> LockRow {
+        let lock = self.locks.get(id);
+        let owner = self.names.owner_by_id(lock.owner);
+        let client = self.names.client(lock.client);
+        LockRow {
+            id: u64::from(id.0) + 1 + (u64::from(lock.generation & 0xf_ffff) << 32),
+            lm: self.names.lm_by_id(client.lm).address,
+            client: client.name.clone(),
+            address: client.address,
+            svid: owner.svid,
+            oh: owner.oh.clone(),
+            file: self.names.file_key(lock.file).into(),
+            range: lock.range,
+            mode: lock.attrs.mode,
+            condition: lock.attrs.condition,
+            since: Time(u64::from(lock.since_s) * 1000),
+        }
+    }
+
+    fn waiter_row(&self, id: WaiterId) -> WaiterRow {
+        let w = self.waiters.get(id);
+        let owner = self.names.owner_by_id(w.owner);
+        let client = self.names.client(w.client);
+        let lm = self.names.lm_by_id(w.lm);
+        let blockers: Vec<LockId> = self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner)).collect();
+        WaiterRow {
+            request: LockRow {
+                id: u64::from(id.0) + 1 + ((w.seq & 0xf_ffff) << 32),
+                lm: lm.address,
+                client: client.name.clone(),
+                address: client.address,
+                svid: owner.svid,
+                oh: owner.oh.clone(),
+                file: self.names.file_key(w.file).into(),
+                range: w.range,
+                mode: w.mode,
+                condition: Condition::Held,
+                since: w.since,
+            },
+            blocker_count: blockers.len() as u64,
+            blockers: blockers.iter().take(BLOCKERS_SHOWN).map(|id| self.lock_row(*id)).collect(),
+            window_until: lm.full_grace_until,
+            is_test: matches!(w.how, How::Reply { test: true, .. }),
+        }
+    }
+
+    fn client_row(&self, id: ClientId) -> ClientRow {
+        let client = self.names.client(id);
+        let trusted =
+            self.names.group(client.lm, &client.name).map(|g| g.trusted.clone()).unwrap_or_default();
+        ClientRow {
+            id: u64::from(id.0) + 1,
+            lm: self.names.lm_by_id(client.lm).address,
+            name: client.name.clone(),
+            address: client.address,
+            trusted,
+            state: client.state,
+            locks: u64::from(self.locks.count_of(id)),
+            waiters: u64::from(client.waiters),
+            shares: u64::from(client.shares),
+            recorded: client.recorded,
+            last_seen: client.last_seen,
+        }
+    }
+}
+
+fn page<T>(mut rows: impl Iterator<Item = (usize, T)>, count: usize) -> (Vec<T>, Option<usize>) {
+    let mut out = Vec::new();
+    for (slot, row) in rows.by_ref() {
+        out.push(row);
+        if out.len() >= count {
+            return (out, Some(slot + 1));
+        }
+    }
+    (out, None)
+}

@@ -1,0 +1,307 @@
+//! Interning: lock managers, clients, owners and files become small numbers once, and every table works
+//! with the numbers. Owners and files are counted and forgotten with their last lock or waiter.
+//!
+//! Must never iterate a hash table: lookups only, so that runs stay reproducible.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::types::{ClientId, FileId, LmId, OwnerId, Time};
+
+/// Addresses an operator vouched for, per name. More than a few NICs per host is a mistake.
+const TRUSTED_PER_NAME: usize = 16;
+
+/// A lock manager.
+#[derive(Debug)]
+pub(super) struct Lm {
+    pub(super) address: IpAddr,
+    /// End of its full grace window, while there is one.
+    pub(super) full_grace_until: Option<Time>,
+    pub(super) groups: BTreeMap<Box<[u8]>, Group>,
+}
+
+/// All clients of one name.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) members: BTreeMap<IpAddr, ClientId>,
+    pub(super) trusted: Vec<IpAddr>,
+}
+
+/// A client: (lock manager, name, address).
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) lm: LmId,
+    pub(super) name: Box<[u8]>,
+    pub(super) address: IpAddr,
+    /// Its NSM state; 0 = unknown.
+    pub(super) state: u32,
+    /// Whether an [`super::Entry::Client`] with this state was emitted.
+    pub(super) recorded: bool,
+    pub(super) waiters: u32,
+    pub(super) shares: u32,
+    pub(super) last_seen: Time,
+    /// Since when it has nothing; the key of its place in the idle list.
+    pub(super) idle_since: Option<Time>,
+}
+
+/// An owner within a client.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) client: ClientId,
+    pub(super) svid: u32,
+    pub(super) oh: Box<[u8]>,
+    refs: u32,
+    /// Of those, locks. A deadlock needs an owner that holds something.
+    pub(super) locks: u32,
+}
+
+#[derive(Debug)]
+struct File {
+    key: Box<[u8]>,
+    refs: u32,
+}
+
+/// All the tables.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    hash_seed: u64,
+    lm_ids: BTreeMap<IpAddr, LmId>,
+    pub(super) lms: Vec<Lm>,
+    pub(super) clients: Slab<Client>,
+    per_address: BTreeMap<IpAddr, BTreeSet<ClientId>>,
+    pub(super) owners: Slab<Owner>,
+    owner_ids: HashTable<u32>,
+    files: Slab<File>,
+    file_ids: HashTable<u32>,
+}
+
+impl Names {
+    /// `hash_seed` should be secret where requests are hostile, and fixed where runs must repeat.
+    pub(super) fn new(hash_seed: u64) -> Self {
+        Self { hash_seed, ..Self::default() }
+    }
+
+    pub(super) fn find_lm(&self, address: &IpAddr) -> Option<LmId> {
+        self.lm_ids.get(address).copied()
+    }
+
+    /// The lock manager, made if need be; true if it is new.
+    pub(super) fn lm(&mut self, address: IpAddr) -> (LmId, bool) {
+        if let Some(id) = self.lm_ids.get(&address) {
+            return (*id, false);
+        }
+        let id = LmId(self.lms.len() as u32);
+        self.lms.push(Lm { address, full_grace_until: None, groups: BTreeMap::new() });
+        self.lm_ids.insert(address, id);
+        (id, true)
+    }
+
+    pub(super) fn lm_by_id(&self, id: LmId) -> &Lm {
+        &self.lms[id.index()]
+    }
+
+    pub(super) fn group(&self, lm: LmId, name: &[u8]) -> Option<&Group> {
+        self.lms[lm.index()].groups.get(name)
+    }
+
+    pub(super) fn find_client(&self, lm: LmId, name: &[u8], address: &IpAddr) -> Option<ClientId> {
+        self.group(lm, name)?.members.get(address).copied()
+    }
+
+    /// How many clients (of all lock managers) come from this address.
+    pub(super) fn count_at(&self, address: &IpAddr) -> usize {
+        self.per_address.get(address).map_or(0, BTreeSet::len)
+    }
+
+    /// The clients that come from this address.
+    pub(super) fn clients_at(&self, address: &IpAddr) -> impl Iterator<Item = ClientId> + '_ {
+        self.per_address.get(address).into_iter().flatten().copied()
+    }
+
+    pub(super) fn add_client(&mut self, lm: LmId, name: &[u8], address: IpAddr, now: Time) -> ClientId {
+        let id = ClientId(self.clients.insert(Client {
+            lm,
+            name: name.into(),
+            address,
+            state: 0,
+            recorded: false,
+            waiters: 0,
+            shares: 0,
+            last_seen: now,
+            idle_since: None,
+        }) as u32);
+        self.lms[lm.index()].groups.entry(name.into()).or_default().members.insert(address, id);
+        self.per_address.entry(address).or_default().insert(id);
+        id
+    }
+
+    /// Takes a client out that has neither owners nor anything else any more.
+    pub(super) fn remove_client(&mut self, id: ClientId) -> Client {
+        let client = self.clients.remove(id.index());
+        let groups = &mut self.lms[client.lm.index()].groups;
+        if let Some(group) = groups.get_mut(&client.name) {
+            group.members.remove(&client.address);
+            if group.members.is_empty() {
+                groups.remove(&client.name);
+            }
+        }
+        if let Some(here) = self.per_address.get_mut(&client.address) {
+            here.remove(&id);
+            if here.is_empty() {
+                self.per_address.remove(&client.address);
+            }
+        }
+        client
+    }
+
+    /// Lets an address act for all clients of that name. False if there is no such name or no room.
+    pub(super) fn trust(&mut self, lm: LmId, name: &[u8], address: IpAddr) -> bool {
+        let Some(group) = self.lms[lm.index()].groups.get_mut(name) else { return false };
+        if group.trusted.contains(&address) {
+            return true;
+        }
+        if group.trusted.len() >= TRUSTED_PER_NAME {
+            return false;
+        }
+        group.trusted.push(address);
+        true
+    }
+
+    pub(super) fn client(&self, id: ClientId) -> &Client {
+        &self.clients[id.index()]
+    }
+
+    pub(super) fn client_mut(&mut self, id: ClientId) -> &mut Client {
+        &mut self.clients[id.index()]
+    }
+
+    pub(super) fn find_owner(&self, client: ClientId, oh: &[u8], svid: u32) -> Option<OwnerId> {
+        let hash = self.owner_hash(client, oh, svid);
+        self.owner_ids
+            .find(hash, |id| {
+                let o = &self.owners[*id as usize];
+                o.client == client && o.svid == svid && *o.oh == *oh
+            })
+            .map(|id| OwnerId(*id))
+    }
+
+    /// The owner, made if need be with a count of zero: take a reference or [`Names::forget_owner_if_unused`].
+    pub(super) fn owner(&mut self, client: ClientId, oh: &[u8], svid: u32) -> OwnerId {
+        if let Some(id) = self.find_owner(client, oh, svid) {
+            return id;
+        }
+        let id = self.owners.insert(Owner { client, svid, oh: oh.into(), refs: 0, locks: 0 }) as u32;
+        let (seed, owners) = (self.hash_seed, &self.owners);
+        self.owner_ids.insert_unique(hash_owner(seed, client, oh, svid), id, |id| {
+            let o = &owners[*id as usize];
+            hash_owner(seed, o.client, &o.oh, o.svid)
+        });
+        OwnerId(id)
+    }
+
+    pub(super) fn owner_by_id(&self, id: OwnerId) -> &Owner {
+        &self.owners[id.index()]
+    }
+
+    pub(super) fn owner_mut(&mut self, id: OwnerId) -> &mut Owner {
+        &mut self.owners[id.index()]
+    }
+
+    pub(super) fn hold_owner(&mut self, id: OwnerId) {
+        self.owners[id.index()].refs += 1;
+    }
+
+    pub(super) fn drop_owner(&mut self, id: OwnerId) {
+        self.owners[id.index()].refs -= 1;
+        self.forget_owner_if_unused(id);
+    }
+
+    pub(super) fn forget_owner_if_unused(&mut self, id: OwnerId) {
+        let owner = &self.owners[id.index()];
+        if owner.refs > 0 {
+            return;
+        }
+        let hash = self.owner_hash(owner.client, &owner.oh, owner.svid);
+        if let Ok(entry) = self.owner_ids.find_entry(hash, |other| *other == id.0) {
+            entry.remove();
+        }
+        self.owners.remove(id.index());
+    }
+
+    pub(super) fn find_file(&self, key: &[u8]) -> Option<FileId> {
+        let hash = hash_bytes(self.hash_seed, key);
+        self.file_ids.find(hash, |id| *self.files[*id as usize].key == *key).map(|id| FileId(*id))
+    }
+
+    /// The file, made if need be with a count of zero.
+    pub(super) fn file(&mut self, key: &[u8]) -> FileId {
+        if let Some(id) = self.find_file(key) {
+            return id;
+        }
+        let id = self.files.insert(File { key: key.into(), refs: 0 }) as u32;
+        let (seed, files) = (self.hash_seed, &self.files);
+        self.file_ids
+            .insert_unique(hash_bytes(seed, key), id, |id| hash_bytes(seed, &files[*id as usize].key));
+        FileId(id)
+    }
+
+    /// The id again, if that file is still known.
+    pub(super) fn find_file_by_id(&self, id: FileId) -> Option<FileId> {
+        self.files.contains(id.index()).then_some(id)
+    }
+
+    pub(super) fn file_key(&self, id: FileId) -> &[u8] {
+        &self.files[id.index()].key
+    }
+
+    pub(super) fn hold_file(&mut self, id: FileId) {
+        self.files[id.index()].refs += 1;
+    }
+
+    pub(super) fn drop_file(&mut self, id: FileId) {
+        self.files[id.index()].refs -= 1;
+        self.forget_file_if_unused(id);
+    }
+
+    pub(super) fn forget_file_if_unused(&mut self, id: FileId) {
+        let file = &self.files[id.index()];
+        if file.refs > 0 {
+            return;
+        }
+        let hash = hash_bytes(self.hash_seed, &file.key);
+        if let Ok(entry) = self.file_ids.find_entry(hash, |other| *other == id.0) {
+            entry.remove();
+        }
+        self.files.remove(id.index());
+    }
+
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (self.clients.len(), self.owners.len(), self.files.len())
+    }
+
+    fn owner_hash(&self, client: ClientId, oh: &[u8], svid: u32) -> u64 {
+        hash_owner(self.hash_seed, client, oh, svid)
+    }
+}
+
+/// SipHash with a secret in front, so that a stranger cannot aim for one bucket.
+fn hash_owner(seed: u64, client: ClientId, oh: &[u8], svid: u32) -> u64 {
+    let mut h = DefaultHasher::new();
+    h.write_u64(seed);
+    client.hash(&mut h);
+    h.write_u32(svid);
+    h.write(oh);
+    h.finish()
+}
+
+fn hash_bytes(seed: u64, bytes: &[u8]) -> u64 {
+    let mut h = DefaultHasher::new();
+    h.write_u64(seed);
+    h.write(bytes);
+    h.finish()
+}

@@ -1,0 +1,336 @@
+//! The lock table: which owner holds which bytes of which file, with an index for each question asked of it.
+//!
+//! - `exclusive`: by (file, start). Exclusive locks of one file are disjoint whoever owns them, so the ones that
+//!   overlap a range are a contiguous run.
+//! - `shared_own`: by (file, owner, start), as one owner's locks are disjoint: for split and merge.
+//! - `shared_class`: by (file, class, start), class = floor(log2(length)): shared locks of many owners overlap, but those
+//!   of one class that can reach a range start within twice the class's length before it, so that a few
+//!   to-end-of-file locks do not widen every query. `masks` says which classes a file has.
+//! - a doubly linked list per client.
+//!
+//! Must never decide anything: it keeps what the engine says. Two locks of one owner never overlap; two of
+//! different owners overlap only if both are shared (debug builds check).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use slab::Slab;
+
+use super::types::{ClientId, Condition, FileId, GrantId, LockId, Mode, OwnerId, Range};
+
+/// "No lock" in the client lists.
+const NIL: u32 = u32::MAX;
+
+/// What is the same for all bytes of one lock besides its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attrs {
+    pub(super) mode: Mode,
+    pub(super) condition: Condition,
+    /// The client's NSM state when it was taken; 0 = unknown.
+    pub(super) state: u32,
+    /// With `Granting`: the grant. Otherwise `GrantId(0)`.
+    pub(super) grant: GrantId,
+}
+
+impl Attrs {
+    /// A live lock.
+    pub(super) fn held(mode: Mode, state: u32) -> Self {
+        Self { mode, condition: Condition::Held, state, grant: GrantId(0) }
+    }
+}
+
+/// A lock.
+#[derive(Clone, Debug)]
+pub(super) struct Lock {
+    pub(super) range: Range,
+    pub(super) attrs: Attrs,
+    pub(super) file: FileId,
+    pub(super) owner: OwnerId,
+    pub(super) client: ClientId,
+    /// Seconds on the engine's clock when these bytes were granted.
+    pub(super) since_s: u32,
+    /// Tells this lock from an earlier one in the same slot.
+    pub(super) generation: u32,
+    prev: u32,
+    next: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ClientList {
+    head: u32,
+    count: u32,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(super) struct LockTable {
+    locks: Slab<Lock>,
+    exclusive: BTreeMap<(FileId, u64), LockId>,
+    shared_own: BTreeMap<(FileId, OwnerId, u64), LockId>,
+    shared_class: BTreeSet<(FileId, u8, u64, LockId)>,
+    masks: Vec<u64>,
+    lists: Vec<ClientList>,
+    generation: u32,
+}
+
+impl LockTable {
+    pub(super) fn len(&self) -> usize {
+        self.locks.len()
+    }
+
+    pub(super) fn get(&self, id: LockId) -> &Lock {
+        &self.locks[id.index()]
+    }
+
+    pub(super) fn try_get(&self, id: LockId) -> Option<&Lock> {
+        self.locks.get(id.index())
+    }
+
+    /// Locks in slot order from `slot` on.
+    pub(super) fn from_slot(&self, slot: usize) -> impl Iterator<Item = (LockId, &Lock)> {
+        (slot..self.locks.capacity())
+            .map(|i| LockId(i as u32))
+            .filter_map(|id| self.locks.get(id.index()).map(|lock| (id, lock)))
+    }
+
+    /// How many locks a client holds.
+    pub(super) fn count_of(&self, client: ClientId) -> u32 {
+        self.lists.get(client.index()).map_or(0, |l| l.count)
+    }
+
+    /// A client's locks, newest first.
+    pub(super) fn of_client(&self, client: ClientId) -> impl Iterator<Item = LockId> + '_ {
+        let mut at = self.lists.get(client.index()).map_or(NIL, |l| l.head);
+        std::iter::from_fn(move || {
+            let id = (at != NIL).then_some(LockId(at))?;
+            at = self.locks[id.index()].next;
+            Some(id)
+        })
+    }
+
+    /// The locks of others than `owner` that a lock of `mode` on `range` cannot live with: exclusive ones in
+    /// order of their start, then shared ones. O(log n) to the first, if others' do not crowd out the owner's own.
+    pub(super) fn conflicts(
+        &self,
+        file: FileId,
+        range: Range,
+        mode: Mode,
+        owner: Option<OwnerId>,
+    ) -> impl Iterator<Item = LockId> + '_ {
+        let shared = (mode == Mode::Exclusive).then(|| self.shared_overlapping(file, range));
+        self.exclusive_overlapping(file, range)
+            .chain(shared.into_iter().flatten())
+            .filter(move |id| Some(self.get(*id).owner) != owner)
+    }
+
+    /// The owner's locks that have a byte in `range`, in order of their start within each mode.
+    pub(super) fn own(
+        &self,
+        file: FileId,
+        owner: OwnerId,
+        range: Range,
+    ) -> impl Iterator<Item = LockId> + '_ {
+        let exclusive =
+            self.exclusive_overlapping(file, range).filter(move |id| self.get(*id).owner == owner);
+        let before = self
+            .shared_own
+            .range((file, owner, 0)..(file, owner, range.start))
+            .next_back()
+            .map(|(_, id)| *id)
+            .filter(move |id| self.get(*id).range.end >= range.start);
+        let inside =
+            self.shared_own.range((file, owner, range.start)..=(file, owner, range.end)).map(|(_, id)| *id);
+        exclusive.chain(before).chain(inside)
+    }
+
+    /// Puts a lock in. It must not overlap another of the owner's.
+    pub(super) fn insert(
+        &mut self,
+        file: FileId,
+        owner: OwnerId,
+        client: ClientId,
+        range: Range,
+        attrs: Attrs,
+        since_s: u32,
+    ) -> LockId {
+        debug_assert!(self.own(file, owner, range).next().is_none(), "an owner's locks never overlap");
+        debug_assert!(
+            self.conflicts(file, range, attrs.mode, Some(owner)).next().is_none(),
+            "exclusion: {range} {:?}",
+            attrs.mode
+        );
+        self.generation = self.generation.wrapping_add(1);
+        let lock = Lock {
+            range,
+            attrs,
+            file,
+            owner,
+            client,
+            since_s,
+            generation: self.generation,
+            prev: NIL,
+            next: NIL,
+        };
+        let id = LockId(self.locks.insert(lock) as u32);
+        self.index(id);
+        self.link(id);
+        id
+    }
+
+    /// Takes a lock out.
+    pub(super) fn remove(&mut self, id: LockId) -> Lock {
+        self.unindex(id);
+        self.unlink(id);
+        self.locks.remove(id.index())
+    }
+
+    fn exclusive_overlapping(&self, file: FileId, range: Range) -> impl Iterator<Item = LockId> + '_ {
+        let before = self
+            .exclusive
+            .range((file, 0)..(file, range.start))
+            .next_back()
+            .map(|(_, id)| *id)
+            .filter(move |id| self.get(*id).range.end >= range.start);
+        let inside = self.exclusive.range((file, range.start)..=(file, range.end)).map(|(_, id)| *id);
+        before.into_iter().chain(inside)
+    }
+
+    fn shared_overlapping(&self, file: FileId, range: Range) -> impl Iterator<Item = LockId> + '_ {
+        let mut mask = self.masks.get(file.index()).copied().unwrap_or(0);
+        let classes = std::iter::from_fn(move || {
+            let class = (mask != 0).then(|| mask.trailing_zeros() as u8)?;
+            mask &= mask - 1;
+            Some(class)
+        });
+        classes.flat_map(move |class| {
+            let reach = if class >= 63 { u64::MAX } else { (2u64 << class) - 1 };
+            let from = range.start.saturating_sub(reach);
+            self.shared_class
+                .range((file, class, from, LockId(0))..=(file, class, range.end, LockId(u32::MAX)))
+                .map(|(_, _, _, id)| *id)
+                .filter(move |id| self.get(*id).range.end >= range.start)
+        })
+    }
+
+    fn index(&mut self, id: LockId) {
+        let Lock { range, attrs, file, owner, .. } = self.locks[id.index()];
+        match attrs.mode {
+            Mode::Exclusive => {
+                self.exclusive.insert((file, range.start), id);
+            }
+            Mode::Shared => {
+                let class = class_of(range);
+                if self.masks.len() <= file.index() {
+                    self.masks.resize(file.index() + 1, 0);
+                }
+                self.masks[file.index()] |= 1 << class;
+                self.shared_own.insert((file, owner, range.start), id);
+                self.shared_class.insert((file, class, range.start, id));
+            }
+        }
+    }
+
+    fn unindex(&mut self, id: LockId) {
+        let Lock { range, attrs, file, owner, .. } = self.locks[id.index()];
+        match attrs.mode {
+            Mode::Exclusive => {
+                self.exclusive.remove(&(file, range.start));
+            }
+            Mode::Shared => {
+                let class = class_of(range);
+                self.shared_own.remove(&(file, owner, range.start));
+                self.shared_class.remove(&(file, class, range.start, id));
+                let all = (file, class, 0, LockId(0))..=(file, class, u64::MAX, LockId(u32::MAX));
+                if self.shared_class.range(all).next().is_none() {
+                    self.masks[file.index()] &= !(1 << class);
+                }
+            }
+        }
+    }
+
+    fn link(&mut self, id: LockId) {
+        let client = self.locks[id.index()].client.index();
+        if self.lists.len() <= client {
+            self.lists.resize(client + 1, ClientList { head: NIL, count: 0 });
+        }
+        let list = &mut self.lists[client];
+        let head = list.head;
+        list.head = id.0;
+        list.count += 1;
+        self.locks[id.index()].next = head;
+        if head != NIL {
+            self.locks[head as usize].prev = id.0;
+        }
+    }
+
+    fn unlink(&mut self, id: LockId) {
+        let Lock { prev, next, client, .. } = self.locks[id.index()];
+        match prev {
+            NIL => self.lists[client.index()].head = next,
+            _ => self.locks[prev as usize].next = next,
+        }
+        if next != NIL {
+            self.locks[next as usize].prev = prev;
+        }
+        self.lists[client.index()].count -= 1;
+    }
+}
+
+/// floor(log2(length - 1)), 0 for one and two bytes: a lock of class c reaches at most 2^(c+1) - 1 bytes past its start.
+fn class_of(range: Range) -> u8 {
+    (63 - ((range.end - range.start) | 1).leading_zeros()) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, end: u64) -> Range {
+        Range::new(start, end).unwrap()
+    }
+
+    #[test]
+    fn overlapping_shared_locks_of_all_lengths_are_found() {
+        let mut t = LockTable::default();
+        let (f, c) = (FileId(0), ClientId(0));
+        let ranges = [
+            range(0, 0),
+            range(5, 5),
+            range(0, 9),
+            range(3, 100),
+            range(1, u64::MAX),
+            range(1 << 40, 1 << 41),
+        ];
+        for (i, r) in ranges.iter().enumerate() {
+            t.insert(f, OwnerId(i as u32), c, *r, Attrs::held(Mode::Shared, 0), 0);
+        }
+        for probe in [
+            range(0, 0),
+            range(4, 5),
+            range(50, 60),
+            range(101, 101),
+            range(0, u64::MAX),
+            range(1 << 40, 1 << 40),
+        ] {
+            let mut found: Vec<_> =
+                t.conflicts(f, probe, Mode::Exclusive, None).map(|id| t.get(id).owner.0).collect();
+            found.sort_unstable();
+            let expected: Vec<_> =
+                (0..ranges.len()).filter(|i| ranges[*i].overlaps(probe)).map(|i| i as u32).collect();
+            assert_eq!(found, expected, "{probe}");
+        }
+    }
+
+    #[test]
+    fn a_client_list_survives_removal_in_any_order() {
+        let mut t = LockTable::default();
+        let c = ClientId(3);
+        let ids: Vec<_> = (0..5)
+            .map(|i| t.insert(FileId(0), OwnerId(i), c, range(0, 9), Attrs::held(Mode::Shared, 0), 0))
+            .collect();
+        for i in [2, 0, 4, 1] {
+            t.remove(ids[i]);
+        }
+        assert_eq!(t.of_client(c).collect::<Vec<_>>(), [ids[3]]);
+        assert_eq!(t.count_of(c), 1);
+    }
+}
