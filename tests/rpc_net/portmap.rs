@@ -293,5 +293,10 @@ async fn by_socket(client: &RpcClient) {
     let taken = next.register(&registrations(PROGRAM, &[3], &listening(4003))).await;
     let Err(RpcbindError::Taken(listed)) = taken else { panic!("{taken:?}") };
     assert_eq!((listed.program, listed.addr.unwrap().port()), (PROGRAM, served.port));
+    // Unless it had been registered there first and the other pushed in.
+    next.restore(&registrations(PROGRAM, &[3], &listening(4003))).await.unwrap();
+    assert_eq!(first.missing().await.unwrap().len(), 4);
+    first.restore(&first.missing().await.unwrap()).await.unwrap();
+    assert!(first.missing().await.unwrap().is_empty());
     first.unregister().await.unwrap();
 }
