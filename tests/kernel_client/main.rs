@@ -28,6 +28,9 @@ use support::wait_for;
 /// Where both clients mount the export.
 const MOUNT: &str = "/mnt/nfs";
 
+/// Where a scenario mounts it some more times: this and a number.
+const EXTRA_MOUNTS: &str = "/mnt/extra";
+
 /// The longest a grant by callback may take. A client that merely polls asks again after 30 s, so a grant this early
 /// cannot have come from a poll. The only limit on time here that means something; the rest keep hung tests from hanging.
 const SOONER_THAN_A_POLL: Duration = Duration::from_secs(10);
@@ -96,7 +99,7 @@ fn linux_clients_against_knfsd() {
     }
     let net = Net::new();
     let server = Knfsd::start(&net);
-    run(World::boot(net, Box::new(server), 2_000));
+    run(World::boot(net, Box::new(server), 12_000));
 }
 
 impl World {
@@ -124,10 +127,14 @@ impl World {
 
     /// Mounts the export in a guest, if it is not mounted already.
     fn mount(&self, agent: &Agent, options: &str) {
+        self.mount_at(agent, MOUNT, options);
+    }
+
+    fn mount_at(&self, agent: &Agent, place: &str, options: &str) {
         let source = format!("{}:{}", self.server.address(), self.server.export());
         let options = if options.is_empty() { String::new() } else { format!("-o {options}") };
         agent.sh_within(
-            &format!("mkdir -p {MOUNT}; mountpoint -q {MOUNT} || mount -t nfs {options} {source} {MOUNT}"),
+            &format!("mkdir -p {place}; mountpoint -q {place} || mount -t nfs {options} {source} {place}"),
             Duration::from_secs(180),
         );
     }
@@ -149,6 +156,7 @@ impl World {
         self.await_mounted();
         for agent in [self.a(), self.b()] {
             agent.kill_owners();
+            agent.sh(&format!("for m in {EXTRA_MOUNTS}*; do ! mountpoint -q $m || umount $m; done"));
         }
         self.await_server(0, 0);
         self.a().sh_within(&format!("rm -rf {MOUNT}/*"), Duration::from_secs(300));
@@ -198,7 +206,9 @@ fn run(mut world: World) {
                 None => failed.push(*name),
             }
             let recovered = catch_unwind(AssertUnwindSafe(|| {
-                world.report();
+                if failed.last() == Some(name) {
+                    world.report();
+                }
                 world.clean();
             }));
             assert!(recovered.is_ok(), "cannot go on after {name}; failed: {failed:?}");
