@@ -159,6 +159,8 @@ impl World {
             agent.sh(&format!("for m in {EXTRA_MOUNTS}*; do ! mountpoint -q $m || umount $m; done"));
         }
         self.await_server(0, 0);
+        // The server may squash root, who cannot remove what the ordinary user has made then.
+        let _ = self.a().try_sh_as(files::USER, &[], &format!("rm -rf {MOUNT}/*"));
         self.a().sh_within(&format!("rm -rf {MOUNT}/*"), Duration::from_secs(300));
     }
 
