@@ -24,7 +24,7 @@ const FS_CAPS: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 9 | 1 << 27 | 
 const CAP_SYS_RESOURCE: u64 = 1 << 24;
 const CAP_SETGID: u64 = 1 << 6;
 const CAP_SETUID: u64 = 1 << 7;
-/// Without these an operation of an ordinary user works, but not one of the (unsquashed) superuser.
+/// _LINUX_CAPABILITY_VERSION_3: two words for each set.
 const CAP_VERSION_3: u32 = 0x2008_0522;
 
 #[repr(C)]
@@ -97,12 +97,13 @@ impl ThreadCreds {
         let own = Ids {
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
-            groups: Vec::new(),
+            groups: nix::unistd::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect(),
         };
+        let allowed = effective & CAP_SETUID != 0 && effective & CAP_SETGID != 0;
         Self {
             base,
             full: effective & !CAP_SYS_RESOURCE,
-            can_switch: effective & CAP_SETUID != 0 && effective & CAP_SETGID != 0,
+            can_switch: allowed && try_switch(&own),
             own,
             current: RefCell::new(None),
             raised: Cell::new(true),
@@ -172,6 +173,14 @@ impl ThreadCreds {
         }
         Ok(())
     }
+}
+
+/// Whether switching works: in a user namespace ids may be missing or setgroups forbidden.
+fn try_switch(own: &Ids) -> bool {
+    let nobody = Ids { uid: 65534, gid: 65534, groups: vec![65534] };
+    let there = switch(&nobody);
+    let back = switch(own);
+    there.is_ok() && back.is_ok()
 }
 
 fn switch(ids: &Ids) -> Result<(), Errno> {

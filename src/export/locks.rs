@@ -20,15 +20,16 @@ const VERDICT_HOLDS: Duration = Duration::from_secs(3);
 const MAX_VERDICTS: usize = 16_384;
 
 type Verdict = Result<(), LockRefusal>;
+type Remembered = HashMap<Box<[u8]>, (Instant, Verdict)>;
 
 /// Verdicts of the last seconds.
 #[derive(Default)]
 pub(super) struct Verdicts {
-    inner: Mutex<HashMap<Box<[u8]>, (Instant, Verdict)>>,
+    inner: Mutex<Remembered>,
 }
 
 impl Verdicts {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, (Instant, Verdict)>> {
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
         // A panic cannot leave the map half changed.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,25 +115,15 @@ impl LockFiles for ExportTable {
 
     fn find_path(&self, key: &FileKey) -> Option<PathBuf> {
         let (fs, file) = key.parts()?;
-        let trees = self.trees_on(fs);
-        for tree in &trees {
-            if tree.try_place(&self.places, key, &file).is_some() {
-                return self.places.path(key);
-            }
-        }
-        for tree in &trees {
+        for tree in self.trees_on(fs) {
             let handle: Handle = tree.handle(file);
-            if let Ok(fd) = tree.open_file(&self.places, &handle) {
-                if let Some(path) = tree.path_of(fd.as_fd(), &file) {
-                    return Some(path);
-                }
-                // The kernel opened it but does not know its name (it was never looked up since the boot).
-                if tree.by_handle {
-                    tree.search(&self.places, Some(&file));
-                }
-                if tree.try_place(&self.places, key, &file).is_some() {
-                    return self.places.path(key);
-                }
+            let Ok(fd) = tree.open_file(&self.places, &handle) else { continue };
+            // Where the kernel opened it, it may know its name, unless nobody looked it up since the boot.
+            if let Some(path) = tree.path_of(&self.places, fd.as_fd(), &file) {
+                return Some(path);
+            }
+            if tree.find(&self.places, key, &file).is_ok() {
+                return self.places.path(key);
             }
         }
         None

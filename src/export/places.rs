@@ -99,12 +99,12 @@ impl Places {
     ) -> Option<PathBuf> {
         use std::os::unix::ffi::OsStrExt;
         let mut inner = self.lock();
-        let mut names = Vec::new();
+        let mut names: Vec<Box<[u8]>> = Vec::new();
         let mut at = key.clone();
         for _ in 0..MAX_DEPTH {
             if let Some(start) = stop(&at, &inner.roots) {
                 let mut path = start;
-                path.extend(names.iter().rev().map(|name: &Box<[u8]>| std::ffi::OsStr::from_bytes(name)));
+                path.extend(names.iter().rev().map(|name| std::ffi::OsStr::from_bytes(name)));
                 return Some(path);
             }
             let place = inner.get(&at)?;

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,11 +54,14 @@ pub struct ExportTable {
     stripes: Vec<Mutex<()>>,
     logged: Mutex<HashMap<IpAddr, Instant>>,
     can_switch: bool,
-    can_open: AtomicBool,
+    can_open: bool,
+    /// Warnings that were found at the start.
+    notes: Vec<String>,
 }
 
 impl ExportTable {
-    /// Opens what can be opened of `configs` and notes the rest with its error, to be tried again on use.
+    /// Opens what can be opened of `configs` and notes the rest with its error (see `warnings`), to be tried
+    /// again on use.
     /// Makes system calls: call it before the services start.
     pub fn open(configs: &[ExportConfig]) -> Self {
         let can_switch = std::thread::spawn(|| ThreadCreds::take_over().can_switch()).join().unwrap_or(false);
@@ -71,21 +73,18 @@ impl ExportTable {
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             logged: Mutex::default(),
             can_switch,
-            can_open: AtomicBool::new(true),
+            can_open: true,
+            notes: Vec::new(),
         };
         for config in configs {
             let mut export = table.admit(config);
             if let Ok(tree) = table.tree(&export) {
                 export.broken = table.identity_clash(&tree);
+                table.notes.extend(table.identity_split(&tree));
             }
             let export = Arc::new(export);
             if let Ok(tree) = table.tree(&export) {
-                if !tree.by_handle {
-                    table.can_open.store(false, Ordering::Relaxed);
-                }
-                tree.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-            } else if let Some(error) = export.error() {
-                tracing::warn!(path = %config.path.display(), "export cannot be used now: {error}");
+                table.can_open &= !tree.lacks_privilege;
             }
             table.exports.push(export);
         }
@@ -103,26 +102,27 @@ impl ExportTable {
 
     /// Two file systems with one name would share their locks and handles.
     fn identity_clash(&self, tree: &Tree) -> Option<String> {
-        let others = self.exports.iter().filter(|e| e.broken.is_none()).filter_map(|e| e.opened());
-        for other in others {
-            let same_device = other.device == tree.device;
-            if other.identity.id == tree.identity.id && !same_device {
-                return Some(format!(
-                    "its file system has the same identity as that of {}, but is another one: give one of \
-                     them its own `fsid`",
-                    other.path.display()
-                ));
-            }
-            if other.identity.id != tree.identity.id && same_device {
-                tracing::warn!(
-                    "exports {} and {} lie on one file system but differ in `fsid`: locks of one are not seen \
-                     through the other",
-                    tree.path.display(),
-                    other.path.display()
-                );
-            }
-        }
-        None
+        let other = self.opened().find(|o| o.identity.id == tree.identity.id && o.device != tree.device)?;
+        Some(format!(
+            "its file system has the same identity as that of {}, but is another one: give one of them its own \
+             `fsid`",
+            other.path.display()
+        ))
+    }
+
+    /// One file system with two names: not wrong, but hardly meant.
+    fn identity_split(&self, tree: &Tree) -> Option<String> {
+        let other = self.opened().find(|o| o.identity.id != tree.identity.id && o.device == tree.device)?;
+        Some(format!(
+            "exports {} and {} lie on one file system but differ in `fsid`: locks of one are not seen through \
+             the other",
+            tree.path.display(),
+            other.path.display()
+        ))
+    }
+
+    fn opened(&self) -> impl Iterator<Item = Arc<Tree>> {
+        self.exports.iter().filter(|e| e.broken.is_none()).filter_map(|e| e.opened())
     }
 
     /// The exports for the operator.
@@ -133,12 +133,19 @@ impl ExportTable {
     /// Whether requests run as their callers and handles are opened by the kernel. If not, the daemon works
     /// as its own user only, and finds files by name.
     pub fn privileged(&self) -> bool {
-        self.can_switch && self.can_open.load(Ordering::Relaxed)
+        self.can_switch && self.can_open
     }
 
     /// What an operator should know, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let mut out = Vec::new();
+        let mut out = self.notes.clone();
+        if !self.can_open {
+            out.push(
+                "files are found by name, and after a restart by searching the export: opening them by handle \
+                 needs CAP_DAC_READ_SEARCH (run as root)"
+                    .to_owned(),
+            );
+        }
         if !self.can_switch {
             out.push(
                 "files are served as the daemon's own user, whoever asks: acting as the callers needs \
@@ -206,7 +213,7 @@ impl ExportTable {
 
     /// Exports whose file system is called `fs`, as far as they are open.
     pub(super) fn trees_on(&self, fs: u64) -> Vec<Arc<Tree>> {
-        self.exports.iter().filter_map(|e| e.opened()).filter(|tree| tree.identity.id == fs).collect()
+        self.opened().filter(|tree| tree.identity.id == fs).collect()
     }
 
     /// The open directory of an export if that was checked a moment ago: no system call.
@@ -308,7 +315,8 @@ impl ExportTable {
         work()
     }
 
-    fn log_now(&self, peer: IpAddr) -> bool {
+    /// Whether a refusal of this address is to be logged: not if one was a short while ago.
+    pub(crate) fn log_now(&self, peer: IpAddr) -> bool {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if logged.get(&peer).is_some_and(|at| now < *at + LOG_EVERY) {

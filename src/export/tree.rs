@@ -48,6 +48,8 @@ pub(super) struct Tree {
     pub(super) identity: Identity,
     /// Whether the kernel opens handles for us.
     pub(super) by_handle: bool,
+    /// Whether it does not because the daemon may not ask it to.
+    pub(super) lacks_privilege: bool,
     /// Whether the file system has handles at all.
     pub(super) has_handles: bool,
     /// The directory itself.
@@ -78,15 +80,16 @@ impl Tree {
             }
             Err(other) => return Err(other),
         };
-        let by_handle = match &root {
-            FileId::Kernel(handle) => open_handle(dir.as_fd(), handle).is_ok(),
-            FileId::Inode(_) => false,
+        let opened = match &root {
+            FileId::Kernel(handle) => open_handle(dir.as_fd(), handle).map(drop),
+            FileId::Inode(_) => Err(Errno::EOPNOTSUPP),
         };
         Ok(Self {
             export: export_number(&config.path),
             path: config.path.clone(),
             identity,
-            by_handle,
+            by_handle: opened.is_ok(),
+            lacks_privilege: opened == Err(Errno::EPERM),
             has_handles,
             root,
             root_ino: stat.st_ino,
@@ -152,7 +155,13 @@ impl Tree {
             other => FsError::Os(other),
         })?;
         let stat = fstat(&fd)?;
-        if stat.st_dev == self.device { Ok((fd, stat)) } else { Err(FsError::Mounted) }
+        if self.is_ours(&stat) { Ok((fd, stat)) } else { Err(FsError::Mounted) }
+    }
+
+    /// Whether an object belongs to the file system of the export. Subvolumes of btrfs are no mounts but have
+    /// inode numbers of their own; they differ by device, as directories. Files of an overlay may do so as well.
+    fn is_ours(&self, stat: &FileStat) -> bool {
+        stat.st_dev == self.device || stat.st_mode & libc::S_IFMT != libc::S_IFDIR
     }
 
     /// The directory above. The export's own directory has none: it is its own. A parent outside the mount
@@ -170,7 +179,7 @@ impl Tree {
         let how = OpenHow::new().flags(path_flags()).resolve(ResolveFlag::RESOLVE_NO_XDEV);
         let fd = openat2(dir, "..", how)?;
         let stat = fstat(&fd)?;
-        if stat.st_dev == self.device { Ok((fd, stat)) } else { Err(FsError::Mounted) }
+        if self.is_ours(&stat) { Ok((fd, stat)) } else { Err(FsError::Mounted) }
     }
 
     /// Opens what `handle` names (O_PATH). The thread must hold the daemon's own capabilities.
@@ -195,22 +204,27 @@ impl Tree {
         if handle.file == self.root {
             return Ok(nix::fcntl::openat(&self.dir, ".", path_flags(), nix::sys::stat::Mode::empty())?);
         }
+        self.find(places, &handle.key(), &handle.file)
+    }
+
+    /// Opens a file under its last name, or searches for it. Busy: the search was cut short.
+    pub(super) fn find(&self, places: &Places, key: &FileKey, file: &FileId) -> Result<OwnedFd, FsError> {
         let asked = Instant::now();
-        let key = handle.key();
-        if let Some(fd) = self.try_place(places, &key, &handle.file) {
+        if let Some(fd) = self.try_place(places, key, file) {
             return Ok(fd);
         }
         // One search at a time; who waited for it may find its file found.
         let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fd) = self.try_place(places, &key, &handle.file) {
+        if let Some(fd) = self.try_place(places, key, file) {
             return Ok(fd);
         }
         if searched.is_some_and(|at| at + SEARCH_HOLDS > asked) {
             return Err(FsError::Stale);
         }
         let begun = Instant::now();
-        match self.search(places, Some(&handle.file)) {
-            Search::Found => self.try_place(places, &key, &handle.file).ok_or(FsError::Stale),
+        match self.search(places, file) {
+            // Gone again already: it is on the move.
+            Search::Found => self.try_place(places, key, file).ok_or(FsError::Busy),
             Search::Complete => {
                 *searched = Some(begun);
                 Err(FsError::Stale)
@@ -220,7 +234,7 @@ impl Tree {
     }
 
     /// Opens the file under the name it was last seen by, if that is still its name.
-    pub(super) fn try_place(&self, places: &Places, key: &FileKey, file: &FileId) -> Option<OwnedFd> {
+    fn try_place(&self, places: &Places, key: &FileKey, file: &FileId) -> Option<OwnedFd> {
         let path = places.below(&self.root_key(), key)?;
         let fd = beneath(self.dir(), path.as_os_str(), OFlag::O_PATH).ok()?;
         let stat = fstat(&fd).ok()?;
@@ -228,7 +242,7 @@ impl Tree {
     }
 
     /// Looks through the whole tree for a file and notes every name on the way.
-    pub(super) fn search(&self, places: &Places, wanted: Option<&FileId>) -> Search {
+    fn search(&self, places: &Places, wanted: &FileId) -> Search {
         let deadline = Instant::now() + SEARCH_TIME;
         let mut left = SEARCH_NAMES;
         let mut complete = true;
@@ -236,27 +250,46 @@ impl Tree {
         let mut buffer = vec![0; 32 * 1024];
         while let Some((path, key)) = pending.pop_front() {
             let at = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
-            // What the daemon cannot read it cannot have given out either.
-            let Ok(dir) = beneath(self.dir(), at.as_os_str(), OFlag::O_DIRECTORY) else { continue };
-            while let Ok(used @ 1..) = getdents(dir.as_fd(), &mut buffer) {
+            let dir = match beneath(self.dir(), at.as_os_str(), OFlag::O_DIRECTORY) {
+                Ok(dir) => dir,
+                Err(error) => {
+                    complete &= is_no_way(&FsError::Os(error));
+                    continue;
+                }
+            };
+            loop {
+                let used = match getdents(dir.as_fd(), &mut buffer) {
+                    Ok(0) => break,
+                    Ok(used) => used,
+                    Err(_) => {
+                        complete = false;
+                        break;
+                    }
+                };
                 for entry in entries(&buffer[..used]).filter(|e| e.name != b"." && e.name != b"..") {
                     if left == 0 || (left.is_multiple_of(256) && Instant::now() > deadline) {
                         return Search::CutShort;
                     }
                     left -= 1;
-                    let Ok((fd, stat)) = self.open_child(dir.as_fd(), entry.name) else { continue };
-                    let Ok(id) = self.file_id(fd.as_fd(), &stat) else { continue };
+                    let (id, is_dir) = match self.identify_child(dir.as_fd(), entry.name) {
+                        Ok(found) => found,
+                        Err(error) => {
+                            complete &= is_no_way(&error);
+                            continue;
+                        }
+                    };
+                    let below = || path.join(OsStr::from_bytes(entry.name));
                     let child = self.handle(id).key();
                     places.remember(child.clone(), &key, entry.name);
-                    if wanted == Some(&id) {
+                    if *wanted == id {
+                        // In a very large tree the directories above may be forgotten already.
+                        self.note(places, &below());
                         return Search::Found;
                     }
-                    if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-                        if pending.len() < SEARCH_PENDING {
-                            pending.push_back((path.join(OsStr::from_bytes(entry.name)), Arc::new(child)));
-                        } else {
-                            complete = false;
-                        }
+                    if is_dir && pending.len() < SEARCH_PENDING {
+                        pending.push_back((below(), Arc::new(child)));
+                    } else {
+                        complete &= !is_dir;
                     }
                 }
             }
@@ -264,23 +297,49 @@ impl Tree {
         if complete { Search::Complete } else { Search::CutShort }
     }
 
-    /// The path of an open file below this export, as the kernel knows it. Verified: the path leads to the file.
-    pub(super) fn path_of(&self, fd: BorrowedFd<'_>, file: &FileId) -> Option<PathBuf> {
+    fn identify_child(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(FileId, bool), FsError> {
+        let (fd, stat) = self.open_child(dir, name)?;
+        Ok((self.file_id(fd.as_fd(), &stat)?, stat.st_mode & libc::S_IFMT == libc::S_IFDIR))
+    }
+
+    /// Walks down a path below the export and notes each name. What is at its end.
+    fn note(&self, places: &Places, below: &Path) -> Option<FileId> {
+        let mut at = self.root;
+        let mut dir: Option<OwnedFd> = None;
+        for part in below.components() {
+            let name = part.as_os_str().as_bytes();
+            let parent = dir.as_ref().map_or(self.dir(), |dir| dir.as_fd());
+            let (child, stat) = self.open_child(parent, name).ok()?;
+            let id = self.file_id(child.as_fd(), &stat).ok()?;
+            places.remember(self.handle(id).key(), &Arc::new(self.handle(at).key()), name);
+            (at, dir) = (id, Some(child));
+        }
+        Some(at)
+    }
+
+    /// The path of an open file below this export, as the kernel knows it. Verified: the path leads to the
+    /// file; and noted.
+    pub(super) fn path_of(&self, places: &Places, fd: BorrowedFd<'_>, file: &FileId) -> Option<PathBuf> {
         let path = std::fs::read_link(proc_path(fd)).ok()?;
         let root = std::fs::read_link(proc_path(self.dir())).ok()?;
         let below = path.strip_prefix(&root).ok()?;
-        if below.as_os_str().is_empty() {
-            return (*file == self.root).then(|| self.path.clone());
-        }
-        let found = beneath(self.dir(), below.as_os_str(), OFlag::O_PATH).ok()?;
-        let stat = fstat(&found).ok()?;
-        (self.file_id(found.as_fd(), &stat).ok()? == *file).then(|| self.path.join(below))
+        (self.note(places, below)? == *file).then(|| self.path.join(below))
     }
+}
+
+/// Whether an error means that no client can have come this way: other than, say, too many open files.
+fn is_no_way(error: &FsError) -> bool {
+    let errno = match error {
+        FsError::Mounted => return true,
+        FsError::Os(errno) => *errno,
+        _ => return false,
+    };
+    matches!(errno, Errno::ENOENT | Errno::EACCES | Errno::ENOTDIR | Errno::EXDEV | Errno::ELOOP)
 }
 
 /// How a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Search {
+enum Search {
     /// The file was seen, its name is noted.
     Found,
     /// Everything was seen and it was not there.

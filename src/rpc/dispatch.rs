@@ -2,15 +2,14 @@
 //! Must never decode a program's arguments.
 
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
-
-use bytes::Bytes;
 
 use super::drc::{Begin, Drc, Key, Token};
 use super::header::{CallHeader, Refusal, void_reply};
 use super::record::Verdict;
-use super::types::{Call, Program};
+use super::types::{Call, Program, Responder};
 
 /// The highest procedure number that is asked about when the size limits are worked out.
 const MAX_PROCEDURE: u32 = 1024;
@@ -88,6 +87,12 @@ impl Router {
         }
     }
 
+    /// Whether a program still answers on this address: a reply that was long in the making must not leave
+    /// from an address that was given up meanwhile.
+    pub fn still_serves(&self, program: u32, local: &IpAddr) -> bool {
+        self.find(program).is_some_and(|p| p.is_served(local))
+    }
+
     /// Tells the cache what a dispatched call was answered with.
     pub fn finish(&self, token: Token, reply: Option<&[u8]>) {
         self.drc.finish(token, reply);
@@ -103,9 +108,17 @@ impl Router {
     }
 }
 
-/// Copies small arguments out of a receive buffer, so that holding them for long holds nothing else.
-pub fn own_args(args: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(args)
+/// Hands a call to its program. A panic there costs this call its answer, not the socket its task.
+pub fn run(program: &dyn Program, call: Call, responder: Responder) {
+    let (number, procedure) = (call.info.program, call.info.procedure);
+    // The call and the responder are gone with the panic; the program looks after its own state.
+    if catch_unwind(AssertUnwindSafe(|| program.dispatch(call, responder))).is_err() {
+        tracing::error!(
+            program = number,
+            procedure,
+            "a program panicked: this is a bug, the call is dropped"
+        );
+    }
 }
 
 fn largest(program: &dyn Program) -> usize {

@@ -420,4 +420,33 @@ mod tests {
         let steps = feed(&mut Assembler::new(MAX), &[0x80, 0, 0, 0], 5);
         assert!(matches!(steps[..], [Step::Close(BadStream::ShortHeader)]));
     }
+
+    proptest::proptest! {
+        /// Whatever comes: no panic, no endless loop, and no more kept than was allowed.
+        #[test]
+        fn any_stream_is_survived(
+            pieces in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60), 0..8),
+            good in proptest::collection::vec((0usize..300, 1usize..80), 0..4),
+            cut in 1usize..50,
+        ) {
+            let mut stream = Vec::new();
+            for (len, size) in good {
+                stream.extend(fragmented(&message(9, &vec![7; len]), size));
+            }
+            stream.extend(pieces.concat());
+            for step in feed(&mut Assembler::new(MAX), &stream, cut) {
+                if let Step::Call { args, .. } = step {
+                    proptest::prop_assert!(args.len() <= MAX);
+                }
+            }
+        }
+
+        /// A valid call with one byte changed, cut anywhere.
+        #[test]
+        fn a_damaged_header_is_survived(at in 0usize..40, byte in proptest::prelude::any::<u8>(), cut in 0usize..44) {
+            let mut bytes = message(1, &[0; 4]);
+            bytes[at] = byte;
+            let _ = parse_call(&bytes[..cut]);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::table::LockTable;
 use super::types::{FileId, Mode, OwnerId, Range};
-use super::waiting::Waiters;
+use super::waiting::{How, Waiter, Waiters};
 
 /// Whether `owner`, if it waited for this range, would wait for itself.
 pub(super) fn would_deadlock(
@@ -28,7 +28,7 @@ pub(super) fn would_deadlock(
                 return true;
             }
             // An owner that does not wait itself is the end of a path.
-            if seen.insert(holder) && waiters.of_owner(holder).next().is_some() {
+            if seen.insert(holder) && blocked(waiters, holder).next().is_some() {
                 todo.push(holder);
             }
         }
@@ -38,12 +38,16 @@ pub(super) fn would_deadlock(
         return true;
     }
     while let Some(next) = todo.pop() {
-        for w in waiters.of_owner(next) {
-            let w = waiters.get(w);
+        for w in blocked(waiters, next) {
             if visit(w.file, w.range, w.mode, next, &mut todo) {
                 return true;
             }
         }
     }
     false
+}
+
+/// The owner's blocked LOCKs. Requests whose replies are held back do not count: they end by themselves.
+fn blocked(waiters: &Waiters, owner: OwnerId) -> impl Iterator<Item = &Waiter> {
+    waiters.of_owner(owner).map(|id| waiters.get(id)).filter(|w| matches!(w.how, How::Callback(_)))
 }

@@ -4,6 +4,8 @@
 //!
 //! Must never answer before its tables are changed for good: an effect, once out, is true.
 
+#[cfg(test)]
+mod check;
 mod clients;
 mod grants;
 mod requests;
@@ -16,7 +18,7 @@ use super::command::{Command, Effect, Effects, Entry, Event};
 use super::names::Names;
 use super::shares::Shares;
 use super::table::LockTable;
-use super::types::{ClientId, LmId, Time, WaiterId};
+use super::types::{ClientId, FileId, LmId, Range, Time, WaiterId};
 use super::waiting::{How, Waiter, Waiters};
 use grants::Grant;
 
@@ -119,6 +121,8 @@ pub struct Engine {
     idle: BTreeSet<(Time, ClientId)>,
     /// Ends of full grace windows.
     windows: BTreeSet<(Time, LmId)>,
+    /// Bytes whose waiters are to be looked at before the command ends.
+    to_wake: BTreeMap<FileId, Range>,
     pub(super) totals: Totals,
 }
 
@@ -135,6 +139,7 @@ impl Engine {
             next_grant: 0,
             idle: BTreeSet::new(),
             windows: BTreeSet::new(),
+            to_wake: BTreeMap::new(),
             totals: Totals::default(),
         }
     }
@@ -170,6 +175,7 @@ impl Engine {
             }
             Command::Tick => {}
         }
+        self.run_wakes(now, fx);
     }
 
     /// When [`Command::Tick`] is due at the latest.
@@ -228,6 +234,7 @@ impl Engine {
                 How::Reply { .. } => self.settle_parked(now, id, fx),
             }
         }
+        self.run_wakes(now, fx);
     }
 
     fn in_full_grace(&self, lm: LmId) -> bool {
@@ -275,7 +282,7 @@ impl Engine {
             self.idle.remove(&(since, id));
         }
         let client = self.names.remove_client(id);
-        if client.recorded {
+        if client.listed {
             let lm = self.names.lm_by_id(client.lm).address;
             fx.entries.push(Entry::Forget { lm, name: client.name, address: client.address });
         }
@@ -288,6 +295,7 @@ impl Engine {
             return;
         }
         client.recorded = true;
+        client.listed = true;
         let (lm, name, address, state) = (client.lm, client.name.clone(), client.address, client.state);
         let lm = self.names.lm_by_id(lm).address;
         fx.entries.push(Entry::Client { lm, name, address, state });

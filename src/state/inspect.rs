@@ -96,12 +96,12 @@ const BLOCKERS_SHOWN: usize = 5;
 impl Engine {
     /// Up to `count` slots of the lock table from `slot` on, and where to go on (`None`: the end).
     pub fn lock_rows(&self, slot: usize, count: usize) -> (Vec<LockRow>, Option<usize>) {
-        page(self.locks.from_slot(slot).map(|(id, _)| (id.index(), self.lock_row(id))), count)
+        page(self.locks.slots_from(slot).map(|(id, _)| (id.index(), self.lock_row(id))), count)
     }
 
     /// The same for waiters.
     pub fn waiter_rows(&self, slot: usize, count: usize) -> (Vec<WaiterRow>, Option<usize>) {
-        page(self.waiters.from_slot(slot).map(|(id, _)| (id.index(), self.waiter_row(id))), count)
+        page(self.waiters.slots_from(slot).map(|(id, _)| (id.index(), self.waiter_row(id))), count)
     }
 
     /// The same for clients.

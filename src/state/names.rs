@@ -41,6 +41,8 @@ pub(super) struct Client {
     pub(super) state: u32,
     /// Whether an [`super::Entry::Client`] with this state was emitted.
     pub(super) recorded: bool,
+    /// Whether one with any state was: there is something to forget.
+    pub(super) listed: bool,
     pub(super) waiters: u32,
     pub(super) shares: u32,
     pub(super) last_seen: Time,
@@ -129,6 +131,7 @@ impl Names {
             address,
             state: 0,
             recorded: false,
+            listed: false,
             waiters: 0,
             shares: 0,
             last_seen: now,
@@ -279,6 +282,31 @@ impl Names {
         self.files.remove(id.index());
     }
 
+    /// Panics if the counts of owners (all references, locks) or files are not these, or an index is wrong.
+    #[cfg(test)]
+    pub(super) fn check(&self, owners: &BTreeMap<usize, (u32, u32)>, files: &BTreeMap<usize, u32>) {
+        let counted: BTreeMap<_, _> = self.owners.iter().map(|(i, o)| (i, (o.refs, o.locks))).collect();
+        assert_eq!(&counted, owners, "references and locks of owners");
+        let counted: BTreeMap<_, _> = self.files.iter().map(|(i, f)| (i, f.refs)).collect();
+        assert_eq!(&counted, files, "references of files");
+        assert_eq!((self.owner_ids.len(), self.file_ids.len()), (self.owners.len(), self.files.len()));
+        for (i, o) in &self.owners {
+            assert_eq!(self.find_owner(o.client, &o.oh, o.svid), Some(OwnerId(i as u32)));
+        }
+        for (i, f) in &self.files {
+            assert_eq!(self.find_file(&f.key), Some(FileId(i as u32)));
+        }
+        for (i, c) in &self.clients {
+            let id = ClientId(i as u32);
+            assert_eq!(self.find_client(c.lm, &c.name, &c.address), Some(id));
+            assert!(self.per_address.get(&c.address).is_some_and(|here| here.contains(&id)));
+        }
+        let members: usize = self.lms.iter().flat_map(|lm| lm.groups.values()).map(|g| g.members.len()).sum();
+        let here: usize = self.per_address.values().map(BTreeSet::len).sum();
+        assert_eq!((members, here), (self.clients.len(), self.clients.len()));
+    }
+
+    /// Clients, owners and files.
     #[cfg(test)]
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.clients.len(), self.owners.len(), self.files.len())

@@ -54,6 +54,14 @@ impl Shares {
         files
     }
 
+    /// File and client of each share; panics if the indexes disagree.
+    #[cfg(test)]
+    pub(super) fn check(&self) -> Vec<(FileId, ClientId)> {
+        let by_client: BTreeSet<_> = self.by_file.keys().map(|(f, c, oh)| (*c, *f, oh.clone())).collect();
+        assert_eq!(self.by_client, by_client);
+        self.by_file.keys().map(|(f, c, _)| (*f, *c)).collect()
+    }
+
     fn of_file(&self, file: FileId) -> impl Iterator<Item = (&(FileId, ClientId, Box<[u8]>), &Share)> {
         self.by_file.range((file, ClientId(0), Box::from([]))..).take_while(move |(k, _)| k.0 == file)
     }

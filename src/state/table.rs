@@ -2,7 +2,8 @@
 //!
 //! - `exclusive`: by (file, start). Exclusive locks of one file are disjoint whoever owns them, so the ones that
 //!   overlap a range are a contiguous run.
-//! - `shared_own`: by (file, owner, start), as one owner's locks are disjoint: for split and merge.
+//! - `own`: by (file, owner, start), as one owner's locks are disjoint: for split, merge and the UNLOCK of a whole file
+//!   that many others lock.
 //! - `shared_class`: by (file, class, start), class = floor(log2(length)): shared locks of many owners overlap, but those
 //!   of one class that can reach a range start within twice the class's length before it, so that a few
 //!   to-end-of-file locks do not widen every query. `masks` says which classes a file has.
@@ -27,14 +28,29 @@ pub(super) struct Attrs {
     pub(super) condition: Condition,
     /// The client's NSM state when it was taken; 0 = unknown.
     pub(super) state: u32,
-    /// With `Granting`: the grant. Otherwise `GrantId(0)`.
+    /// The grant by callback in flight that includes these bytes. `GrantId(0)`: none.
     pub(super) grant: GrantId,
+    /// Exclusive and not known to be with the client: the shared lock that the client surely has under it.
+    pub(super) under: Option<Under>,
+}
+
+/// A shared lock that a grant made exclusive, while the client's word on it is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Under {
+    pub(super) condition: Condition,
+    pub(super) state: u32,
 }
 
 impl Attrs {
     /// A live lock.
     pub(super) fn held(mode: Mode, state: u32) -> Self {
-        Self { mode, condition: Condition::Held, state, grant: GrantId(0) }
+        Self { mode, condition: Condition::Held, state, grant: GrantId(0), under: None }
+    }
+
+    /// What is left if the client does not have it: the shared lock under it, or nothing.
+    pub(super) fn without_grant(self) -> Option<Attrs> {
+        let Under { condition, state } = self.under?;
+        Some(Self { mode: Mode::Shared, condition, state, grant: GrantId(0), under: None })
     }
 }
 
@@ -65,7 +81,7 @@ struct ClientList {
 pub(super) struct LockTable {
     locks: Slab<Lock>,
     exclusive: BTreeMap<(FileId, u64), LockId>,
-    shared_own: BTreeMap<(FileId, OwnerId, u64), LockId>,
+    own: BTreeMap<(FileId, OwnerId, u64), LockId>,
     shared_class: BTreeSet<(FileId, u8, u64, LockId)>,
     masks: Vec<u64>,
     lists: Vec<ClientList>,
@@ -86,7 +102,7 @@ impl LockTable {
     }
 
     /// Locks in slot order from `slot` on.
-    pub(super) fn from_slot(&self, slot: usize) -> impl Iterator<Item = (LockId, &Lock)> {
+    pub(super) fn slots_from(&self, slot: usize) -> impl Iterator<Item = (LockId, &Lock)> {
         (slot..self.locks.capacity())
             .map(|i| LockId(i as u32))
             .filter_map(|id| self.locks.get(id.index()).map(|lock| (id, lock)))
@@ -122,24 +138,21 @@ impl LockTable {
             .filter(move |id| Some(self.get(*id).owner) != owner)
     }
 
-    /// The owner's locks that have a byte in `range`, in order of their start within each mode.
+    /// The owner's locks that have a byte in `range`, in order of their start.
     pub(super) fn own(
         &self,
         file: FileId,
         owner: OwnerId,
         range: Range,
     ) -> impl Iterator<Item = LockId> + '_ {
-        let exclusive =
-            self.exclusive_overlapping(file, range).filter(move |id| self.get(*id).owner == owner);
         let before = self
-            .shared_own
+            .own
             .range((file, owner, 0)..(file, owner, range.start))
             .next_back()
             .map(|(_, id)| *id)
             .filter(move |id| self.get(*id).range.end >= range.start);
-        let inside =
-            self.shared_own.range((file, owner, range.start)..=(file, owner, range.end)).map(|(_, id)| *id);
-        exclusive.chain(before).chain(inside)
+        let inside = self.own.range((file, owner, range.start)..=(file, owner, range.end)).map(|(_, id)| *id);
+        before.into_iter().chain(inside)
     }
 
     /// Puts a lock in. It must not overlap another of the owner's.
@@ -183,6 +196,56 @@ impl LockTable {
         self.locks.remove(id.index())
     }
 
+    /// Panics if an index disagrees with the locks, or two locks with each other.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let mut own = BTreeMap::new();
+        let mut exclusive = BTreeMap::new();
+        let mut class = BTreeSet::new();
+        let mut masks = BTreeMap::<usize, u64>::new();
+        for (i, lock) in &self.locks {
+            let (id, range) = (LockId(i as u32), lock.range);
+            own.insert((lock.file, lock.owner, range.start), id);
+            if lock.attrs.mode == Mode::Exclusive {
+                exclusive.insert((lock.file, range.start), id);
+            } else {
+                class.insert((lock.file, class_of(range), range.start, id));
+                *masks.entry(lock.file.index()).or_default() |= 1 << class_of(range);
+            }
+        }
+        assert_eq!(self.own, own);
+        assert_eq!(self.exclusive, exclusive);
+        assert_eq!(self.shared_class, class);
+        for (file, mask) in self.masks.iter().enumerate() {
+            assert_eq!(*mask, masks.get(&file).copied().unwrap_or(0), "classes of file {file}");
+        }
+        let mut listed = 0;
+        for (client, list) in self.lists.iter().enumerate() {
+            let client = ClientId(client as u32);
+            let ids: BTreeSet<LockId> = self.of_client(client).collect();
+            assert!(ids.iter().all(|id| self.get(*id).client == client));
+            assert_eq!(ids.len(), list.count as usize);
+            listed += ids.len();
+        }
+        assert_eq!(listed, self.len());
+        for ((k, a), (l, b)) in self.own.iter().zip(self.own.iter().skip(1)) {
+            let (a, b) = (self.get(*a), self.get(*b));
+            if (k.0, k.1) == (l.0, l.1) {
+                assert!(a.range.end < b.range.start, "an owner's locks overlap: {a:?} {b:?}");
+                let touch = a.range.end + 1 == b.range.start;
+                assert!(!touch || a.attrs != b.attrs, "not merged: {a:?} {b:?}");
+            }
+        }
+        // All pairs: small tables only.
+        for (i, a) in self.locks.iter().filter(|_| self.len() < 500) {
+            for (_, b) in self.locks.iter().filter(|(j, b)| *j > i && a.file == b.file && a.owner != b.owner)
+            {
+                let meet = a.range.overlaps(b.range) && a.attrs.mode.conflicts(b.attrs.mode);
+                assert!(!meet, "exclusion: {a:?} {b:?}");
+            }
+        }
+    }
+
     fn exclusive_overlapping(&self, file: FileId, range: Range) -> impl Iterator<Item = LockId> + '_ {
         let before = self
             .exclusive
@@ -213,6 +276,7 @@ impl LockTable {
 
     fn index(&mut self, id: LockId) {
         let Lock { range, attrs, file, owner, .. } = self.locks[id.index()];
+        self.own.insert((file, owner, range.start), id);
         match attrs.mode {
             Mode::Exclusive => {
                 self.exclusive.insert((file, range.start), id);
@@ -223,7 +287,6 @@ impl LockTable {
                     self.masks.resize(file.index() + 1, 0);
                 }
                 self.masks[file.index()] |= 1 << class;
-                self.shared_own.insert((file, owner, range.start), id);
                 self.shared_class.insert((file, class, range.start, id));
             }
         }
@@ -231,13 +294,13 @@ impl LockTable {
 
     fn unindex(&mut self, id: LockId) {
         let Lock { range, attrs, file, owner, .. } = self.locks[id.index()];
+        self.own.remove(&(file, owner, range.start));
         match attrs.mode {
             Mode::Exclusive => {
                 self.exclusive.remove(&(file, range.start));
             }
             Mode::Shared => {
                 let class = class_of(range);
-                self.shared_own.remove(&(file, owner, range.start));
                 self.shared_class.remove(&(file, class, range.start, id));
                 let all = (file, class, 0, LockId(0))..=(file, class, u64::MAX, LockId(u32::MAX));
                 if self.shared_class.range(all).next().is_none() {

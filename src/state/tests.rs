@@ -1,1 +1,4 @@
-//! Behaviour of the engine as a whole. The comparison with a brute-force model is in `model`.
+//! Behaviour of the engine as a whole. `compare` runs random histories through it and through the byte map of `model`.
+
+mod compare;
+mod model;

@@ -63,7 +63,7 @@ impl Waiters {
     }
 
     /// Waiters in slot order from `slot` on.
-    pub(super) fn from_slot(&self, slot: usize) -> impl Iterator<Item = (WaiterId, &Waiter)> {
+    pub(super) fn slots_from(&self, slot: usize) -> impl Iterator<Item = (WaiterId, &Waiter)> {
         (slot..self.slab.capacity())
             .map(|i| WaiterId(i as u32))
             .filter_map(|id| self.slab.get(id.index()).map(|w| (id, w)))
@@ -123,6 +123,26 @@ impl Waiters {
     /// A lock manager's waiters in order.
     pub(super) fn of_lm(&self, lm: LmId) -> impl Iterator<Item = WaiterId> + '_ {
         self.by_lm.range((lm, 0, WaiterId(0))..=(lm, u64::MAX, WaiterId(u32::MAX))).map(|(_, _, id)| *id)
+    }
+
+    /// Panics if an index disagrees with the waiters.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let mut lists = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut deadlines = BTreeSet::new();
+        for (i, w) in &self.slab {
+            let id = WaiterId(i as u32);
+            lists.0.insert((w.file, w.seq, id));
+            lists.1.insert((w.owner, w.seq, id));
+            lists.2.insert((w.client, w.seq, id));
+            lists.3.insert((w.lm, w.seq, id));
+            deadlines.extend(deadline(w).map(|until| (until, id)));
+        }
+        assert_eq!(self.by_file, lists.0);
+        assert_eq!(self.by_owner, lists.1);
+        assert_eq!(self.by_client, lists.2);
+        assert_eq!(self.by_lm, lists.3);
+        assert_eq!(self.deadlines, deadlines);
     }
 
     /// The earliest deadline of a held-back reply.

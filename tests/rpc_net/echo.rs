@@ -30,6 +30,9 @@ pub(crate) const ZEROS: u32 = 8;
 /// Like COUNT, but never answers.
 pub(crate) const COUNT_SILENTLY: u32 = 9;
 
+/// Panics.
+pub(crate) const PANIC: u32 = 10;
+
 /// The program.
 #[derive(Default)]
 pub(crate) struct Echo {
@@ -46,7 +49,7 @@ impl Program for Echo {
         &[2, 3]
     }
     fn has_procedure(&self, version: u32, procedure: u32) -> bool {
-        procedure <= COUNT_SILENTLY && (version == 3 || procedure != WHERE)
+        procedure <= PANIC && (version == 3 || procedure != WHERE)
     }
     fn max_args(&self, _: u32, procedure: u32) -> usize {
         match procedure {
@@ -81,6 +84,7 @@ impl Program for Echo {
             COUNT_SILENTLY => {
                 self.count.fetch_add(1, Ordering::SeqCst);
             }
+            PANIC => panic!("on purpose"),
             _ => {}
         }
     }

@@ -113,31 +113,63 @@ async fn past_the_connection_limit_new_ones_are_closed_and_old_ones_work() {
     Tcp::connect(served.port).await.ask(&call(1, ECHO, b"")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_with_too_many_calls_in_flight_is_not_read_further() {
-    let served = serve_with(ServerLimits { calls: 10, ..ServerLimits::default() });
+/// Sends 21 calls at once and sees never more than `most` in flight; all are answered in the end.
+async fn never_more_in_flight_than(most: usize, limits: ServerLimits) {
+    let served = serve_with(limits);
     let mut tcp = Tcp::connect(served.port).await;
-    // One read may bring more than the limit: fill that first.
-    let mut stream = Vec::new();
-    for xid in 0..20 {
-        stream.extend(record(&call(xid, HOLD, b"")));
-    }
+    let mut stream: Vec<u8> = (0..20).flat_map(|xid| record(&call(xid, HOLD, b""))).collect();
+    stream.extend(record(&call(99, COUNT, b"")));
     tcp.send(&stream).await;
-    eventually("the first are held", || served.echo.held.lock().unwrap().len() >= 10).await;
-    let mut tcp2 = Tcp::connect(served.port).await;
-    tcp.send(&record(&call(99, COUNT, b""))).await;
-    tcp2.ask(&call(1, ECHO, b"")).await;
-    assert_eq!(served.echo.count.load(Ordering::SeqCst), 0);
-    let mut answered = 0;
-    while answered < 20 {
-        for held in std::mem::take(&mut *served.echo.held.lock().unwrap()) {
-            held.success(&());
+    let mut replies = Vec::new();
+    while replies.len() < 20 {
+        let wanted = most.min(20 - replies.len());
+        eventually("they are held", || served.echo.held.lock().unwrap().len() == wanted).await;
+        assert!(replies.len() + wanted == 20 || served.echo.count.load(Ordering::SeqCst) == 0);
+        let held = std::mem::take(&mut *served.echo.held.lock().unwrap());
+        assert_eq!(held.len(), wanted);
+        held.into_iter().for_each(|h| h.success(&()));
+        for _ in 0..wanted {
+            replies.push(tcp.receive().await.unwrap());
         }
-        let reply = tcp.receive().await.unwrap();
-        assert!(reply[..4] != 99u32.to_be_bytes());
-        answered += 1;
     }
-    assert_eq!(tcp.receive().await, Some(ok_with(99, &1u32.to_be_bytes())));
+    let last = tcp.receive().await.unwrap();
+    assert!(replies.contains(&ok_with(99, &1u32.to_be_bytes())) || last == ok_with(99, &1u32.to_be_bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_in_flight_on_a_connection_are_bounded_by_number() {
+    never_more_in_flight_than(10, ServerLimits { calls: 10, ..ServerLimits::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_in_flight_on_a_connection_are_bounded_by_the_size_of_their_replies() {
+    // A reply of the test program may have 4 KiB: the fifth call fills what is allowed.
+    never_more_in_flight_than(5, ServerLimits { load: 4 * 4096 + 1, ..ServerLimits::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_longest_idle_connection_makes_room_but_never_one_with_a_call_in_flight() {
+    let limits =
+        ServerLimits { connections: 2, evict_idle: Duration::from_millis(1), ..ServerLimits::default() };
+    let served = serve_with(limits);
+    let mut busy = Tcp::connect(served.port).await;
+    busy.send(&record(&call(1, HOLD, b""))).await;
+    eventually("the call is held", || served.echo.held.lock().unwrap().len() == 1).await;
+    let mut idle = Tcp::connect(served.port).await;
+    idle.ask(&call(1, ECHO, b"")).await;
+    // The server looks for one to evict ten times a second at the most, from its start on.
+    let mut refused = 0;
+    while served.server.connections() == 2 {
+        assert_eq!(Tcp::connect(served.port).await.receive().await, None);
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(refused > 0);
+    assert_eq!(idle.receive().await, None);
+    let mut new = Tcp::connect(served.port).await;
+    assert_eq!(new.ask(&call(1, ECHO, b"")).await, ok(1));
+    served.echo.held.lock().unwrap().pop().unwrap().success(&7u32);
+    assert_eq!(busy.receive().await, Some(ok_with(1, &7u32.to_be_bytes())));
 }
 
 /// Pseudo-random bytes, the same in each run.

@@ -247,7 +247,8 @@ async fn inside_rpcbind() {
     assert!(HostRpcbind::detect(socket, &client).await.is_none());
     std::fs::create_dir_all("/run/rpcbind").unwrap();
     let mut rpcbind = Command::new("rpcbind").args(["-f", "-w"]).spawn().unwrap();
-    eventually("rpcbind is up", || socket.exists()).await;
+    let connects = || std::os::unix::net::UnixStream::connect(socket).is_ok();
+    eventually("rpcbind is up", connects).await;
     by_socket(&client).await;
     // The same over loopback, where there is no socket.
     let host = HostRpcbind::detect(Path::new("/run/none.sock"), &client).await.unwrap();

@@ -53,7 +53,7 @@ fn wrong_calls() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         ("program", with(head(2, PROGRAM + 1, 3, ECHO), &none), accepted(&[1])),
         ("version too high", with(head(2, PROGRAM, 4, ECHO), &none), accepted(&[2, 2, 3])),
         ("version too low", with(head(2, PROGRAM, 1, 0), &none), accepted(&[2, 2, 3])),
-        ("procedure", with(head(2, PROGRAM, 3, 10), &none), accepted(&[3])),
+        ("procedure", with(head(2, PROGRAM, 3, 99), &none), accepted(&[3])),
         ("procedure of another version", with(head(2, PROGRAM, 2, WHERE), &none), accepted(&[3])),
         ("arguments too long", long_args, accepted(&[4])),
         ("flavour", with(good(), &[6, 4, 0, 0, 0]), auth_error(2)),
@@ -313,4 +313,28 @@ async fn a_port_in_use_is_named_with_its_holder() {
         assert_eq!(holder.unwrap().pid, us);
         assert!(text.contains(&format!("pid {us}")) && text.contains(&port.to_string()), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reply_that_comes_after_its_address_was_given_up_stays_here() {
+    let served = serve();
+    let gone = at([127, 0, 0, 3], served.port);
+    let udp = Udp::to(gone).await;
+    udp.send(&call(1, HOLD, b"")).await;
+    eventually("the call is held", || served.echo.held.lock().unwrap().len() == 1).await;
+    served.echo.unserved.lock().unwrap().push(gone.ip());
+    served.echo.held.lock().unwrap().pop().unwrap().success(&7u32);
+    Udp::to(at([127, 0, 0, 1], served.port)).await.ask(&call(2, ECHO, b"")).await;
+    assert!(udp.0.try_recv(&mut [0; 100]).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_panics_loses_the_call_and_nothing_else() {
+    let served = serve();
+    let mut tcp = Tcp::connect(served.port).await;
+    tcp.send(&record(&call(1, PANIC, b""))).await;
+    assert_eq!(tcp.ask(&call(2, ECHO, b"")).await, ok(2));
+    let udp = Udp::to(at([127, 0, 0, 1], served.port)).await;
+    udp.send(&call(1, PANIC, b"")).await;
+    assert_eq!(udp.ask(&call(2, ECHO, b"")).await, ok(2));
 }

@@ -69,9 +69,9 @@ impl Lockferry {
     pub(crate) fn start(&mut self) {
         let dir = self.node.dir();
         let mut arguments = vec![self.binary.display().to_string(), "serve".into()];
-        for (flag, path) in
-            [("--export", &self.export), ("--state-dir", &dir.join("state")), ("--socket", &self.socket())]
-        {
+        // The scenarios tidy up as the guests' root.
+        arguments.extend(["--export".into(), format!("{}:no_root_squash", self.export.display())]);
+        for (flag, path) in [("--state-dir", &dir.join("state")), ("--socket", &self.socket())] {
             arguments.extend([flag.into(), path.display().to_string()]);
         }
         arguments.extend(self.extra.iter().cloned());

@@ -250,7 +250,8 @@ impl RpcClient {
     }
 
     /// Makes one call. Returns within `give_up`, give or take a scheduling delay. Dropped before that, it
-    /// stops sending.
+    /// stops sending. It occupies one of the client's turns all the while: what goes on for minutes should be
+    /// many short calls, or have a client of its own.
     pub async fn call(&self, spec: CallSpec) -> Result<CallReply, CallError> {
         let inner = &self.inner;
         let xid = inner.next_xid.fetch_add(1, Ordering::Relaxed);
@@ -322,6 +323,26 @@ impl Inner {
         out.extend_from_slice(&spec.args);
         out.into()
     }
+}
+
+/// Errors that may be gone in a moment: a peer that is down or not yet there, a network that is being changed.
+/// AddrNotAvailable on connecting: the chosen port's last connection to the peer is in TIME_WAIT.
+fn is_passing(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        AddrInUse, AddrNotAvailable, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown,
+        NetworkUnreachable, TimedOut,
+    };
+    matches!(
+        kind,
+        AddrInUse
+            | AddrNotAvailable
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
+    )
 }
 
 fn lock<K, V>(mutex: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {

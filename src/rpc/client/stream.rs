@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,12 +16,16 @@ use super::super::header::{message_type, parse_reply};
 use super::super::pending::Pending;
 use super::super::record::mark;
 use super::super::server::canonical;
-use super::{Attempt, CallError, CallReply, ClientSettings, lock, results, socket};
+use super::{Attempt, CallError, CallReply, ClientSettings, is_passing, lock, results, socket};
 
 /// The longest reply that is taken: a DUMP of some hundred registrations has 30 KiB.
 const MAX_REPLY: usize = 256 * 1024;
 /// Fragments of one reply.
 const MAX_FRAGMENTS: usize = 1_024;
+/// A connection that is not made by then is not waited for any longer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The first pause after a connection that could not be made; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Messages that wait for a connection's task.
 const QUEUE: usize = 64;
 
@@ -37,6 +41,18 @@ pub(super) struct Connections {
 struct Connection {
     messages: mpsc::Sender<Bytes>,
     pending: Pending,
+    /// Set if it never came about.
+    failure: Arc<OnceLock<Failure>>,
+}
+
+/// Why a connection could not be made.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    Refused,
+    NoSuchSource(IpAddr),
+    /// It may work in a moment.
+    Passing,
+    Other(io::ErrorKind),
 }
 
 impl Connections {
@@ -47,63 +63,46 @@ impl Connections {
         settings: &ClientSettings,
     ) -> Result<CallReply, CallError> {
         let key = (attempt.spec.source, canonical(attempt.spec.to));
-        let mut pause = Duration::from_millis(50);
+        let mut pause = FIRST_PAUSE;
         while !attempt.over() {
-            let connection = match self.connection(key, attempt, settings).await? {
-                Some(connection) => connection,
-                None => {
-                    let until = (tokio::time::Instant::now() + pause).min(attempt.deadline);
-                    pause = pause.saturating_mul(2).min(settings.max_timeout);
-                    tokio::time::sleep_until(until).await;
-                    continue;
-                }
-            };
+            let connection = self.connection(key, attempt.reserved_port, settings.idle);
             let mut expected = connection.pending.expect(attempt.xid, key.1);
             let sending = connection.messages.send(attempt.message.clone());
-            let sent = tokio::time::timeout_at(attempt.deadline, sending).await;
-            if !matches!(sent, Ok(Ok(()))) {
-                self.forget(&key, &connection);
-                continue;
+            let queued = tokio::time::timeout_at(attempt.deadline, sending).await;
+            if matches!(queued, Ok(Ok(()))) {
+                let until = attempt.sent();
+                if let Ok(Some(message)) = tokio::time::timeout_at(until, expected.reply()).await {
+                    return attempt.results(&message).unwrap_or(Err(CallError::BadReply));
+                }
             }
-            let until = attempt.sent();
-            match tokio::time::timeout_at(until, expected.reply()).await {
-                Ok(Some(message)) => return attempt.results(&message).unwrap_or(Err(CallError::BadReply)),
-                // Lost, or silent: its peer may be gone without a word. Calls that wait on it go on waiting.
-                Ok(None) | Err(_) => self.forget(&key, &connection),
+            // Lost, or silent: its peer may be gone without a word. Calls that wait on it go on waiting.
+            self.forget(&key, &connection);
+            if let Some(failure) = connection.failure.get() {
+                if matches!(queued, Ok(Ok(()))) {
+                    attempt.transmissions -= 1; // it never left
+                }
+                failure.explain(attempt.transmissions)?;
+                let until = (tokio::time::Instant::now() + pause).min(attempt.deadline);
+                pause = pause.saturating_mul(2).min(settings.max_timeout);
+                tokio::time::sleep_until(until).await;
             }
         }
         Err(attempt.timeout())
     }
 
-    /// The connection for `key`, a new one if there is none. None: the peer could not be reached now.
-    async fn connection(
-        &self,
-        key: Key,
-        attempt: &Attempt<'_>,
-        settings: &ClientSettings,
-    ) -> Result<Option<Connection>, CallError> {
-        let known = lock(&self.live).get(&key).filter(|c| !c.messages.is_closed()).cloned();
-        if known.is_some() {
-            return Ok(known);
-        }
-        let connecting = connect(key.1, key.0, attempt.reserved_port);
-        let until = (tokio::time::Instant::now() + attempt.timeout).min(attempt.deadline);
-        let stream = match tokio::time::timeout_at(until, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(CallError::Io(e))) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                return Err(CallError::NotListening { transmissions: attempt.transmissions });
-            }
-            Ok(Err(CallError::Io(e))) if is_passing(&e) => return Ok(None),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Ok(None),
-        };
-        let (messages, queue) = mpsc::channel(QUEUE);
-        let connection = Connection { messages, pending: Pending::default() };
-        tokio::spawn(run(stream, key.1, queue, connection.pending.clone(), settings.idle));
+    /// The connection for `key`; if there is none, one that is being made. So a thousand calls at once to one
+    /// peer make one connection.
+    fn connection(&self, key: Key, reserved: bool, idle: Duration) -> Connection {
         let mut live = lock(&self.live);
+        if let Some(known) = live.get(&key).filter(|c| !c.messages.is_closed()) {
+            return known.clone();
+        }
+        let (messages, queue) = mpsc::channel(QUEUE);
+        let connection = Connection { messages, pending: Pending::default(), failure: Arc::default() };
+        tokio::spawn(run(key, reserved, queue, connection.pending.clone(), connection.failure.clone(), idle));
         live.retain(|_, c| !c.messages.is_closed());
         live.insert(key, connection.clone());
-        Ok(Some(connection))
+        connection
     }
 
     fn forget(&self, key: &Key, connection: &Connection) {
@@ -114,22 +113,26 @@ impl Connections {
     }
 }
 
-fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        AddrInUse, AddrNotAvailable, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkUnreachable,
-        TimedOut,
-    };
-    // AddrNotAvailable: this reserved port's last connection to the peer is in TIME_WAIT; the next is tried.
-    matches!(
-        error.kind(),
-        AddrInUse
-            | AddrNotAvailable
-            | ConnectionAborted
-            | ConnectionReset
-            | HostUnreachable
-            | NetworkUnreachable
-            | TimedOut
-    )
+impl Failure {
+    fn of(error: CallError) -> Self {
+        match error {
+            CallError::NoSuchSource(ip) => Failure::NoSuchSource(ip),
+            CallError::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => Failure::Refused,
+            CallError::Io(e) if is_passing(e.kind()) => Failure::Passing,
+            CallError::Io(e) => Failure::Other(e.kind()),
+            _ => Failure::Passing,
+        }
+    }
+
+    /// The error that ends the call; Ok: try again.
+    fn explain(self, transmissions: u32) -> Result<(), CallError> {
+        match self {
+            Failure::Refused => Err(CallError::NotListening { transmissions }),
+            Failure::NoSuchSource(ip) => Err(CallError::NoSuchSource(ip)),
+            Failure::Other(kind) => Err(io::Error::from(kind).into()),
+            Failure::Passing => Ok(()),
+        }
+    }
 }
 
 async fn connect(to: SocketAddr, source: Option<IpAddr>, reserved: bool) -> Result<TcpStream, CallError> {
@@ -139,12 +142,38 @@ async fn connect(to: SocketAddr, source: Option<IpAddr>, reserved: bool) -> Resu
     Ok(stream)
 }
 
-/// A connection's task: writes what is queued, hands out replies, ends when idle, lost or forgotten.
+/// A connection's task: connects, writes what is queued, hands out replies, ends when idle, lost or forgotten.
 async fn run(
-    stream: TcpStream,
-    peer: SocketAddr,
+    (source, peer): Key,
+    reserved: bool,
     mut queue: mpsc::Receiver<Bytes>,
     pending: Pending,
+    failure: Arc<OnceLock<Failure>>,
+    idle: Duration,
+) {
+    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connect(peer, source, reserved)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            let _ = failure.set(Failure::of(error));
+            None
+        }
+        Err(_) => {
+            let _ = failure.set(Failure::Passing);
+            None
+        }
+    };
+    if let Some(stream) = stream {
+        converse(stream, peer, &mut queue, &pending, idle).await;
+    }
+    queue.close();
+    pending.clear();
+}
+
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    queue: &mut mpsc::Receiver<Bytes>,
+    pending: &Pending,
     idle: Duration,
 ) {
     let (mut reader, mut writer) = stream.into_split();
@@ -175,8 +204,6 @@ async fn run(
         () = read => {}
         () = write => {}
     }
-    queue.close();
-    pending.clear();
 }
 
 async fn write_record(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {

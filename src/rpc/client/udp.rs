@@ -5,10 +5,11 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::super::server::{UdpEndpoint, canonical};
-use super::{Attempt, CallError, CallReply, socket};
+use super::{Attempt, CallError, CallReply, is_passing, socket};
 
 /// Replies are small; a longer one is cut and then does not decode.
 const MAX_REPLY: usize = 64 * 1024;
@@ -20,8 +21,9 @@ pub(super) async fn call(attempt: &mut Attempt<'_>) -> Result<CallReply, CallErr
     let socket = UdpSocket::from_std(socket.into())?;
     let mut buffer = Vec::new();
     while !attempt.over() {
-        if let Err(error) = socket.send(&attempt.message).await {
-            return Err(refused(error, attempt.transmissions));
+        let sent = socket.send(&attempt.message).await;
+        if let Err(error) = sent {
+            passing(error, attempt.transmissions)?;
         }
         let until = attempt.sent();
         while let Ok(received) = tokio::time::timeout_at(until, receive(&socket, &mut buffer)).await {
@@ -31,7 +33,7 @@ pub(super) async fn call(attempt: &mut Attempt<'_>) -> Result<CallReply, CallErr
                         return results;
                     }
                 }
-                Err(error) => return Err(refused(error, attempt.transmissions)),
+                Err(error) => passing(error, attempt.transmissions)?,
             }
         }
     }
@@ -39,21 +41,29 @@ pub(super) async fn call(attempt: &mut Attempt<'_>) -> Result<CallReply, CallErr
 }
 
 async fn receive(socket: &UdpSocket, buffer: &mut Vec<u8>) -> io::Result<Bytes> {
-    socket.readable().await?;
     loop {
+        // An ICMP error makes the socket ready for ERROR only, which a plain `recv` would sleep through.
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
         buffer.resize(MAX_REPLY, 0);
         match socket.try_recv(buffer) {
-            Ok(n) => return Ok(Bytes::copy_from_slice(&buffer[..n])),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket.readable().await?,
-            Err(e) => return Err(e),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            received => return received.map(|n| Bytes::copy_from_slice(&buffer[..n])),
         }
     }
 }
 
-fn refused(error: io::Error, transmissions: u32) -> CallError {
+/// Whether it is worth going on: a peer that is down (no answer to ARP) may be up before the call is given up.
+fn passing(error: io::Error, transmissions: u32) -> Result<(), CallError> {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => CallError::NotListening { transmissions },
-        _ => CallError::Io(error),
+        io::ErrorKind::ConnectionRefused => Err(CallError::NotListening { transmissions }),
+        kind if is_passing(kind) => Ok(()),
+        _ => Err(CallError::Io(error)),
     }
 }
 

@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::tcp::{Control, Shared};
+use super::shared::{Control, Shared};
 
-/// A connection gives way to a new one only if it was idle for so long.
-const EVICT_IDLE: Duration = Duration::from_secs(60);
 /// The search for one to give way looks at every connection: not more often than this.
 const EVICT_EVERY_MS: u64 = 100;
 
@@ -54,7 +52,7 @@ impl Connections {
     }
 
     /// Ends the connection that is idle longest, if that is long enough, so that a new one finds room soon.
-    pub(super) fn evict_idle(&self, since_start: Duration) -> bool {
+    pub(super) fn evict_idle(&self, since_start: Duration, idle: Duration) -> bool {
         let now_ms = since_start.as_millis() as u64;
         if now_ms.saturating_sub(self.last_search.load(Ordering::Relaxed)) < EVICT_EVERY_MS {
             return false;
@@ -63,7 +61,7 @@ impl Connections {
         let live = self.live();
         let idlest = live.values().filter(|c| c.is_idle()).min_by_key(|c| c.last_active_ms());
         match idlest {
-            Some(conn) if now_ms.saturating_sub(conn.last_active_ms()) >= EVICT_IDLE.as_millis() as u64 => {
+            Some(conn) if now_ms.saturating_sub(conn.last_active_ms()) >= idle.as_millis() as u64 => {
                 conn.control(Control::Close);
                 true
             }

@@ -5,9 +5,11 @@ use std::time::Duration;
 /// Bounds of one [`RpcServer`](super::RpcServer), over all its listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// TCP connections, 4,096. Past it the one that is idle longest (60 s at the least) makes room, else the
-    /// new one is closed.
+    /// TCP connections, 4,096. Past it the new one is closed, and the one that is idle longest makes room for
+    /// the next try.
     pub connections: usize,
+    /// A connection makes room for a new one only if it was idle for so long, 60 s.
+    pub evict_idle: Duration,
     /// A connection without a call or reply for this long is closed, 6 min (Linux closes idle ones after 5).
     pub idle: Duration,
     /// A record must be complete so soon after its first byte, 30 s; likewise some bytes of a reply must
@@ -31,6 +33,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 4_096,
+            evict_idle: Duration::from_secs(60),
             idle: Duration::from_secs(360),
             record_timeout: Duration::from_secs(30),
             budget: 24 << 20,

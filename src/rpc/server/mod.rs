@@ -9,6 +9,7 @@ mod holder;
 mod limits;
 mod outbox;
 mod pktinfo;
+mod shared;
 mod tcp;
 mod udp;
 
@@ -29,7 +30,8 @@ pub use udp::UdpEndpoint;
 use super::dispatch::Router;
 use super::drc::Drc;
 use super::types::{Program, Transport};
-use tcp::{Common, Connection, Control, Shared};
+use shared::{Control, Shared};
+use tcp::{Common, Connection};
 
 /// After a failed accept (no descriptors left) this long nothing is accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -274,7 +276,8 @@ impl Inner {
 
     fn refuse(&self, peer: SocketAddr) {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        let evicted = self.common.connections.evict_idle(self.common.start.elapsed());
+        let evicted =
+            self.common.connections.evict_idle(self.common.start.elapsed(), self.common.limits.evict_idle);
         let mut warned = lock(&self.warned);
         if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             *warned = Some(Instant::now());

@@ -4,27 +4,25 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tracing::debug;
 
-use super::super::dispatch::{Action, Router};
-use super::super::drc::Token;
+use super::super::dispatch::{Action, run};
 use super::super::header::CallHeader;
 use super::super::record::{Assembler, Step};
-use super::super::types::{Call, CallInfo, ReplySink, Responder, Transport};
+use super::super::types::{Call, CallInfo, Responder, Transport};
 use super::connections::Connections;
 use super::limits::ServerLimits;
 use super::outbox::{Outbox, SLICES};
+use super::shared::{Control, Shared};
 
 /// Bytes per read. The buffer belongs to the thread, not to the connection.
 const READ_SIZE: usize = 64 * 1024;
@@ -35,151 +33,6 @@ const LINGER: Duration = Duration::from_secs(1);
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// What a connection is told from outside, in rising urgency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(super) enum Control {
-    /// Go on.
-    Run = 0,
-    /// Take no more calls, answer those in flight, close.
-    Drain = 1,
-    /// Close.
-    Close = 2,
-    /// Reset: the peer learns at once that this address does not answer any more.
-    Reset = 3,
-}
-
-/// The part of a connection that others reach: programs that answer, and the server.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) id: u64,
-    pub(super) peer: SocketAddr,
-    pub(super) local: SocketAddr,
-    router: Arc<Router>,
-    queue: Mutex<Queue>,
-    wake: Notify,
-    control: AtomicU8,
-    start: Instant,
-    /// Milliseconds after `start`, which all connections of a server have in common.
-    last_active: AtomicU64,
-}
-
-/// Replies that came in, and the calls that are out.
-#[derive(Debug, Default)]
-struct Queue {
-    outbox: Outbox,
-    calls: Vec<InFlight>,
-    free: Vec<u32>,
-    weight: usize,
-    /// The task sleeps and wants to be woken by the next reply.
-    armed: bool,
-    /// The connection is gone.
-    closed: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    token: Token,
-    weight: usize,
-}
-
-impl Queue {
-    fn in_flight(&self) -> usize {
-        self.calls.len() - self.free.len()
-    }
-}
-
-impl Shared {
-    pub(super) fn new(
-        id: u64,
-        peer: SocketAddr,
-        local: SocketAddr,
-        router: Arc<Router>,
-        start: Instant,
-    ) -> Self {
-        let shared = Self {
-            id,
-            peer,
-            local,
-            router,
-            queue: Mutex::default(),
-            wake: Notify::new(),
-            control: AtomicU8::new(Control::Run as u8),
-            start,
-            last_active: AtomicU64::new(0),
-        };
-        shared.touch(Instant::now());
-        shared
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells the connection's task what to do; a less urgent order does not replace a more urgent one.
-    pub(super) fn control(&self, order: Control) {
-        self.control.fetch_max(order as u8, Ordering::Relaxed);
-        self.wake.notify_one();
-    }
-
-    fn order(&self) -> Control {
-        match self.control.load(Ordering::Relaxed) {
-            0 => Control::Run,
-            1 => Control::Drain,
-            2 => Control::Close,
-            _ => Control::Reset,
-        }
-    }
-
-    fn touch(&self, now: Instant) {
-        let ms = now.saturating_duration_since(self.start).as_millis() as u64;
-        self.last_active.store(ms, Ordering::Relaxed);
-    }
-
-    pub(super) fn last_active_ms(&self) -> u64 {
-        self.last_active.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.queue().in_flight() == 0
-    }
-
-    fn begin(&self, token: Token, weight: usize) -> u64 {
-        let mut queue = self.queue();
-        queue.weight += weight;
-        let call = InFlight { token, weight };
-        match queue.free.pop() {
-            Some(ticket) => {
-                queue.calls[ticket as usize] = call;
-                u64::from(ticket)
-            }
-            None => {
-                queue.calls.push(call);
-                queue.calls.len() as u64 - 1
-            }
-        }
-    }
-}
-
-impl ReplySink for Shared {
-    fn send_reply(&self, ticket: u64, reply: Option<Vec<u8>>) {
-        let mut queue = self.queue();
-        let Some(call) = queue.calls.get(ticket as usize).copied() else { return };
-        queue.free.push(ticket as u32);
-        queue.weight -= call.weight;
-        // Before the reply can be seen, so that a repetition finds it. The cache's lock is taken inside ours,
-        // never the other way round.
-        self.router.finish(call.token, reply.as_deref());
-        if let Some(reply) = reply.filter(|_| !queue.closed) {
-            queue.outbox.push(reply);
-        }
-        if std::mem::take(&mut queue.armed) {
-            drop(queue);
-            self.wake.notify_one();
-        }
-    }
 }
 
 /// What all connections of a server share.
@@ -210,7 +63,9 @@ pub(super) struct Connection {
     no_more: bool,
     /// The budget set aside for the record that is coming in.
     permit: Option<OwnedSemaphorePermit>,
-    waiting: Option<(WaitForBudget, Vec<u8>)>,
+    waiting: Option<WaitForBudget>,
+    /// Input that was read but must wait, and how much of it is used.
+    stash: Option<(Vec<u8>, usize)>,
     /// Until when the record must be complete.
     record_deadline: Option<Instant>,
     /// Until when the peer must have taken some of what is being written.
@@ -243,6 +98,7 @@ impl Connection {
             no_more: false,
             permit: None,
             waiting: None,
+            stash: None,
             record_deadline: None,
             write_deadline: None,
             refused: false,
@@ -254,12 +110,12 @@ impl Connection {
     pub(super) async fn run(mut self) {
         let end = self.serve().await;
         self.shared.queue().closed = true;
-        if let End::Reset = end {
+        if self.refused && matches!(end, End::Close) {
+            self.linger().await;
+        }
+        if matches!(end, End::Reset) || self.shared.order() == Control::Reset {
             // If it fails the connection is closed normally, which the peer understands too.
             let _ = self.stream.set_zero_linger();
-        }
-        if self.refused {
-            self.linger().await;
         }
     }
 
@@ -276,39 +132,54 @@ impl Connection {
                 }
             }
         };
-        let _ = tokio::time::timeout(LINGER, discard).await;
+        let told = async {
+            while self.shared.order() < Control::Close {
+                self.shared.wake.notified().await;
+            }
+        };
+        tokio::select! {
+            () = discard => {}
+            () = told => {}
+            () = tokio::time::sleep(LINGER) => {}
+        }
     }
 
     async fn serve(&mut self) -> End {
         let first_check = tokio::time::Instant::now() + self.common.limits.idle;
         let mut sleep = std::pin::pin!(tokio::time::sleep_until(first_check));
         loop {
+            let order = self.shared.order();
+            if order == Control::Reset {
+                return End::Reset; // before anything more is written
+            }
             if let Err(error) = self.flush() {
                 debug!(peer = %self.shared.peer, %error, "connection lost");
                 return End::Close;
             }
-            let order = self.shared.order();
-            match order {
-                Control::Reset => return End::Reset,
-                Control::Close => return End::Close,
-                Control::Run | Control::Drain => {}
+            if order == Control::Close {
+                return End::Close;
             }
-            let (in_flight, weight) = {
+            let (in_flight, room) = {
                 let mut queue = self.shared.queue();
                 if !queue.outbox.is_empty() && self.writing.is_empty() {
                     continue;
                 }
                 queue.armed = true;
-                (queue.in_flight(), queue.weight + queue.outbox.bytes() + self.writing.bytes())
+                (queue.in_flight(), queue.has_room(&self.common.limits, self.writing.bytes()))
             };
-            let ending = self.no_more || order == Control::Drain;
-            if ending && in_flight == 0 && self.writing.is_empty() {
+            if order == Control::Drain {
+                (self.no_more, self.stash, self.waiting) = (true, None, None);
+            }
+            if self.stash.is_some() && self.waiting.is_none() && room {
+                match self.unstash() {
+                    Ok(()) => continue,
+                    Err(end) => return end,
+                }
+            }
+            if self.no_more && self.stash.is_none() && in_flight == 0 && self.writing.is_empty() {
                 return End::Close;
             }
-            let limits = &self.common.limits;
-            let room =
-                in_flight < limits.calls && weight < limits.load && self.writing.bytes() < limits.unsent;
-            let reads = !ending && room && self.waiting.is_none();
+            let reads = !self.no_more && room && self.stash.is_none() && self.waiting.is_none();
             self.pause_deadline(reads);
             self.set_timer(sleep.as_mut());
             match self.wait(sleep.as_mut(), reads).await {
@@ -325,11 +196,7 @@ impl Connection {
                 }
                 Event::Budget(permit) => {
                     self.permit = permit;
-                    if let Some((_, rest)) = self.waiting.take()
-                        && let Err(end) = self.process(&rest)
-                    {
-                        return end;
-                    }
+                    self.waiting = None;
                 }
             }
         }
@@ -350,7 +217,7 @@ impl Connection {
         };
         let budget = async {
             match &mut self.waiting {
-                Some((wait, _)) => wait.await,
+                Some(wait) => wait.await,
                 None => std::future::pending().await,
             }
         };
@@ -399,8 +266,12 @@ impl Connection {
             match self.stream.try_read(&mut scratch) {
                 Ok(0) => self.no_more = true,
                 Ok(n) => {
-                    result = self.process(&scratch[..n]);
-                    if n == scratch.len() && result.is_ok() && self.waiting.is_none() && !self.no_more {
+                    result = self.process(&scratch[..n]).map(|used| {
+                        if used < n {
+                            self.stash = Some((scratch[used..n].to_vec(), 0));
+                        }
+                    });
+                    if n == scratch.len() && result.is_ok() && self.stash.is_none() && !self.no_more {
                         continue;
                     }
                 }
@@ -413,42 +284,59 @@ impl Connection {
         result
     }
 
-    fn process(&mut self, mut input: &[u8]) -> Result<(), End> {
+    /// Goes on with input that had to wait.
+    fn unstash(&mut self) -> Result<(), End> {
+        if let Some((bytes, from)) = self.stash.take() {
+            let used = from + self.process(&bytes[from..])?;
+            if used < bytes.len() {
+                self.stash = Some((bytes, used));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes calls out of `input` as long as there is room; returns how much of it is used.
+    fn process(&mut self, input: &[u8]) -> Result<usize, End> {
         let now = Instant::now();
         self.shared.touch(now);
         let shared = self.shared.clone();
         let local = shared.local.ip();
         let mut judge = |header: &CallHeader| shared.router.judge(header, &local);
+        let mut rest = input;
         loop {
-            match self.assembler.next(&mut input, &mut judge) {
-                Step::NeedInput => break,
+            match self.assembler.next(&mut rest, &mut judge) {
+                Step::NeedInput => return Ok(input.len()),
                 Step::Call { header, args, reserved } => self.call(now, header, args, reserved),
                 Step::Reserve(bytes) => {
-                    if !self.reserve(bytes, input) {
-                        return Ok(());
+                    if !self.reserve(bytes) {
+                        break;
                     }
+                    continue;
                 }
                 Step::Refuse { reply, close } => {
                     self.permit = None;
                     self.writing.push(reply);
                     if close {
                         (self.no_more, self.refused) = (true, true);
-                        break;
+                        return Ok(input.len());
                     }
                 }
                 Step::Close(reason) => {
                     debug!(peer = %shared.peer, %reason, "connection closed");
                     self.no_more = true;
-                    break;
+                    return Ok(input.len());
                 }
                 Step::Unserved => return Err(End::Reset),
             }
+            if !shared.queue().has_room(&self.common.limits, self.writing.bytes()) {
+                break;
+            }
         }
-        Ok(())
+        Ok(input.len() - rest.len())
     }
 
-    /// Sets budget aside for the record coming in; false: it must be waited for, and `rest` is kept.
-    fn reserve(&mut self, bytes: usize, rest: &[u8]) -> bool {
+    /// Sets budget aside for the record coming in; false: it must be waited for.
+    fn reserve(&mut self, bytes: usize) -> bool {
         // A record over the whole budget takes all of it rather than wait for ever.
         let bytes = bytes.min(self.common.limits.budget) as u32;
         let budget = self.common.budget.clone();
@@ -456,8 +344,7 @@ impl Connection {
             self.permit = Some(permit);
             return true;
         }
-        let wait = Box::pin(async move { budget.acquire_many_owned(bytes).await.ok() });
-        self.waiting = Some((wait, rest.to_vec()));
+        self.waiting = Some(Box::pin(async move { budget.acquire_many_owned(bytes).await.ok() }));
         false
     }
 
@@ -479,7 +366,7 @@ impl Connection {
             Action::Drop => {}
             Action::Dispatch(program, call, token) => {
                 let ticket = shared.begin(token, weight);
-                program.dispatch(call, Responder::new(shared.clone(), ticket, xid));
+                run(program.as_ref(), call, Responder::new(shared.clone(), ticket, xid));
             }
         }
     }

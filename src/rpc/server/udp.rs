@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tracing::debug;
 
-use super::super::dispatch::{Action, Router, own_args};
+use super::super::dispatch::{Action, Router, run};
 use super::super::drc::Token;
 use super::super::header::{CALL, CallHeader, Parsed, REPLY, Refusal, message_type, parse_call};
 use super::super::pending::{Expected, Pending};
@@ -24,7 +25,7 @@ use super::super::types::{Call, CallInfo, ReplySink, Responder, Transport};
 use super::canonical;
 use super::limits::ServerLimits;
 use super::pktinfo::{Received, control_buffer, receive, send};
-use super::tcp::Control;
+use super::shared::Control;
 
 /// The largest datagram, and more than UDP can carry.
 const DATAGRAM: usize = 64 * 1024;
@@ -73,13 +74,14 @@ struct ReplyPath {
     peer: SocketAddr,
     local: IpAddr,
     interface: u32,
+    program: u32,
     token: Token,
     weight: usize,
 }
 
 impl ReplySink for ReplyPath {
     fn send_reply(&self, _ticket: u64, reply: Option<Vec<u8>>) {
-        let reply = reply.map(fitting);
+        let reply = reply.filter(|_| self.router.still_serves(self.program, &self.local)).map(fitting);
         self.router.finish(self.token, reply.as_deref());
         let endpoint = &self.endpoint;
         if let Some(data) = reply {
@@ -296,7 +298,7 @@ impl UdpEndpoint {
         let (peer, to) = (canonical(from.peer), SocketAddr::new(local, self.bound.port()));
         let transport = Transport::Udp;
         let info = CallInfo { peer, local: to, transport, xid, program, version, procedure, cred };
-        match router.accept(now, Call { info, args: own_args(args) }) {
+        match router.accept(now, Call { info, args: Bytes::copy_from_slice(args) }) {
             Action::Reply(data) => reply(data),
             Action::Drop => {}
             Action::Dispatch(program, call, token) => {
@@ -304,8 +306,10 @@ impl UdpEndpoint {
                 self.in_flight.fetch_add(1, Ordering::Relaxed);
                 self.weight.fetch_add(weight, Ordering::Relaxed);
                 let (endpoint, router, interface) = (self.clone(), router.clone(), from.interface);
-                let path = ReplyPath { endpoint, router, peer: from.peer, local, interface, token, weight };
-                program.dispatch(call, Responder::new(Arc::new(path), 0, xid));
+                let (peer, number) = (from.peer, program.number());
+                let path =
+                    ReplyPath { endpoint, router, peer, local, interface, program: number, token, weight };
+                run(program.as_ref(), call, Responder::new(Arc::new(path), 0, xid));
             }
         }
     }

@@ -21,9 +21,11 @@ use nix::errno::Errno;
 use crate::export::{ExportTable, FilePool, FsError, Session, ThreadCreds};
 use crate::rpc::{Call, CallInfo, Program, Responder, Transport};
 
-/// Mounts that are remembered; the oldest goes first. A DUMP answer stays below 11 MiB.
+/// Mounts that are remembered; the oldest goes first.
 const MAX_MOUNTS: usize = 10_000;
-/// Bytes of a list in one datagram.
+/// Bytes of a list of mounts: about 20,000 of usual length. What does not fit is left out.
+const MAX_LIST: usize = 1 << 20;
+/// The same in one datagram.
 const MAX_LIST_UDP: usize = 32 * 1024;
 /// RFC 5531: AUTH_SYS. The only one offered, since locks and files need to know who asks.
 const AUTH_SYS: i32 = 1;
@@ -64,6 +66,10 @@ impl Program for Mount {
 
     fn max_args(&self, _version: u32, procedure: u32) -> usize {
         if matches!(procedure, v3::MNT | v3::UMNT) { MNTPATHLEN as usize + 4 } else { 0 }
+    }
+
+    fn max_reply(&self, _version: u32, procedure: u32) -> usize {
+        if procedure == v3::DUMP { MAX_LIST } else { 8 * 1024 }
     }
 
     fn is_cached(&self, _version: u32, _procedure: u32) -> bool {
@@ -120,7 +126,9 @@ fn mnt(shared: &Shared, creds: &ThreadCreds, call: &Call, responder: Responder) 
             responder.success(&Mountres3::Mnt3Ok(mountinfo));
         }
         Err(error) => {
-            tracing::warn!(%peer, path = %text, "mount refused: {error}");
+            if shared.table.log_now(peer.ip()) {
+                tracing::warn!(%peer, path = %text, "mount refused: {error}");
+            }
             responder.success(&Mountres3::Default(status(error)));
         }
     }
@@ -168,7 +176,7 @@ impl Shared {
     fn dump(&self, info: &CallInfo, responder: Responder) {
         let mounts: Vec<(String, Box<[u8]>)> =
             self.lock().iter().map(|(client, path)| (client.to_string(), path.clone())).collect();
-        let mut room = if info.transport == Transport::Udp { MAX_LIST_UDP } else { usize::MAX };
+        let mut room = if info.transport == Transport::Udp { MAX_LIST_UDP } else { MAX_LIST };
         let list: Vec<Mountbody<'_>> = mounts
             .iter()
             .map(|(client, path)| Mountbody { ml_hostname: client.as_bytes(), ml_directory: path })

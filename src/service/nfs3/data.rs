@@ -10,7 +10,7 @@ use nix::sys::uio::{pread, pwrite};
 
 use super::Request;
 use super::wire::{Fail, NO_WCC, Outcome, answer, fattr, post, wcc};
-use crate::export::{Access, Data, FileKey, FsError};
+use crate::export::{Access, Data, FileKey, FsError, Object};
 
 impl Request<'_> {
     /// The file's data, opened by an earlier request or now.
@@ -21,6 +21,23 @@ impl Request<'_> {
         let object = self.session.open(handle)?;
         let data = self.session.data(&object, access)?;
         Ok((object.key(), data))
+    }
+
+    /// Makes an object durable: data, attributes, names in a directory.
+    pub(super) fn sync(&self, object: &Object) -> Outcome<()> {
+        self.durable(self.session.sync(object))
+    }
+
+    /// After a failed sync the kernel may have dropped any data that clients count on sending again, and it
+    /// tells only once: all are told.
+    fn durable(&self, synced: Result<(), FsError>) -> Outcome<()> {
+        if let Err(error) = synced {
+            tracing::error!(
+                "writing to the disk failed ({error}); clients are told to send unstable data again"
+            );
+            self.shared.renew_verifier();
+        }
+        Ok(synced?)
     }
 }
 
@@ -39,7 +56,12 @@ pub(super) fn read(r: &Request<'_>, args: &Read3args<'_>, w: &mut Writer<'_>) {
 fn read_into(r: &Request<'_>, args: &Read3args<'_>, w: &mut Writer<'_>, start: usize) -> Outcome<()> {
     let (_, file) = r.data(args.file.data, Access::Read)?;
     let offset = i64::try_from(args.offset).map_err(|_| Fail(Nfsstat3::Nfs3errInval))?;
-    let count = args.count.min(r.max_data()) as usize;
+    let mut count = args.count.min(r.max_data()) as usize;
+    // Spares clearing room that will not be filled. Files that the kernel makes up have size 0.
+    let size = file.stat()?.st_size;
+    if size > 0 {
+        count = count.min(usize::try_from(size.saturating_sub(offset)).unwrap_or(0));
+    }
     let out = w.buffer();
     let data = start + READ_HEAD;
     out.resize(data + count, 0);
@@ -101,7 +123,7 @@ fn write_data(r: &Request<'_>, args: &Write3args<'_>, around: &mut WccData) -> O
         StableHow::DataSync => nix::unistd::fdatasync(file.fd()),
         StableHow::FileSync => nix::unistd::fsync(file.fd()),
     };
-    durable(r, synced.map_err(FsError::Os))?;
+    r.durable(synced.map_err(FsError::Os))?;
     Ok(written as u32)
 }
 
@@ -118,15 +140,6 @@ fn write_all(fd: BorrowedFd<'_>, data: &[u8], offset: i64) -> Outcome<usize> {
         }
     }
     Ok(done)
-}
-
-/// After a failed sync the kernel may have dropped any data that clients count on sending again: all are told.
-fn durable(r: &Request<'_>, synced: Result<(), FsError>) -> Outcome<()> {
-    if let Err(error) = synced {
-        tracing::error!("writing to the disk failed ({error}); clients are told to send unstable data again");
-        r.shared.renew_verifier();
-    }
-    Ok(synced?)
 }
 
 /// Section 3.3.21. Commits the whole file, whatever the range.
@@ -148,12 +161,12 @@ fn commit_file(r: &Request<'_>, args: &Commit3args<'_>, file_wcc: &mut WccData) 
     if let Some((_, file)) = r.session.kept(args.file.data, Access::Write)? {
         let synced = nix::unistd::fsync(file.fd());
         *file_wcc = after(file.fs(), file.stat().ok());
-        return durable(r, synced.map_err(FsError::Os));
+        return r.durable(synced.map_err(FsError::Os));
     }
     let object = r.session.open(args.file.data)?;
     object.must_be_file()?;
     // Anybody may ask for what was written to be made durable.
-    let synced = r.session.sync(&object);
+    let synced = r.sync(&object);
     *file_wcc = after(object.fs(), object.stat_now().ok());
-    durable(r, synced)
+    synced
 }

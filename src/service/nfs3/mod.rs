@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lockferry_xdr::nfs3::nfs_program::v3;
-use lockferry_xdr::nfs3::{NFS_PROGRAM, NFS_V3, NFS3_DATA_MAX, NFS3_FHSIZE, Nfsstat3};
+use lockferry_xdr::nfs3::{NFS_PROGRAM, NFS_V3, NFS3_DATA_MAX, NFS3_FHSIZE, NFS3_PATH_MAX, Nfsstat3};
 use lockferry_xdr::{Decode, DecodeError, Encode, Writer};
 
 use crate::export::{ExportTable, FilePool, Session, ThreadCreds};
@@ -30,8 +30,8 @@ use crate::rpc::{Call, Program, Responder, Transport};
 
 /// Most bytes of a READ or WRITE over UDP: with more the datagram would not fit.
 const MAX_DATA_UDP: u32 = 32 * 1024;
-/// What the arguments of WRITE take beside the data.
-const WRITE_OVERHEAD: usize = 256;
+/// What the arguments of WRITE, and the results of READ, take beside the data.
+const DATA_OVERHEAD: usize = 256;
 /// Handles, names and attributes of any other procedure.
 const MAX_ARGS: usize = 2 * 1024;
 /// SYMLINK brings a path as well.
@@ -100,9 +100,18 @@ impl Program for Nfs3 {
     fn max_args(&self, _version: u32, procedure: u32) -> usize {
         match procedure {
             v3::NULL => 0,
-            v3::WRITE => NFS3_DATA_MAX as usize + WRITE_OVERHEAD,
+            v3::WRITE => NFS3_DATA_MAX as usize + DATA_OVERHEAD,
             v3::SYMLINK => MAX_ARGS_SYMLINK,
             _ => MAX_ARGS,
+        }
+    }
+
+    fn max_reply(&self, _version: u32, procedure: u32) -> usize {
+        match procedure {
+            v3::READ => NFS3_DATA_MAX as usize + DATA_OVERHEAD,
+            v3::READDIR | v3::READDIRPLUS => readdir::MAX_ANSWER + DATA_OVERHEAD,
+            v3::READLINK => NFS3_PATH_MAX as usize + DATA_OVERHEAD,
+            _ => 512,
         }
     }
 

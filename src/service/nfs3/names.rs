@@ -43,7 +43,7 @@ impl Request<'_> {
             around.dir_wcc = wcc(dir.fs(), before.as_ref(), dir.stat_now().ok().as_ref());
             done
         })?;
-        self.session.sync(&dir)?;
+        self.sync(&dir)?;
         Ok(done)
     }
 
@@ -139,7 +139,7 @@ fn take_existing(r: &Request<'_>, dir: &Object, name: &[u8], how: &Createhow3) -
                 let size = i64::try_from(size).map_err(|_| Fail(Nfsstat3::Nfs3errFbig))?;
                 let data = r.session.data(&child, Access::Write)?;
                 nix::unistd::ftruncate(data.fd(), size)?;
-                r.session.sync(&child)?;
+                r.sync(&child)?;
             }
             Ok(child)
         }
@@ -257,9 +257,9 @@ fn rename_entry(
         done
     })?;
     // The new name first: whatever the disk does, the file never has none.
-    r.session.sync(&to_dir)?;
+    r.sync(&to_dir)?;
     if from_dir.key() != to_dir.key() {
-        r.session.sync(&from_dir)?;
+        r.sync(&from_dir)?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use crate::export::{FsError, Object};
 
 /// Behind the last entry: "no more entries" and eof.
 const TAIL: usize = 8;
-/// A larger answer than this is never built, whatever the client would take.
-const MAX_ANSWER: usize = 1 << 20;
+/// A larger answer than this is never built, whatever the client would take: 700 entries or more.
+pub(super) const MAX_ANSWER: usize = 128 * 1024;
 
 /// RFC 1813 section 3.3.16.
 pub(super) fn readdir(r: &Request<'_>, args: &Readdir3args<'_>, w: &mut Writer<'_>) {

@@ -31,7 +31,7 @@ fn change(r: &Request<'_>, args: &Setattr3args<'_>, obj_wcc: &mut WccData) -> Ou
         *obj_wcc = wcc(object.fs(), Some(&before), object.stat_now().ok().as_ref());
         changed
     })?;
-    Ok(r.session.sync(&object)?)
+    r.sync(&object)
 }
 
 /// Sets what is to be set, in the order in which one does not undo the other: a new size or owner clears the
@@ -130,10 +130,11 @@ pub(super) fn finish_new(r: &Request<'_>, object: &Object, new: &Sattr3) -> Outc
     if let SetMode3::True(mode) = new.mode
         && object.stat.st_mode & libc::S_IFMT != libc::S_IFLNK
     {
-        // mkdir(2) and a changed owner drop the set-id bits; a bit inherited from the directory stays.
+        // mkdir(2) and a changed owner drop the set-id bits. The permissions proper are as the system made
+        // them: a default access control list of the directory may have taken some away.
         let now = object.stat_now()?.st_mode & 0o7777;
-        if mode & 0o7777 & !now != 0 {
-            set_mode(object, now | mode)?;
+        if mode & 0o7000 & !now != 0 {
+            set_mode(object, now | mode & 0o7000)?;
         }
     }
     set_times(r, object, &rest)

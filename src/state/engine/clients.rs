@@ -45,12 +45,14 @@ impl Engine {
         if state == 0 || state == recorded {
             return;
         }
+        if recorded != 0 {
+            self.free_older(now, id, state, |lock_state| lock_state != state, fx);
+            // Those who waited for these locks come before the LOCK that told of the reboot.
+            self.run_wakes(now, fx);
+        }
         let client = self.names.client_mut(id);
         client.state = state;
         client.recorded = false;
-        if recorded != 0 {
-            self.free_older(now, id, state, |lock_state| lock_state != state, fx);
-        }
     }
 
     /// The clients that a request from this party speaks for: itself, and those of the same name it may act for.
@@ -111,6 +113,7 @@ impl Engine {
             let client = self.names.client_mut(id);
             client.state = state;
             client.recorded = true;
+            client.listed = true;
         }
     }
 

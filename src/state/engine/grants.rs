@@ -1,12 +1,15 @@
 //! Waking waiters, granting them by callback, and what becomes of such a grant.
 //!
-//! A grant by callback is in the table before the callback leaves, with what was there before it in `Grant::prior`, so that a
-//! refusal can be undone byte by byte. It never weakens anything: a shared lock granted over bytes the owner holds
-//! exclusively leaves them exclusive until the client accepts. Must never grant out of order of arrival what conflicts.
+//! A grant by callback is in the table before the callback leaves: each of its bytes is marked with it, and keeps what was
+//! under it, so that a refusal can be undone byte by byte. It never weakens anything: a shared lock granted over bytes
+//! the owner holds exclusively leaves them exclusive until the client accepts. No byte of an owner is in two
+//! grants at a time: a further waiter of the owner waits until the first is answered.
+//!
+//! Must never grant out of order of arrival what conflicts.
 
 use crate::state::command::{CallbackOutcome, Effect, Effects, Event, Holder, Reply};
-use crate::state::table::Attrs;
-use crate::state::types::{Condition, FileId, GrantId, LockId, Mode, Range, Status, Time, WaiterId};
+use crate::state::table::{Attrs, Under};
+use crate::state::types::{Condition, FileId, GrantId, LockId, Mode, OwnerId, Range, Status, Time, WaiterId};
 use crate::state::waiting::How;
 
 use super::Engine;
@@ -18,17 +21,26 @@ pub(super) struct Grant {
     pub(super) place: Place,
     pub(super) range: Range,
     pub(super) mode: Mode,
-    /// Shared locks of the owner that the grant made exclusive.
-    prior: Vec<(Range, Attrs)>,
+    pub(super) state: u32,
 }
 
 impl Engine {
-    /// Looks at the waiters of a file that want bytes of `range`, in order.
-    pub(super) fn wake(&mut self, now: Time, file: FileId, range: Range, fx: &mut Effects) {
-        let waiting: Vec<WaiterId> =
-            self.waiters.of_file(file).filter(|id| self.waiters.get(*id).range.overlaps(range)).collect();
-        for id in waiting {
-            self.try_waiter(now, id, fx);
+    /// Notes that waiters of a file that want bytes of `range` may have become free to go. They are looked at by
+    /// [`Engine::run_wakes`], once the tables are at rest: in one pass per file, in order, however much was freed.
+    pub(super) fn wake(&mut self, file: FileId, range: Range) {
+        let hull = self.to_wake.entry(file).or_insert(range);
+        hull.start = hull.start.min(range.start);
+        hull.end = hull.end.max(range.end);
+    }
+
+    /// Looks at the waiters that [`Engine::wake`] noted.
+    pub(super) fn run_wakes(&mut self, now: Time, fx: &mut Effects) {
+        while let Some((file, range)) = self.to_wake.pop_first() {
+            let waiting: Vec<WaiterId> =
+                self.waiters.of_file(file).filter(|id| self.waiters.get(*id).range.overlaps(range)).collect();
+            for id in waiting {
+                self.try_waiter(now, id, fx);
+            }
         }
     }
 
@@ -45,6 +57,8 @@ impl Engine {
             return;
         }
         match &w.how {
+            // The end of the other grant wakes it again.
+            How::Callback(_) if self.is_being_granted(w.owner, w.file, w.range) => {}
             How::Callback(_) => self.grant_by_callback(now, id, fx),
             How::Reply { .. } => self.settle_parked(now, id, fx),
         }
@@ -94,26 +108,26 @@ impl Engine {
     ) {
         self.totals.granted += 1;
         let mut grants = Vec::new();
-        let weaker = self.overlay(now, place, range, |_, before| {
+        let weaker = self.overlay(now, place, range, |before| {
             note_grant(&mut grants, before);
             Some(Attrs::held(mode, state))
         });
         self.finish_emptied(place, grants, fx);
         if let Some(weaker) = weaker {
-            self.wake(now, place.file, weaker, fx);
+            self.wake(place.file, weaker);
         }
     }
 
     /// Takes these bytes from the owner and wakes whom that lets in. True if there was any.
     pub(super) fn free(&mut self, now: Time, place: Place, range: Range, fx: &mut Effects) -> bool {
         let mut grants = Vec::new();
-        let freed = self.overlay(now, place, range, |_, before| {
+        let freed = self.overlay(now, place, range, |before| {
             note_grant(&mut grants, before);
             None
         });
         self.finish_emptied(place, grants, fx);
         if let Some(freed) = freed {
-            self.wake(now, place.file, freed, fx);
+            self.wake(place.file, freed);
         }
         freed.is_some()
     }
@@ -132,17 +146,18 @@ impl Engine {
         match outcome {
             CallbackOutcome::Accepted => {
                 self.totals.callbacks_confirmed += 1;
-                self.settle_grant(now, id, &grant, Condition::Held, fx);
+                self.confirm(now, id, &grant);
             }
             CallbackOutcome::RefusedFirst => {
                 self.totals.callbacks_failed += 1;
-                self.take_back(now, id, &grant, fx);
+                self.take_back(now, id, &grant);
             }
             CallbackOutcome::RefusedLater | CallbackOutcome::Unanswered => {
                 self.totals.callbacks_failed += 1;
-                self.settle_grant(now, id, &grant, Condition::Unconfirmed, fx);
+                self.leave_unconfirmed(now, id, &grant);
             }
         }
+        self.wake(place.file, grant.range);
         if outcome != CallbackOutcome::Accepted {
             let client = self.names.client(place.client).name.clone();
             fx.event(Event::CallbackFailed { client, range: grant.range, outcome });
@@ -165,23 +180,27 @@ impl Engine {
             let named = self.grants.get(&id).is_some_and(|g| g.range == range && g.mode == mode);
             if let Some(grant) = named.then(|| self.grants.remove(&id)).flatten() {
                 fx.stop_granted(GrantId(id));
-                self.take_back(now, GrantId(id), &grant, fx);
+                self.take_back(now, GrantId(id), &grant);
+                self.wake(place.file, grant.range);
                 found = true;
             }
         }
-        let mut unconfirmed = Vec::new();
-        let hull = self.overlay(now, place, range, |part, before| {
+        let hull = self.overlay(now, place, range, |before| {
             let before = before?;
-            let ends = before.condition == Condition::Unconfirmed && before.mode == mode;
-            if ends {
-                unconfirmed.push(part);
+            // What another grant in flight includes is left to the answer to that.
+            let ends = before.condition == Condition::Unconfirmed
+                && before.mode == mode
+                && before.grant == GrantId(0);
+            if !ends {
+                return Some(before);
             }
-            (!ends).then_some(before)
+            found = true;
+            before.without_grant()
         });
         if let Some(hull) = hull {
-            self.wake(now, place.file, hull, fx);
+            self.wake(place.file, hull);
         }
-        found || !unconfirmed.is_empty()
+        found
     }
 
     /// A lock as others see it.
@@ -204,6 +223,11 @@ impl Engine {
         self.settle_client(now, place.client);
     }
 
+    /// Whether a grant in flight includes bytes of the owner in this range.
+    fn is_being_granted(&self, owner: OwnerId, file: FileId, range: Range) -> bool {
+        self.locks.own(file, owner, range).any(|id| self.locks.get(id).attrs.grant != GrantId(0))
+    }
+
     fn still_blocked(&self, id: WaiterId) -> bool {
         let w = self.waiters.get(id);
         w.blocker.and_then(|(lock, generation)| {
@@ -220,20 +244,16 @@ impl Engine {
         self.remove_waiter(now, id);
         self.next_grant += 1;
         let grant = GrantId(self.next_grant);
-        let mut prior = Vec::new();
-        let new = Attrs { mode: w.mode, condition: Condition::Granting, state: w.state, grant };
-        self.overlay(now, place, w.range, |part, before| match before {
+        let new = Attrs { mode: w.mode, condition: Condition::Granting, state: w.state, grant, under: None };
+        self.overlay(now, place, w.range, |before| match before {
             None => Some(new),
             Some(b) if b.mode < w.mode => {
-                prior.push((part, b));
-                Some(new)
+                let under = Under { condition: b.condition, state: b.state };
+                Some(Attrs { under: Some(under), ..new })
             }
-            Some(b) if b.mode > w.mode && b.condition == Condition::Held && b.grant == GrantId(0) => {
-                Some(Attrs { grant, ..b })
-            }
-            Some(b) => Some(b),
+            Some(b) => Some(Attrs { grant, ..b }),
         });
-        self.grants.insert(grant.0, Grant { place, range: w.range, mode: w.mode, prior });
+        self.grants.insert(grant.0, Grant { place, range: w.range, mode: w.mode, state: w.state });
         self.totals.granted += 1;
         let client = self.names.client(w.client);
         let owner = self.names.owner_by_id(w.owner);
@@ -251,49 +271,39 @@ impl Engine {
         self.release(now, place);
     }
 
-    /// The client has it, or may have it: what is still marked with the grant becomes `condition`.
-    fn settle_grant(&mut self, now: Time, id: GrantId, g: &Grant, condition: Condition, fx: &mut Effects) {
-        let weaker = self.overlay(now, g.place, g.range, |_, before| {
-            let b = before?;
-            Some(match (b.grant == id, b.condition) {
-                (true, Condition::Granting) => Attrs { condition, grant: GrantId(0), ..b },
-                // An exclusive lock under a shared grant: weaker only once the client said yes.
-                (true, _) if condition == Condition::Held => Attrs { mode: g.mode, grant: GrantId(0), ..b },
-                (true, _) => Attrs { grant: GrantId(0), ..b },
-                (false, _) => b,
-            })
+    /// The client has it: what is still marked with the grant is held in its mode. An exclusive lock under a shared grant
+    /// becomes weaker only here.
+    fn confirm(&mut self, now: Time, id: GrantId, g: &Grant) {
+        self.settle(now, id, g, |_| Some(Attrs::held(g.mode, g.state)));
+    }
+
+    /// The client may have it.
+    fn leave_unconfirmed(&mut self, now: Time, id: GrantId, g: &Grant) {
+        self.settle(now, id, g, |b| {
+            let granting = b.condition == Condition::Granting;
+            let condition = if granting { Condition::Unconfirmed } else { b.condition };
+            Some(Attrs { condition, grant: GrantId(0), ..b })
         });
-        if let Some(weaker) = weaker {
-            self.wake(now, g.place.file, weaker, fx);
-        }
     }
 
     /// The client surely does not have it: what is still marked with the grant goes back to what it was.
-    fn take_back(&mut self, now: Time, id: GrantId, g: &Grant, fx: &mut Effects) {
-        let mut back = Vec::new();
-        let mut weaker = self.overlay(now, g.place, g.range, |part, before| {
-            let b = before?;
-            match (b.grant == id, b.condition) {
-                (true, Condition::Granting) => {
-                    back.push(part);
-                    None
-                }
-                (true, _) => Some(Attrs { grant: GrantId(0), ..b }),
-                (false, _) => Some(b),
-            }
+    fn take_back(&mut self, now: Time, id: GrantId, g: &Grant) {
+        self.settle(now, id, g, |b| match b.condition {
+            Condition::Granting => b.without_grant(),
+            _ => Some(Attrs { grant: GrantId(0), ..b }),
         });
-        for (range, attrs) in &g.prior {
-            for part in back.iter().filter_map(|b| b.intersection(*range)) {
-                self.overlay(now, g.place, part, |_, _| Some(*attrs));
-            }
-        }
-        if let Some(weaker) = weaker.take() {
-            self.wake(now, g.place.file, weaker, fx);
-        }
+    }
+
+    /// Maps what is still marked with the grant. The caller wakes the waiters of its range.
+    fn settle(&mut self, now: Time, id: GrantId, g: &Grant, f: impl Fn(Attrs) -> Option<Attrs>) {
+        self.overlay(now, g.place, g.range, |before| match before {
+            Some(b) if b.grant == id => f(b),
+            other => other,
+        });
     }
 
     /// Ends the grants of which no byte is left: an UNLOCK or LOCK of the client has overtaken them.
-    fn finish_emptied(&mut self, place: Place, mut touched: Vec<GrantId>, fx: &mut Effects) {
+    pub(super) fn finish_emptied(&mut self, place: Place, mut touched: Vec<GrantId>, fx: &mut Effects) {
         touched.sort_unstable();
         touched.dedup();
         for id in touched {
@@ -305,6 +315,8 @@ impl Engine {
             if !left {
                 self.grants.remove(&id.0);
                 fx.stop_granted(id);
+                // Other waiters of the owner may have waited for its end.
+                self.wake(place.file, range);
             }
         }
     }
@@ -322,6 +334,6 @@ impl Engine {
     }
 }
 
-fn note_grant(grants: &mut Vec<GrantId>, before: Option<Attrs>) {
+pub(super) fn note_grant(grants: &mut Vec<GrantId>, before: Option<Attrs>) {
     grants.extend(before.map(|b| b.grant).filter(|g| g.0 != 0));
 }

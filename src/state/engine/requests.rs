@@ -4,10 +4,12 @@
 
 use crate::state::command::{Deny, Effects, Event, LockRequest, Party, RefusedKind, Reply, Token};
 use crate::state::deadlock::would_deadlock;
-use crate::state::types::{ClientId, LmId, Mode, OwnerId, Range, Status, Time, WaiterId};
+use crate::state::table::Attrs;
+use crate::state::types::{ClientId, Condition, LmId, Mode, OwnerId, Range, Status, Time, WaiterId};
 use crate::state::waiting::{How, Waiter};
 
 use super::Engine;
+use super::grants::note_grant;
 use super::segments::Place;
 
 impl Engine {
@@ -43,13 +45,13 @@ impl Engine {
         fx: &mut Effects,
     ) {
         let mut freed = false;
-        for place in self.places(&party, oh, svid, file) {
-            self.hold(place);
+        let places = self.held_places(&party, oh, svid, file);
+        for place in places.iter().copied() {
             self.touch(now, place.client);
             self.cancel_overlapping(now, place, range, fx);
             freed |= self.free(now, place, range, fx);
-            self.release(now, place);
         }
+        self.release_all(now, &places);
         if !freed && self.refuse_stranger(&party, oh, svid, file, range, RefusedKind::Unlock, fx) {
             return fx.reply(token, Reply::Silent);
         }
@@ -72,8 +74,8 @@ impl Engine {
     ) {
         let mut cancelled = false;
         let mut held = false;
-        for place in self.places(&party, oh, svid, file) {
-            self.hold(place);
+        let places = self.held_places(&party, oh, svid, file);
+        for place in places.iter().copied() {
             self.touch(now, place.client);
             if let Some(waiter) = self.queued(place, range, mode) {
                 self.remove_waiter(now, waiter);
@@ -81,8 +83,8 @@ impl Engine {
             }
             cancelled |= self.cancel_grants(now, place, range, mode, fx);
             held |= self.covers(place.owner, place.file, range, mode);
-            self.release(now, place);
         }
+        self.release_all(now, &places);
         if !cancelled && self.refuse_stranger(&party, oh, svid, file, range, RefusedKind::Cancel, fx) {
             return fx.reply(token, Reply::Silent);
         }
@@ -132,6 +134,21 @@ impl Engine {
             .collect()
     }
 
+    /// The same, all held at once: what is done at one may take the last lock of the file.
+    fn held_places(&mut self, party: &Party<'_>, oh: &[u8], svid: u32, file: &[u8]) -> Vec<Place> {
+        let places = self.places(party, oh, svid, file);
+        for place in &places {
+            self.hold(*place);
+        }
+        places
+    }
+
+    fn release_all(&mut self, now: Time, places: &[Place]) {
+        for place in places {
+            self.release(now, *place);
+        }
+    }
+
     fn place(&mut self, client: ClientId, r: &LockRequest<'_>) -> Place {
         Place { client, owner: self.names.owner(client, r.oh, r.svid), file: self.names.file(r.file) }
     }
@@ -151,7 +168,8 @@ impl Engine {
         if conflict.is_none() && !window {
             return Some(self.grant_plain(now, place, r, covered, fx));
         }
-        if !r.block {
+        // NM_LOCK never waits.
+        if !r.block || !r.monitored {
             if window {
                 return self.park_lock(now, lm, place, r, fx);
             }
@@ -169,7 +187,9 @@ impl Engine {
         covered: bool,
         fx: &mut Effects,
     ) -> Status {
-        if !covered && self.locks.count_of(place.client) >= self.settings.limits.locks_per_client {
+        // Over the limit nothing may be added, nor split by a downgrade; a repeated LOCK changes nothing.
+        let changes = !covered || self.has_stronger(place, r.range, r.mode);
+        if changes && self.is_full(place.client) {
             return self.over_limit(r, Deny::LocksPerClient, fx);
         }
         // The client took to polling: its callback is overtaken by this reply.
@@ -182,6 +202,14 @@ impl Engine {
         let state = self.state_of(place.client, r.state);
         self.grant_now(now, place, r.range, r.mode, state, fx);
         Status::Granted
+    }
+
+    fn is_full(&self, client: ClientId) -> bool {
+        self.locks.count_of(client) >= self.settings.limits.locks_per_client
+    }
+
+    fn has_stronger(&self, place: Place, range: Range, mode: Mode) -> bool {
+        self.locks.own(place.file, place.owner, range).any(|id| self.locks.get(id).attrs.mode > mode)
     }
 
     fn block(&mut self, now: Time, lm: LmId, place: Place, r: &LockRequest<'_>, fx: &mut Effects) -> Status {
@@ -214,10 +242,10 @@ impl Engine {
             .into_iter()
             .find(|place| self.covers(place.owner, place.file, r.range, r.mode));
         if let Some(place) = covered {
+            self.hold(place);
             self.touch(now, place.client);
-            self.record(place.client, fx);
-            self.reclaimed(r, fx);
-            return fx.status(r.token, Status::Granted);
+            self.take_reclaim(now, place, r, fx);
+            return self.release(now, place);
         }
         if !self.in_full_grace(lm) {
             self.totals.reclaim_refused += 1;
@@ -235,18 +263,37 @@ impl Engine {
             self.totals.reclaim_refused += 1;
             self.denied_event(r, Deny::ReclaimConflict, fx);
             fx.status(r.token, Status::Denied);
+        } else if self.is_full(client) {
+            self.refuse_limit(r, Deny::LocksPerClient, fx);
         } else {
-            self.record(client, fx);
-            // Reclaims carry state 0; what was recorded of the client stays true.
-            let state = self.state_of(client, r.state);
-            self.grant_now(now, place, r.range, r.mode, state, fx);
-            self.reclaimed(r, fx);
-            fx.status(r.token, Status::Granted);
+            self.take_reclaim(now, place, r, fx);
         }
         self.release(now, place);
     }
 
+    /// Grants a reclaim. It never weakens what is there. What the client was not known to have is confirmed: nobody
+    /// reclaims what it does not hold.
+    fn take_reclaim(&mut self, now: Time, place: Place, r: &LockRequest<'_>, fx: &mut Effects) {
+        self.record(place.client, fx);
+        // Reclaims carry state 0; what was recorded of the client stays true.
+        let new = Attrs::held(r.mode, self.state_of(place.client, r.state));
+        let mut grants = Vec::new();
+        self.overlay(now, place, r.range, |before| match before {
+            Some(b) if b.mode > r.mode || (b.mode == r.mode && b.condition == Condition::Held) => Some(b),
+            Some(b) => {
+                note_grant(&mut grants, Some(b));
+                let state = if b.mode == r.mode { b.state } else { new.state };
+                Some(Attrs { state, ..new })
+            }
+            None => Some(new),
+        });
+        self.finish_emptied(place, grants, fx);
+        self.reclaimed(r, fx);
+        fx.status(r.token, Status::Granted);
+    }
+
     fn reclaimed(&mut self, r: &LockRequest<'_>, fx: &mut Effects) {
+        self.totals.granted += 1;
         self.totals.reclaimed += 1;
         let (client, address) = (r.party.name.into(), r.party.address);
         fx.event(Event::Reclaimed { client, address, range: r.range });

@@ -32,19 +32,18 @@ impl Engine {
         now: Time,
         place: Place,
         range: Range,
-        mut f: impl FnMut(Range, Option<Attrs>) -> Option<Attrs>,
+        mut f: impl FnMut(Option<Attrs>) -> Option<Attrs>,
     ) -> Option<Range> {
         let Place { owner, file, .. } = place;
         let now_s = (now.0 / 1000) as u32;
-        let mut old: Vec<LockId> = self.locks.own(file, owner, range).collect();
-        old.sort_unstable_by_key(|id| self.locks.get(*id).range.start);
+        let old: Vec<LockId> = self.locks.own(file, owner, range).collect();
 
         let mut pieces: Vec<Piece> = Vec::with_capacity(old.len() + 2);
         let mut weaker: Option<Range> = None;
         let mut changed = false;
         let mut next = Some(range.start);
         let mut stretch = |part: Range, before: Option<(Attrs, u32)>, pieces: &mut Vec<Piece>| {
-            let after = f(part, before.map(|(a, _)| a));
+            let after = f(before.map(|(a, _)| a));
             if before.map(|(a, _)| a) != after {
                 changed = true;
             }
@@ -85,19 +84,12 @@ impl Engine {
 
     /// Whether the owner has all of `range` at `mode` or stronger.
     pub(super) fn covers(&self, owner: OwnerId, file: FileId, range: Range, mode: Mode) -> bool {
-        let mut parts: Vec<Range> = self
-            .locks
-            .own(file, owner, range)
-            .map(|id| self.locks.get(id))
-            .filter(|lock| lock.attrs.mode >= mode)
-            .map(|lock| lock.range)
-            .collect();
-        parts.sort_unstable();
         let mut next = range.start;
-        for part in parts {
-            if part.start > next {
+        for part in self.locks.own(file, owner, range).map(|id| self.locks.get(id)) {
+            if part.attrs.mode < mode || part.range.start > next {
                 return false;
             }
+            let part = part.range;
             match part.end.checked_add(1) {
                 Some(after) => next = next.max(after),
                 None => return true,
