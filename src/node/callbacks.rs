@@ -274,10 +274,9 @@ impl Callbacks for SharedCaller {
             return tracing::debug!(%from, "GRANTED_RES with a cookie that is not ours");
         }
         let mut messages = self.0.messages();
-        if messages.get(&id).is_some_and(|(to, _)| *to == from) {
-            if let Some((_, tell)) = messages.remove(&id) {
-                let _ = tell.send(accepted);
-            }
+        let expected = messages.get(&id).is_some_and(|(to, _)| *to == from);
+        if let Some((_, tell)) = expected.then(|| messages.remove(&id)).flatten() {
+            let _ = tell.send(accepted);
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Offer {
 /// What is open.
 pub(super) struct Served {
     ports: Mutex<Vec<BoundPort>>,
-    listeners: Vec<(String, &'static str, SocketAddr)>,
+    listeners: Mutex<Vec<(String, &'static str, SocketAddr)>>,
     nlm_udp: UdpPort,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn open(server: &RpcServer, config: &NodeConfig) -> Result<Served, Se
         let spec = ListenSpec { name: name.into(), bind: config.bind.clone(), port, udp };
         open.push(server.bind(&spec)?);
     }
-    let listeners = open.iter().flat_map(listeners_of).collect();
+    let listeners = Mutex::new(open.iter().flat_map(listeners_of).collect());
     let nlm_udp = open[0].udp();
     Ok(Served { ports: Mutex::new(open), listeners, nlm_udp })
 }
@@ -82,8 +82,13 @@ pub(super) fn serve(server: &RpcServer, served: &Served, parts: Parts) -> Result
 
 impl Served {
     /// Each listening socket: program, transport, address.
-    pub(super) fn listeners(&self) -> &[(String, &'static str, SocketAddr)] {
-        &self.listeners
+    pub(super) fn listeners(&self) -> Vec<(String, &'static str, SocketAddr)> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a port that is served beside the programs' own: our portmapper's.
+    pub(super) fn add_listeners(&self, port: &BoundPort) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).extend(listeners_of(port));
     }
 
     /// The sockets that UDP answers of NLM leave from.
@@ -94,7 +99,7 @@ impl Served {
     /// For the ready line: "nfs 2049, mount 20048, ...".
     pub(super) fn summary(&self) -> String {
         let mut names: Vec<String> = Vec::new();
-        for (program, _, address) in &self.listeners {
+        for (program, _, address) in &self.listeners() {
             let name = format!("{program} {}", address.port());
             if !names.contains(&name) {
                 names.push(name);
@@ -105,11 +110,11 @@ impl Served {
 
     /// What to register with rpcbind.
     pub(super) fn offers(&self) -> Vec<Offer> {
+        let listeners = self.listeners();
         let offer = |name: &str, program: u32, versions: &[u32]| Offer {
             program,
             versions: versions.to_vec(),
-            addresses: self
-                .listeners
+            addresses: listeners
                 .iter()
                 .filter(|(p, ..)| p == name)
                 .map(|(_, t, a)| (if *t == "udp" { Transport::Udp } else { Transport::Tcp }, *a))

@@ -13,7 +13,6 @@ use tokio::task::JoinHandle;
 
 use super::config::{NodeConfig, RpcbindMode};
 use super::programs::Served;
-use super::serve::UNPRIVILEGED;
 use crate::rpc::Transport;
 use crate::rpc::client::{ClientSettings, RpcClient};
 use crate::rpc::rpcbind::{
@@ -42,7 +41,7 @@ impl Registration {
         let offers = served.offers();
         let wanted: Vec<Entry> =
             offers.iter().flat_map(|o| registrations(o.program, &o.versions, &o.addresses)).collect();
-        let (registry, said) = choose(server, config, &wanted).await?;
+        let (registry, said) = choose(server, served, config, &wanted).await?;
         if let Ok(mut text) = text.lock() {
             *text = said;
         }
@@ -62,6 +61,7 @@ impl Registration {
 
 async fn choose(
     server: &RpcServer,
+    served: &Served,
     config: &NodeConfig,
     wanted: &[Entry],
 ) -> Result<(Registry, String), String> {
@@ -77,7 +77,7 @@ async fn choose(
             return Err("rpcbind = \"host\", but none runs on this host: start it, or use \"auto\"".into());
         }
     }
-    own(server, config, wanted).await
+    own(server, served, config, wanted).await
 }
 
 /// The host's rpcbind, if one runs; it is always on port 111.
@@ -94,7 +94,7 @@ async fn with_host(
     match host.register(wanted).await {
         Ok(()) => Ok((Registry::Host(host), "registered with this host's".into())),
         Err(e @ RpcbindError::Refused(_)) if mode == RpcbindMode::Auto => {
-            tracing::warn!("{e}; {UNPRIVILEGED}");
+            tracing::warn!("{e}");
             Ok((Registry::Off, "this host's refuses us, as we are not root".into()))
         }
         Err(e) => Err(e.to_string()),
@@ -103,6 +103,7 @@ async fn with_host(
 
 async fn own(
     server: &RpcServer,
+    served: &Served,
     config: &NodeConfig,
     wanted: &[Entry],
 ) -> Result<(Registry, String), String> {
@@ -111,13 +112,14 @@ async fn own(
     let open = match server.bind(&spec) {
         Ok(open) => open,
         Err(e @ ListenError::Privilege { .. }) if config.rpcbind == RpcbindMode::Auto => {
-            tracing::warn!("{e}; {UNPRIVILEGED}");
+            tracing::warn!("{e}");
             return Ok((Registry::Off, format!("none (port {port} cannot be opened)")));
         }
         Err(e) => return Err(e.to_string()),
     };
     let table = Arc::new(Table::new());
     let here: Vec<(Transport, SocketAddr)> = open.addresses();
+    served.add_listeners(&open);
     let (said, port) = (format!("own, port {}", open.port()), open);
     table.register(&registrations(lockferry_xdr::portmap::PMAP_PROG, &[2, 3, 4], &here));
     table.register(wanted);

@@ -152,6 +152,7 @@ impl Node {
         let views = Arc::new(Views {
             desk: desk.clone(),
             files: exports.clone() as Arc<dyn LockFiles>,
+            searches: std::sync::atomic::AtomicU32::new(0),
             base: base_status(&served, &exports, &commit, &registration_text),
             nsm_state,
             notify: {
@@ -342,7 +343,7 @@ fn base_status(
 }
 
 /// What a kernel client would need that an unprivileged server does not have.
-pub(super) const UNPRIVILEGED: &str = "not privileged: files are accessed as this user, and kernel clients find the \
+const UNPRIVILEGED: &str = "not privileged: files are accessed as this user, and kernel clients find the \
      locks only if this host's rpcbind knows our ports (root, or CAP_NET_BIND_SERVICE for port 111 and \
      CAP_DAC_READ_SEARCH for file handles, makes it whole)";
 

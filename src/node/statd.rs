@@ -41,13 +41,12 @@ impl Statd {
                 return;
             }
             for entry in entries {
-                if let Entry::Client { name, address, .. } = entry {
-                    if let Err(why) = runtime.block_on(this.monitor(*address)) {
-                        tracing::warn!(
-                            client = %super::views::text(name), %why,
-                            "rpc.statd does not monitor this client: its reboot will not free its locks"
-                        );
-                    }
+                let Entry::Client { name, address, .. } = entry else { continue };
+                if let Err(why) = runtime.block_on(this.monitor(*address)) {
+                    tracing::warn!(
+                        client = %super::views::text(name), %why,
+                        "rpc.statd does not monitor this client: its reboot will not free its locks"
+                    );
                 }
             }
         }

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 pub trait NodeView: Send + Sync + 'static {
     /// The whole at a glance.
     fn status(&self) -> Status;
-    /// Locks in ascending `id`, those after `page.after`, `page.limit` at the most.
+    /// Locks in a fixed order, those behind the cursor `page.after`, `page.limit` at the most.
     fn locks(&self, filter: &Filter, page: Page) -> Listing<LockView>;
-    /// Waiting requests in ascending `id`.
+    /// Waiting requests, likewise.
     fn waiters(&self, filter: &Filter, page: Page) -> Listing<WaiterView>;
-    /// Clients in ascending `id`.
+    /// Clients, likewise.
     fn clients(&self, filter: &Filter, page: Page) -> Listing<ClientView>;
     /// What was refused because its sender was not the client's address (SM_NOTIFY, UNLOCK, FREE_ALL...), newest last.
     fn refusals(&self) -> Vec<RefusalView>;
@@ -34,7 +34,7 @@ pub struct Filter {
 /// Where a page starts and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Only rows with an id above this. 0: from the start.
+    /// The `next` of the page before. 0: from the start.
     pub after: u64,
     /// 1 to 10,000.
     pub limit: u32,
@@ -45,7 +45,7 @@ pub struct Page {
 pub struct Listing<T> {
     /// The rows.
     pub rows: Vec<T>,
-    /// Pass this as `after` for the next page. None: this was the last.
+    /// Pass this as `after` for the next page, which may be short. None: this was the last.
     pub next: Option<u64>,
 }
 

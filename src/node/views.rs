@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::desk::Desk;
 use super::view::{
@@ -18,16 +19,24 @@ const ROWS_PER_HOLD: usize = 1_000;
 /// Rows looked at for one page: a filter that matches little answers with a short page and a cursor.
 const ROWS_PER_PAGE: usize = 100_000;
 
+/// Files looked for on the disk for one page; further ones show their handle. A look-up may walk an export.
+const SEARCHES_PER_PAGE: u32 = 64;
+
+/// What became of our SM_NOTIFY to a client, as text.
+pub(super) type NotifyText = Box<dyn Fn(&ClientRow) -> Option<String> + Send + Sync>;
+
 /// What the views need besides the desk.
 pub(super) struct Views {
     pub(super) desk: Arc<Desk>,
     pub(super) files: Arc<dyn LockFiles>,
+    /// Searches that the page being made may still do. Two pages at once share it: it is a bound, not a count.
+    pub(super) searches: AtomicU32,
     /// The parts of the status that the wiring knows.
     pub(super) base: Box<dyn Fn() -> Status + Send + Sync>,
     /// NSM state we announce for a lock manager.
     pub(super) nsm_state: u32,
     /// What became of our SM_NOTIFY to (lock manager, name, address).
-    pub(super) notify: Box<dyn Fn(&ClientRow) -> Option<String> + Send + Sync>,
+    pub(super) notify: NotifyText,
 }
 
 impl NodeView for Views {
@@ -116,6 +125,7 @@ impl Views {
         view: impl Fn(R) -> Option<V>,
     ) -> Listing<V> {
         // An id is the slot's number plus one in its low half, so "after this id" is "from that slot on".
+        self.searches.store(SEARCHES_PER_PAGE, Ordering::Relaxed);
         let mut slot = (page.after & 0xffff_ffff) as usize;
         let mut out = Vec::new();
         let mut looked = 0;
@@ -199,7 +209,12 @@ impl Views {
 
     fn path(&self, key: &[u8]) -> String {
         let key = FileKey(key.into());
-        match self.files.path(&key).or_else(|| self.files.find_path(&key)) {
+        let search = || {
+            let left = self.searches.load(Ordering::Relaxed);
+            self.searches.store(left.saturating_sub(1), Ordering::Relaxed);
+            (left > 0).then(|| self.files.find_path(&key)).flatten()
+        };
+        match self.files.path(&key).or_else(search) {
             Some(path) => path.display().to_string(),
             None => format!("handle:{}", hex(&key.0)),
         }

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -60,7 +61,12 @@ pub struct ClientList {
 impl ClientList {
     /// Opens the list in `dir` (created if need be), reads it and writes it anew without dead lines.
     pub fn open(dir: &Path) -> Result<(Self, Loaded), StoreError> {
-        std::fs::create_dir_all(dir).map_err(StoreError::io("cannot create", dir))?;
+        // Who has locks here is nobody else's business.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(StoreError::io("cannot create", dir))?;
         let lock = lock_dir(dir)?;
         let path = dir.join("clients");
         let bytes = match std::fs::read(&path) {
