@@ -184,7 +184,9 @@ impl Node {
 
     fn notify_clients(&self) {
         let name = self.config.nsm.notify_name.clone();
-        self.notifier.start(&self.client, self.loaded.clients.clone(), self.nsm_state, name);
+        // Calls of its own: many clients that are gone must not take the turns of callbacks.
+        let client = RpcClient::new(self.client.settings().clone());
+        self.notifier.start(&client, self.loaded.clients.clone(), self.nsm_state, name);
     }
 
     fn ready_line(&self) -> String {
