@@ -417,3 +417,24 @@ fn calls_on_one_connection_overtake_each_other() {
     }
     assert_eq!(server.query("status")["lock_managers"][0]["locks"], 500);
 }
+
+#[test]
+fn a_client_that_takes_no_asynchronous_answers_takes_nobody_elses() {
+    let Some(world) = World::new() else { return };
+    world.file("f");
+    let server = world.serve("", "");
+    let fh = server.handle("f");
+    let (dead, home) = (Host::at(host(10)), Host::at(host(11)));
+    dead.portmapper(false);
+    let mut a = Client::new(host(10), "a");
+    for n in 0..2000u32 {
+        a.post(6, &Want::all(&fh).by(n));
+        if n % 100 == 99 {
+            for _ in 0..100 {
+                a.conn.receive(PATIENCE).expect("the empty reply");
+            }
+        }
+    }
+    let mut b = Client::new(host(11), "b");
+    assert_eq!(res(&home, &mut b, 7, &Want::all(&fh)), GRANTED);
+}
