@@ -8,7 +8,7 @@ mod rawrpc;
 mod support;
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockferry_xdr::Writer;
 use rawrpc::nlm::*;
@@ -181,6 +181,58 @@ fn a_slow_client_is_called_again_over_tcp_too() {
 }
 
 #[test]
+fn a_client_with_only_the_newer_rpcbind_is_found() {
+    let Some(world) = World::new() else { return };
+    world.file("f");
+    let server = world.serve("", "[callback]\ntimeout = \"200ms\"\ngive_up = \"30s\"\n");
+    let fh = server.handle("f");
+    for (from, version) in [(11, 4), (12, 3)] {
+        let home = Host::at(host(from));
+        home.dialect(version);
+        for tcp in [true, false] {
+            let (mut a, mut b) = (client(10, 4, tcp, "a"), client(from, 4, tcp, "b"));
+            assert_eq!(a.lock(&Want::all(&fh)), GRANTED);
+            assert_eq!(b.lock(&Want::all(&fh).blocking()), BLOCKED);
+            assert_eq!(a.unlock(&Want::all(&fh)), GRANTED);
+            assert_eq!(home.expect(PROGRAM, 5).tcp, tcp);
+            await_states(&server, &one("b", "held"));
+            assert_eq!(b.unlock(&Want::all(&fh)), GRANTED);
+        }
+    }
+}
+
+#[test]
+fn over_ipv6_a_waiter_is_granted_and_a_reboot_frees() {
+    let Some(world) = World::new() else { return };
+    world.file("f");
+    world.sh("for n in 1 10 11; do ip addr add fd00::$n/128 dev lo nodad; done");
+    let server = world.serve("", "");
+    let fh = server.handle("f");
+    let at = |n: u16| std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n);
+    let home = Host::at(at(0x11));
+    for tcp in [true, false] {
+        let conn = |from: u16| {
+            let to = (at(1), PORT);
+            if tcp { Conn::tcp(at(from), to) } else { Conn::udp(at(from), to) }
+        };
+        let (mut a, mut b) = (Client::on(conn(0x10), 4, "a"), Client::on(conn(0x11), 4, "b"));
+        assert_eq!(a.lock(&Want::all(&fh).state(3)), GRANTED);
+        assert_eq!(b.lock(&Want::all(&fh).blocking()), BLOCKED);
+        let mut args = Vec::new();
+        let mut w = Writer::new(&mut args);
+        w.opaque_var(b"a");
+        w.u32(5);
+        Conn::udp(at(0x10), (at(1), NSM_PORT)).call((NSM, 1, 6), &args).results();
+        let heard = home.expect(PROGRAM, 5);
+        assert_eq!((heard.from.ip(), heard.tcp), (at(1).into(), tcp));
+        await_states(&server, &one("b", "held"));
+        let row = &server.rows("locks")[0];
+        assert_eq!((&row["lock_manager"], &row["address"]), (&"fd00::1".into(), &"fd00::11".into()));
+        assert_eq!(b.unlock(&Want::all(&fh)), GRANTED);
+    }
+}
+
+#[test]
 fn a_lock_whose_client_never_answers_is_unconfirmed_and_still_excludes() {
     let Some(world) = World::new() else { return };
     world.file("f");
@@ -334,8 +386,8 @@ fn a_client_whose_portmapper_comes_late_is_found() {
     await_states(&server, &one("b", "held"));
 }
 
-/// More callbacks than the server has room for at once.
-const SILENT: u64 = 5_000;
+/// So many callbacks that whoever came after them would wait for longer than this test does.
+const SILENT: u64 = 12_000;
 
 #[test]
 fn a_silent_client_delays_nobody_else() {
@@ -362,7 +414,6 @@ fn a_silent_client_delays_nobody_else() {
     }
     assert_eq!(a.unlock(&Want::all(&f)), GRANTED);
     // ...are in nobody's way.
-    let began = Instant::now();
     for _ in 0..20 {
         assert_eq!(a.lock(&Want::all(&g)), GRANTED);
         assert_eq!(c.lock(&Want::all(&g).blocking()), BLOCKED);
@@ -370,8 +421,6 @@ fn a_silent_client_delays_nobody_else() {
         assert!(alive.granted().is("c", &Want::all(&g)));
         assert_eq!(c.unlock(&Want::all(&g)), GRANTED);
     }
-    // Behind the silent one it would be many seconds: each of its calls waits for half a second at least.
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     let granting = server.query("status")["lock_managers"][0]["locks"].as_u64();
     assert_eq!(granting, Some(SILENT));
 }

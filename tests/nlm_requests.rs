@@ -438,3 +438,53 @@ fn a_client_that_takes_no_asynchronous_answers_takes_nobody_elses() {
     let mut b = Client::new(host(11), "b");
     assert_eq!(res(&home, &mut b, 7, &Want::all(&fh)), GRANTED);
 }
+
+#[test]
+fn a_user_who_may_not_open_the_file_gets_no_lock_on_it() {
+    let Some(world) = World::new() else { return };
+    let path = world.file("secret");
+    world.sh(&format!("chmod 600 '{}' && chown 1000 '{}'", path.display(), path.display()));
+    let server = world.serve("", "");
+    let fh = server.handle("secret");
+    let mut a = Client::new(host(10), "a");
+    let mut lock_as = |uid: u32, want: &Want| {
+        let args = a.args(2, b"cookie", want);
+        let xid = a.conn.xid();
+        a.conn.send(&rawrpc::wire::call_as(uid, xid, PROGRAM, 4, 2, &args));
+        parse_status(&a.conn.answer_to(xid, PATIENCE).unwrap().results(), b"cookie")
+    };
+    for want in [Want::all(&fh), Want::all(&fh).shared(), Want::all(&fh).blocking()] {
+        assert!(!matches!(lock_as(2000, &want), GRANTED | BLOCKED), "{want:?}");
+    }
+    assert_eq!(lock_as(1000, &Want::all(&fh)), GRANTED);
+    assert!(
+        !matches!(lock_as(2000, &Want::all(&fh).blocking()), GRANTED | BLOCKED),
+        "nor a place in the queue"
+    );
+}
+
+#[test]
+fn credentials_and_rpc_versions_that_do_not_exist_are_rejected() {
+    let Some(world) = World::new() else { return };
+    world.file("f");
+    let server = world.serve("", "");
+    let fh = server.handle("f");
+    for tcp in [true, false] {
+        let mut a = client(10, 4, tcp, "a");
+        let call = a.prepared(2, &Want::all(&fh));
+        let xid = u32::from_be_bytes(call[..4].try_into().unwrap());
+        let mut flavour = call.clone();
+        flavour[27] = 99;
+        a.conn.send(&flavour);
+        let rejected = a.conn.answer_to(xid, PATIENCE).expect("an answer");
+        // AUTH_ERROR with AUTH_REJECTEDCRED.
+        assert_eq!(rejected, Answer::Denied([1u32, 2].iter().flat_map(|w| w.to_be_bytes()).collect()));
+        let mut version = call.clone();
+        version[11] = 3;
+        a.conn.send(&version);
+        let rejected = a.conn.answer_to(xid, PATIENCE).expect("an answer");
+        // RPC_MISMATCH, 2 to 2.
+        assert_eq!(rejected, Answer::Denied([0u32, 2, 2].iter().flat_map(|w| w.to_be_bytes()).collect()));
+        assert!(server.rows("locks").is_empty());
+    }
+}

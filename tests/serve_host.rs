@@ -296,8 +296,8 @@ fn with_rpc_statd_a_client_is_handed_to_it_before_its_first_lock() {
             "ip link add d0 type veth peer name d1 && ip addr add 10.9.9.1/24 dev d0 && ip link set d0 up",
         ),
     );
-    let mut far =
-        Conn::udp("10.9.9.1".parse().unwrap(), ("10.9.9.1".parse::<std::net::IpAddr>().unwrap(), PORT));
+    let elsewhere = std::net::Ipv4Addr::new(10, 9, 9, 1);
+    let mut far = Conn::udp(elsewhere, (elsewhere, PORT));
     far.call_within(SILENCE, (PROGRAM, 4, 16), &args);
     assert_eq!(server.rows("locks").len(), 1);
 }
@@ -348,6 +348,32 @@ fn on_a_full_disk_new_clients_wait_and_known_ones_go_on() {
     server.kill();
     let server = world.serve("", "");
     assert_eq!(server.rows("clients").len(), 1 + news.len() + waiting.len());
+}
+
+#[test]
+fn on_a_full_disk_a_signal_ends_it_soon_and_nobody_was_promised_anything() {
+    let Some(world) = World::new() else { return };
+    world.file("f");
+    world.tmpfs(&world.state(), 64);
+    let server = world.serve("", "");
+    let fh = server.handle("f");
+    let fill = world.state().join("fill");
+    world.sh(&format!("cat /dev/zero >'{}' 2>/dev/null || true", fill.display()));
+    let mut granted = 0;
+    let mut last = loop {
+        let mut client = Client::new(host(20 + granted), &format!("{granted:0500}"));
+        let call = client.prepared(2, &Want::bytes(&fh, granted.into(), 1));
+        client.conn.send(&call);
+        if client.conn.receive(SILENCE).is_none() {
+            break client;
+        }
+        granted += 1;
+    };
+    assert_eq!(server.terminate().code(), Some(0));
+    assert_eq!(last.conn.receive(SILENCE), None, "it is not on the list");
+    std::fs::remove_file(&fill).unwrap();
+    let server = world.serve("", "");
+    assert_eq!(server.rows("clients").len(), usize::from(granted));
 }
 
 #[test]

@@ -127,6 +127,26 @@ fn a_repeated_call_gets_the_same_bytes_and_changes_nothing() {
 }
 
 #[test]
+fn a_call_repeated_over_a_new_connection_from_the_same_port_is_the_same_call() {
+    let Some(world) = World::new() else { return };
+    world.file("f");
+    let server = world.serve("", "");
+    let fh = server.handle("f");
+    let (mut a, mut b) = (Client::new(host(10), "a"), Client::new(host(11), "b"));
+    let want = Want::all(&fh);
+    assert_eq!(a.lock(&want), GRANTED);
+    let unlock = a.prepared(4, &want);
+    a.conn.send(&unlock);
+    let freed = a.conn.receive(PATIENCE).expect("an answer");
+    assert_eq!(a.lock(&want), GRANTED);
+    // Linux comes back from the port it had, and sends again what it has no answer to.
+    a.conn.reconnect();
+    a.conn.send(&unlock);
+    assert_eq!(a.conn.receive(PATIENCE), Some(freed));
+    assert_eq!(b.lock(&want), DENIED, "the later lock is still there");
+}
+
+#[test]
 fn a_repeated_unlock_does_not_free_a_newer_lock_of_the_same_owner() {
     let Some(world) = World::new() else { return };
     world.file("f");

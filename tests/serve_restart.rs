@@ -44,7 +44,7 @@ fn a_client_is_on_the_list_before_its_first_lock_is_granted() {
         let server = world.serve("grace = \"0s\"\n", "");
         let fh = server.handle("f");
         let home = Host::at(host(20 + round));
-        let mut a = Client::new(home.address(), &format!("client-{round}"));
+        let mut a = Client::new(host(20 + round), &format!("client-{round}"));
         let want = Want::bytes(&fh, u64::from(round), 1).shared();
         assert_eq!(a.lock(&want), GRANTED);
         server.kill();

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ pub(crate) struct Host {
 }
 
 struct Inner {
-    address: Ipv4Addr,
+    address: IpAddr,
     nlm_port: u16,
     statd_port: u16,
     stop: AtomicBool,
@@ -52,6 +52,8 @@ struct Inner {
     script: Mutex<(VecDeque<React>, React)>,
     /// Whether the portmapper answers.
     portmapper: AtomicBool,
+    /// The lowest version that it speaks: 2, 3 or 4, which is also the highest.
+    dialect: AtomicU32,
     /// Whether the NLM is registered for TCP and UDP.
     nlm_tcp: AtomicBool,
     nlm_udp: AtomicBool,
@@ -59,7 +61,8 @@ struct Inner {
 
 impl Host {
     /// A host at this address, which accepts every GRANTED.
-    pub(crate) fn at(address: Ipv4Addr) -> Self {
+    pub(crate) fn at(address: impl Into<IpAddr>) -> Self {
+        let address = address.into();
         let (nlm_tcp, nlm_udp) = both(address, 0);
         let (statd_tcp, statd_udp) = both(address, 0);
         let (map_tcp, map_udp) = both(address, 111);
@@ -72,6 +75,7 @@ impl Host {
             came: Condvar::new(),
             script: Mutex::new((VecDeque::new(), React::Accept)),
             portmapper: AtomicBool::new(true),
+            dialect: AtomicU32::new(if address.is_ipv4() { 2 } else { 4 }),
             nlm_tcp: AtomicBool::new(true),
             nlm_udp: AtomicBool::new(true),
         });
@@ -84,8 +88,13 @@ impl Host {
     }
 
     /// Its address.
-    pub(crate) fn address(&self) -> Ipv4Addr {
+    pub(crate) fn address(&self) -> IpAddr {
         self.inner.address
+    }
+
+    /// Which version its portmapper speaks: 2, 3 or 4.
+    pub(crate) fn dialect(&self, version: u32) {
+        self.inner.dialect.store(version, Ordering::Relaxed);
     }
 
     /// Where its NLM listens.
@@ -154,7 +163,7 @@ impl Drop for Host {
 }
 
 /// A TCP and a UDP socket on one port.
-fn both(address: Ipv4Addr, port: u16) -> (TcpListener, UdpSocket) {
+fn both(address: IpAddr, port: u16) -> (TcpListener, UdpSocket) {
     for _ in 0..100 {
         let tcp = TcpListener::bind((address, port)).unwrap_or_else(|e| panic!("{address}:{port}: {e}"));
         let taken = tcp.local_addr().unwrap().port();
@@ -239,22 +248,33 @@ impl Inner {
         Some(wire::success(xid, &results))
     }
 
-    /// Version 2 is enough for the server: GETPORT.
+    /// GETPORT of version 2, or GETADDR of 3 and 4.
     fn portmap(&self, xid: u32, version: u32, procedure: u32, args: &[u8]) -> Option<Vec<u8>> {
         if !self.portmapper.load(Ordering::Relaxed) {
             return None;
         }
-        if (version, procedure) != (2, 3) {
+        if version != self.dialect.load(Ordering::Relaxed) || procedure != 3 {
             return Some(wire::prog_unavail(xid));
         }
         let mut r = Reader::new(args);
-        let (program, _version, protocol) = (r.u32().ok()?, r.u32().ok()?, r.u32().ok()?);
-        let listed = if protocol == 6 { &self.nlm_tcp } else { &self.nlm_udp };
+        let (program, _version) = (r.u32().ok()?, r.u32().ok()?);
+        let tcp = match version {
+            2 => r.u32().ok()? == 6,
+            _ => r.opaque_var(16).ok()?.starts_with(b"tcp"),
+        };
+        let listed = if tcp { &self.nlm_tcp } else { &self.nlm_udp };
         let port = match program {
             nlm::PROGRAM if listed.load(Ordering::Relaxed) => self.nlm_port,
             nlm::NSM => self.statd_port,
             _ => 0,
         };
-        Some(wire::success(xid, &u32::from(port).to_be_bytes()))
+        if version == 2 {
+            return Some(wire::success(xid, &u32::from(port).to_be_bytes()));
+        }
+        let mut results = Vec::new();
+        let address = format!("{}.{}.{}", self.address, port >> 8, port & 255);
+        let address = if port == 0 { "" } else { &address };
+        Writer::new(&mut results).opaque_var(address.as_bytes());
+        Some(wire::success(xid, &results))
     }
 }

@@ -1,7 +1,7 @@
 //! An NLM client: builds the arguments, reads the answers, of any version and over both transports. Statuses are plain
 //! numbers, as they are on the wire. Must never retry: what the server answers is what the test sees.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use lockferry_xdr::{Reader, Writer};
@@ -109,8 +109,8 @@ impl Client {
     }
 
     /// To another address of the server.
-    pub(crate) fn to(from: Ipv4Addr, to: Ipv4Addr, name: &str) -> Self {
-        Self::on(Conn::tcp(from, SocketAddr::from((to, PORT))), 4, name)
+    pub(crate) fn to(from: impl Into<IpAddr>, to: impl Into<IpAddr>, name: &str) -> Self {
+        Self::on(Conn::tcp(from, SocketAddr::new(to.into(), PORT)), 4, name)
     }
 
     /// On any connection, in any version.

@@ -1,7 +1,7 @@
 //! RPC messages by hand, and a connection that sends and receives them. Must never hide bytes from a test.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use lockferry_xdr::{Encode, Reader, Writer};
@@ -140,23 +140,29 @@ pub(crate) struct Conn {
 
 impl Conn {
     /// A TCP connection from an address.
-    pub(crate) fn tcp(from: Ipv4Addr, to: impl Into<SocketAddr>) -> Self {
-        let to = to.into();
+    pub(crate) fn tcp(from: impl Into<IpAddr>, to: impl Into<SocketAddr>) -> Self {
+        let (from, to) = (from.into(), to.into());
         Self::try_tcp(from, to).unwrap_or_else(|e| panic!("cannot connect from {from} to {to}: {e}"))
     }
 
     /// The same, if it can be made.
-    pub(crate) fn try_tcp(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<Self> {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-        socket.bind(&SocketAddr::from((from, 0)).into())?;
+    pub(crate) fn try_tcp(from: impl Into<IpAddr>, to: SocketAddr) -> std::io::Result<Self> {
+        Self::try_tcp_at(SocketAddr::new(from.into(), 0), to)
+    }
+
+    /// The same from a port.
+    pub(crate) fn try_tcp_at(from: SocketAddr, to: SocketAddr) -> std::io::Result<Self> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&from.into())?;
         socket.connect_timeout(&to.into(), PATIENCE)?;
         socket.set_tcp_nodelay(true)?;
         Ok(Self::new(Socket::Tcp(socket.into())))
     }
 
     /// A UDP socket at an address.
-    pub(crate) fn udp(from: Ipv4Addr, to: impl Into<SocketAddr>) -> Self {
-        let socket = UdpSocket::bind((from, 0)).unwrap();
+    pub(crate) fn udp(from: impl Into<IpAddr>, to: impl Into<SocketAddr>) -> Self {
+        let socket = UdpSocket::bind((from.into(), 0)).unwrap();
         socket.connect(to.into()).unwrap();
         Self::new(Socket::Udp(socket))
     }
@@ -172,6 +178,17 @@ impl Conn {
     pub(crate) fn xid(&mut self) -> u32 {
         self.next_xid += 1;
         self.next_xid
+    }
+
+    /// Ends the connection at once, as a broken one does, and makes it anew from the same port.
+    pub(crate) fn reconnect(&mut self) {
+        let stream = self.stream();
+        let (from, to) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+        socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
+        // The old one must be closed before its port can be used again.
+        self.socket = Socket::Udp(UdpSocket::bind((from.ip(), 0)).unwrap());
+        self.partial.clear();
+        self.socket = Self::try_tcp_at(from, to).unwrap().socket;
     }
 
     /// Its own address and port.
