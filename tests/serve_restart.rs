@@ -114,6 +114,40 @@ fn a_notice_is_repeated_until_the_clients_monitor_is_there() {
     server.await_rows("clients", 1, |c| c["notify"] == "reclaimed");
 }
 
+/// A line of the list of clients, as `lockferry` writes it (crc32c of what is before it).
+fn line(lm: &str, address: &str, name: &str) -> String {
+    let hex: String = name.bytes().map(|b| format!("{b:02x}")).collect();
+    let text = format!("+ {lm} {address} 1 {hex} ");
+    let mut crc = !0u32;
+    for byte in text.bytes() {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 & 0u32.wrapping_sub(crc & 1));
+        }
+    }
+    format!("{text}{:08x}\n", !crc)
+}
+
+#[test]
+fn thousands_of_clients_that_are_down_delay_no_notice_to_one_that_is_up() {
+    let Some(world) = World::new() else { return };
+    // A network where everything that is sent vanishes.
+    world.sh("ip link add d0 type veth peer name d1 && ip addr add 10.9.0.1/16 dev d0
+              ip link set d0 arp off up && ip link set d1 up");
+    let mut list: String = (0..3000)
+        .map(|n| line("10.9.0.1", &format!("10.9.{}.{}", 1 + n / 250, 1 + n % 250), &format!("down-{n}")))
+        .collect();
+    list += &line("127.0.0.1", "127.0.0.10", "up");
+    std::fs::create_dir(world.state()).unwrap();
+    std::fs::write(world.state().join("clients"), list).unwrap();
+    let home = Host::at(host(10));
+    let server = world.serve("grace = \"1h\"\n", "");
+    assert_eq!(notice(&home).0, "127.0.0.1");
+    assert_eq!(server.query("status")["lock_managers"].as_array().map(Vec::len), Some(2));
+    // Nor does the end: a signal ends it while all these tries are under way.
+    assert_eq!(server.terminate().code(), Some(0));
+}
+
 #[test]
 fn a_notice_can_carry_another_name() {
     let Some(world) = World::new() else { return };
