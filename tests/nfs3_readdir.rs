@@ -40,40 +40,44 @@ fn fast_dir() -> (tempfile::TempDir, Option<Mounted>) {
     })
 }
 
-#[test]
-fn each_stable_entry_of_100_000_comes_once_while_others_come_and_go() {
-    let (dir, mounted) = fast_dir();
-    let dir = mounted.as_ref().map_or(dir.path(), |mounted| &mounted.0);
-    for n in 0..STABLE {
-        std::fs::File::create(dir.join(format!("stable-{n:06}"))).unwrap();
-    }
-    let s = Server::on(dir);
-    let root = s.mnt(dir).unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let churn = {
-        let (stop, path) = (stop.clone(), dir.to_owned());
-        std::thread::spawn(move || {
-            let mut rounds = 0u64;
-            while !stop.load(Ordering::Relaxed) {
-                let names: Vec<_> = (0..200).map(|n| path.join(format!("churn-{rounds}-{n}"))).collect();
-                names.iter().for_each(|name| drop(std::fs::File::create(name).unwrap()));
-                names.iter().for_each(|name| std::fs::remove_file(name).unwrap());
-                rounds += 1;
-            }
-            rounds
-        })
-    };
+mod slow {
+    use super::*;
 
-    let by_readdir = s.names(&root, 32 * 1024);
-    check("READDIR", by_readdir.iter().map(String::as_str));
-    let by_readdirplus = plus(&s, &root);
-    check("READDIRPLUS", by_readdirplus.iter().map(|(name, _)| name.as_str()));
+    #[test]
+    fn each_stable_entry_of_100_000_comes_once_while_others_come_and_go() {
+        let (dir, mounted) = fast_dir();
+        let dir = mounted.as_ref().map_or(dir.path(), |mounted| &mounted.0);
+        for n in 0..STABLE {
+            std::fs::File::create(dir.join(format!("stable-{n:06}"))).unwrap();
+        }
+        let s = Server::on(dir);
+        let root = s.mnt(dir).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let churn = {
+            let (stop, path) = (stop.clone(), dir.to_owned());
+            std::thread::spawn(move || {
+                let mut rounds = 0u64;
+                while !stop.load(Ordering::Relaxed) {
+                    let names: Vec<_> = (0..200).map(|n| path.join(format!("churn-{rounds}-{n}"))).collect();
+                    names.iter().for_each(|name| drop(std::fs::File::create(name).unwrap()));
+                    names.iter().for_each(|name| std::fs::remove_file(name).unwrap());
+                    rounds += 1;
+                }
+                rounds
+            })
+        };
 
-    stop.store(true, Ordering::Relaxed);
-    assert!(churn.join().unwrap() > 0, "nothing came and went meanwhile");
-    // What READDIRPLUS gives is what LOOKUP gives.
-    for (name, handle) in by_readdirplus.iter().filter(|(name, _)| name.ends_with("777")) {
-        assert_eq!(s.lookup(&root, name).as_ref(), Ok(handle.as_ref().unwrap()));
+        let by_readdir = s.names(&root, 32 * 1024);
+        check("READDIR", by_readdir.iter().map(String::as_str));
+        let by_readdirplus = plus(&s, &root);
+        check("READDIRPLUS", by_readdirplus.iter().map(|(name, _)| name.as_str()));
+
+        stop.store(true, Ordering::Relaxed);
+        assert!(churn.join().unwrap() > 0, "nothing came and went meanwhile");
+        // What READDIRPLUS gives is what LOOKUP gives.
+        for (name, handle) in by_readdirplus.iter().filter(|(name, _)| name.ends_with("777")) {
+            assert_eq!(s.lookup(&root, name).as_ref(), Ok(handle.as_ref().unwrap()));
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn would_deadlock(
                 return true;
             }
             // An owner that does not wait itself is the end of a path.
-            if seen.insert(holder) && blocked(waiters, holder).next().is_some() {
+            if blocked(waiters, holder).next().is_some() && seen.insert(holder) {
                 todo.push(holder);
             }
         }
