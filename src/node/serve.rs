@@ -103,6 +103,9 @@ impl Node {
         for warning in exports.warnings() {
             tracing::warn!("{warning}");
         }
+        if !exports.privileged() {
+            tracing::warn!("{UNPRIVILEGED}");
+        }
         let broken: Vec<String> = exports.views().into_iter().filter_map(|v| v.error).collect();
         if broken.len() == config.exports.len() {
             return Err(ServeError::NoExport(broken.join("; ")));
