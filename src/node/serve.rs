@@ -3,13 +3,12 @@
 //!
 //! Must never answer anything before the record is read, nor leave a registration behind that sends clients to nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use super::callbacks::{Caller, SharedCaller};
 use super::commit::Commit;
@@ -33,6 +32,8 @@ use crate::store::{ClientList, Loaded, NsmState, StoreError};
 const DRAIN: Duration = Duration::from_secs(2);
 /// File checks for locks under way at once, each on a thread that may hang with its disk.
 const FILE_CHECKS: usize = 64;
+/// Of those, on one export.
+const FILE_CHECKS_PER_EXPORT: usize = 24;
 /// A held-back request is answered DENIED_GRACE_PERIOD after this (Linux then sleeps 5 s by itself).
 const PARK: Duration = Duration::from_secs(2);
 
@@ -89,7 +90,7 @@ struct Node {
     loaded: Loaded,
     nsm_state: u32,
     views: Arc<Views>,
-    registration_text: Arc<std::sync::Mutex<String>>,
+    registration_text: Arc<Mutex<String>>,
 }
 
 impl Node {
@@ -143,7 +144,7 @@ impl Node {
             exports: exports.clone(),
             pool,
             outbox: Arc::new(SharedCaller(caller)),
-            spawn: blocking_spawn(),
+            spawn: blocking_spawn(exports.clone()),
             nsm_state,
         };
         programs::serve(&server, &served, parts)?;
@@ -151,7 +152,7 @@ impl Node {
             let desk = desk.clone();
             async move { desk.run_timers().await }
         });
-        let registration_text = Arc::new(std::sync::Mutex::new("not yet known".to_owned()));
+        let registration_text = Arc::new(Mutex::new("not yet known".to_owned()));
         let views = Arc::new(Views {
             desk: desk.clone(),
             files: exports.clone() as Arc<dyn LockFiles>,
@@ -297,15 +298,34 @@ fn observer(notifier: Arc<Notifier>) -> Box<dyn Fn(&Event) + Send + Sync> {
     })
 }
 
-/// File checks of LOCKs, on tokio's blocking threads, a bounded number at once.
-fn blocking_spawn() -> Spawn {
-    let turns = Arc::new(Semaphore::new(FILE_CHECKS));
+/// File checks of LOCKs, on tokio's blocking threads, a bounded number at once and a smaller one for each export: one dead disk
+/// must not take the turns of the others.
+fn blocking_spawn(exports: Arc<ExportTable>) -> Spawn {
+    let lanes: Arc<Mutex<HashMap<u64, usize>>> = Arc::default();
     let runtime = Handle::current();
-    Box::new(move |job| {
-        let Ok(turn) = turns.clone().try_acquire_owned() else { return false };
+    let lock =
+        |lanes: &Mutex<HashMap<u64, usize>>, lane: u64, change: &dyn Fn(usize, usize) -> Option<usize>| {
+            let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = lanes.values().sum();
+            match change(all, lanes.get(&lane).copied().unwrap_or(0)) {
+                Some(0) => lanes.remove(&lane).is_some(),
+                Some(n) => {
+                    lanes.insert(lane, n);
+                    true
+                }
+                None => false,
+            }
+        };
+    Box::new(move |handle, job| {
+        let lane = exports.lane_of(handle);
+        let enter = |all, here| (all < FILE_CHECKS && here < FILE_CHECKS_PER_EXPORT).then_some(here + 1);
+        if !lock(&lanes, lane, &enter) {
+            return false;
+        }
+        let lanes = lanes.clone();
         runtime.spawn_blocking(move || {
             job();
-            drop(turn);
+            lock(&lanes, lane, &|_, here| Some(here.saturating_sub(1)));
         });
         true
     })
@@ -315,7 +335,7 @@ fn base_status(
     served: &Arc<Served>,
     exports: &Arc<ExportTable>,
     commit: &Arc<Commit>,
-    registration: &Arc<std::sync::Mutex<String>>,
+    registration: &Arc<Mutex<String>>,
 ) -> Box<dyn Fn() -> Status + Send + Sync> {
     let started = Instant::now();
     let (served, commit) = (served.clone(), commit.clone());

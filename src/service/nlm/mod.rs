@@ -42,8 +42,8 @@ pub trait LockService: Send + Sync + 'static {
     fn monitor_notice(&self, name: &[u8], state: u32, private: [u8; 16], responder: Responder);
 }
 
-/// Runs a job on a thread that may block. False: no room, nothing was run.
-pub type Spawn = Box<dyn Fn(Box<dyn FnOnce() + Send>) -> bool + Send + Sync>;
+/// Runs a job about a file handle on a thread that may block. False: no room, nothing was run.
+pub type Spawn = Box<dyn Fn(&[u8], Box<dyn FnOnce() + Send>) -> bool + Send + Sync>;
 
 /// The program.
 pub struct Nlm {
@@ -199,15 +199,15 @@ impl Inner {
         let Some(check) = this.checks.begin(lock) else {
             return this.answer(info, parsed, Status::DeniedNolocks, responder);
         };
-        let (again, call, handle) = (this.clone(), call.clone(), Bytes::copy_from_slice(handle));
-        let spawned = (this.spawn)(Box::new(move || {
-            let verdict = again.files.check(&handle, call.info.peer.ip(), &call.info.cred, exclusive);
+        let (again, call, file) = (this.clone(), call.clone(), Bytes::copy_from_slice(handle));
+        let job = Box::new(move || {
+            let verdict = again.files.check(&file, call.info.peer.ip(), &call.info.cred, exclusive);
             if again.checks.end(check) {
                 Inner::dispatch(&again, call, responder, Some(verdict));
             }
             // Else the responder is dropped: the client does not wait for this LOCK any more.
-        }));
-        if !spawned {
+        });
+        if !(this.spawn)(handle, job) {
             this.checks.end(check);
         }
     }

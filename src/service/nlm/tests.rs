@@ -105,7 +105,7 @@ impl Bench {
         let service = Arc::new(Script { asked: Mutex::default(), reply });
         let files = Arc::new(OneFile { looked: Mutex::new(0), verdict });
         let post = Arc::new(Post::default());
-        let spawn: Spawn = Box::new(|job| {
+        let spawn: Spawn = Box::new(|_, job| {
             job();
             true
         });

@@ -209,6 +209,17 @@ fn two_hosts_of_one_name_do_not_touch_each_other() {
 }
 
 #[test]
+fn cloned_hosts_with_one_name_and_state_free_their_own_locks_first() {
+    let (mut k, a) = (Kit::new(), peer("localhost", 1));
+    let b = a.host(2);
+    k.lock(a, "f", 0..=9, S);
+    k.lock(b, "f", 0..=9, S);
+    assert_eq!(k.unlock(a, "f", ALL), OK);
+    assert_eq!(k.locks().len(), 1);
+    assert_eq!(k.locks()[0].0, b.address());
+}
+
+#[test]
 fn one_address_unlocking_the_file_of_another_does_not_trip_over_what_is_gone() {
     // Both clients know the owner; only the first has anything on this file.
     let (mut k, a) = (with_check(AddressCheck::Off), peer("a", 1));
