@@ -198,6 +198,26 @@ fn a_strangers_free_all_waits_for_an_operator() {
     assert!(server.rows("clients").iter().all(|c| c["shares"] == 0));
 }
 
+#[test]
+fn a_flood_of_refused_requests_pushes_out_nobody_elses() {
+    let Some(world) = World::new() else { return };
+    world.file("f");
+    let server = world.serve("", "");
+    let fh = server.handle("f");
+    let mut a = Client::new(host(10), "a");
+    assert_eq!(a.lock(&Want::all(&fh).state(3)), GRANTED);
+    assert_eq!(Client::new(host(66), "a").status_within(SILENCE, 4, &Want::all(&fh)), None);
+    let mut flood = Client::new(host(67), "a");
+    for n in 0..1000 {
+        flood.post(4, &Want::bytes(&fh, n, 1));
+    }
+    server.await_rows("refusals", 255, |r| r["from"] == "127.0.0.67");
+    let rows = server.rows("refusals");
+    let ours = rows.iter().find(|r| r["from"] == "127.0.0.66").expect("the first one is still listed");
+    accept(&server, &ours["id"]);
+    assert!(svids(&server, "a").is_empty());
+}
+
 /// NLM SM_NOTIFY (procedure 16) from an address; false: silence.
 fn nlm_notify(from: u8, name: &str, state: u32) -> bool {
     let mut args = Vec::new();
