@@ -219,7 +219,9 @@ impl Engine {
 
     fn block(&mut self, now: Time, lm: LmId, place: Place, r: &LockRequest<'_>, fx: &mut Effects) -> Status {
         let queued = self.queued(place, r.range, r.mode);
-        if would_deadlock(&self.locks, &self.waiters, place.owner, place.file, r.range, r.mode) {
+        // Nobody waits for an owner that holds nothing.
+        let holds = self.names.owner_by_id(place.owner).locks > 0;
+        if holds && would_deadlock(&self.locks, &self.waiters, place.owner, place.file, r.range, r.mode) {
             if let Some(waiter) = queued {
                 self.remove_waiter(now, waiter);
             }

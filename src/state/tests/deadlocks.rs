@@ -121,3 +121,37 @@ fn one_of_several_threads_of_an_owner_can_close_the_circle() {
     k.done(grant, CallbackOutcome::Accepted);
     assert_eq!(k.block(c, "f", 1..=1, X), Deadlock);
 }
+
+/// `n` readers of "f", each waiting to write what `n` readers of "g" read: from byte 0 on, `end` says how far. The first of
+/// them also waits for the byte of "h" that is returned's.
+fn crowd(k: &mut Kit, n: u32, end: impl Fn(u32) -> u64) -> super::kit::Peer {
+    let (a, b, c) = (peer("a", 1), peer("b", 2), peer("c", 3));
+    k.careful = false;
+    assert_eq!(k.lock(c, "h", 0..=0, X), Granted);
+    for i in 0..n {
+        assert_eq!(k.lock(a.svid(i), "f", 0..=0, S), Granted);
+        assert_eq!(k.lock(b.svid(i), "g", 0..=0, S), Granted);
+    }
+    assert_eq!(k.block(a.svid(0), "h", 0..=0, X), Blocked);
+    for i in 0..n {
+        assert_eq!(k.block(a.svid(i), "g", 0..=end(i), X), Blocked);
+    }
+    c
+}
+
+#[test]
+fn a_crowd_that_waits_for_the_same_bytes_is_looked_at_once() {
+    let mut k = Kit::new();
+    let c = crowd(&mut k, 1_000, |_| 9);
+    assert_eq!(k.block(c, "f", 0..=0, X), Deadlock, "behind a million pairs of waiter and lock");
+}
+
+#[test]
+fn a_search_without_end_is_given_up_and_the_lock_waits() {
+    let mut k = Kit::new();
+    // More pairs than a search looks at, all different.
+    let c = crowd(&mut k, 200, u64::from);
+    assert!(200 * 200 > crate::state::deadlock::STEPS_MAX);
+    assert_eq!(k.block(c, "f", 0..=0, X), Blocked);
+    k.engine.check();
+}
