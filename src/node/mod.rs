@@ -7,6 +7,7 @@ mod commit;
 pub mod config;
 mod desk;
 mod events;
+mod file_checks;
 mod notify;
 mod programs;
 mod refusals;
