@@ -171,7 +171,7 @@ impl Inner {
             Err(refusal) => return self.refuse(info, parsed, refusal, responder),
         };
         let verdict = if reclaim {
-            Some(Ok(()))
+            Some(self.files.may_reclaim(handle, info.peer.ip(), exclusive))
         } else {
             verdict.or_else(|| self.files.cached(handle, info.peer.ip(), &info.cred, exclusive))
         };
