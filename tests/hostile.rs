@@ -45,7 +45,13 @@ impl Server {
     }
 
     fn run(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lockferry"));
+        // Few at first, as many service managers and shells give them.
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "ulimit -Sn 256; ulimit -Hn 2048; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_lockferry"),
+        ]);
         command.arg("serve").args(["--bind", "127.0.0.1", "--no-rpcbind"]);
         for program in ["nfs", "mount", "nlm", "nsm"] {
             command.args([format!("--{program}-port"), "0".into()]);
@@ -218,6 +224,18 @@ fn a_thousand_first_locks_at_once_get_a_thousand_answers() {
         sent.retain(|s| *s != xid);
     }
     assert_eq!(sent.len(), 0, "calls without an answer");
+}
+
+#[test]
+fn connections_leave_descriptors_to_files_and_to_the_operator() {
+    let server = Server::start(&[("export", "")]);
+    let port = server.port("nlm");
+    let idle: Vec<TcpStream> = (0..900).map_while(|_| TcpStream::connect(port).ok()).collect();
+    assert_eq!(idle.len(), 900, "this test needs a thousand descriptors itself");
+    // Asks for the status, mounts, and opens a file.
+    let handle = server.handle(&server.exports[0].0, "file");
+    drop(idle);
+    assert_eq!(Client::connect(HOST, server.port("nlm")).lock(0, &handle, 0, false), Nlm4Stats::Nlm4Granted);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod callbacks;
 mod commit;
 pub mod config;
+mod descriptors;
 mod desk;
 mod events;
 mod file_checks;

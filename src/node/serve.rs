@@ -126,7 +126,7 @@ impl Node {
         let commit_thread = commit.start(list, Arc::downgrade(&desk), statd.watcher(Handle::current()))?;
 
         let limits = ServerLimits {
-            connections: config.limits.connections as usize,
+            connections: super::descriptors::for_connections(config.limits.connections as usize),
             idle: config.limits.idle,
             ..ServerLimits::default()
         };
