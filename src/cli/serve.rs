@@ -52,12 +52,15 @@ pub(super) fn prepare(serve: &Serve, around: &Surroundings) -> Option<(NodeConfi
 }
 
 async fn run_node(config: NodeConfig, socket: Option<ControlSocket>) -> Result<(), String> {
-    let control = |view| {
-        if let Some(socket) = socket {
-            control_api(socket, view);
-        }
-    };
-    node::serve(config, control, announce).await.map_err(|why| why.to_string())
+    let mut api = None;
+    let control = |view| api = socket.map(|socket| control_api(socket, view));
+    let ended = node::serve(config, control, announce).await;
+    if let Some(api) = api {
+        // Its end takes the socket file away.
+        api.abort();
+        let _ = api.await;
+    }
+    ended.map_err(|why| why.to_string())
 }
 
 /// Serves the control API beside the node, for as long as the task lives.
