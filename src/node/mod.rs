@@ -9,6 +9,7 @@ mod desk;
 mod events;
 mod notify;
 mod programs;
+mod quiet;
 mod refusals;
 mod registration;
 mod serve;

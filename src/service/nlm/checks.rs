@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// File checks under way at once. They take microseconds unless a disk hangs; then the rest is refused.
-const CHECKS_MAX: usize = 1024;
+/// File checks under way or waiting for a thread. They take microseconds unless a disk hangs; then the rest is refused. As many as
+/// sixteen connections can have calls in flight; each takes less than 1 KiB.
+const CHECKS_MAX: usize = 16_384;
 
 /// Whose LOCK on what.
 #[derive(Clone, Debug, PartialEq, Eq)]
