@@ -26,7 +26,10 @@ pub(super) fn run(serve: &Serve, around: &Surroundings) -> ExitCode {
         Ok(runtime) => runtime,
         Err(why) => return fail(&format!("cannot start: {why}")),
     };
-    match runtime.block_on(run_node(config, socket)) {
+    let ended = runtime.block_on(run_node(config, socket));
+    // Threads that hang with a dead disk are left behind: the end of the process ends them, and it must not wait for them.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) if tracing::enabled!(tracing::Level::ERROR) => {
             tracing::error!("{why}");

@@ -210,7 +210,7 @@ impl Desk {
             };
             if hold { held.push(release) } else { free.push(release) }
         }
-        if let Some(answer) = answer {
+        if let Some(answer) = answer.filter(|a| !a.is_nowhere()) {
             inner.parked.insert(token, answer);
         }
         if !entries.is_empty() || !held.is_empty() {
@@ -306,5 +306,30 @@ fn party_of<'a>(command: &Command<'a>) -> Option<Party<'a>> {
         | Command::Trust { party }
         | Command::Restore { party, .. } => Some(*party),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Settings;
+
+    struct Nobody;
+
+    impl Callbacks for Nobody {
+        fn start(&self, _: GrantedOrder) {}
+        fn stop(&self, _: GrantId) {}
+        fn answered(&self, _: &[u8], _: IpAddr, _: bool) {}
+    }
+
+    #[test]
+    fn commands_that_nobody_waits_for_leave_nothing_behind() {
+        let engine = Engine::new(Settings::default());
+        let desk = Desk::new(engine, Arc::default(), Arc::new(Nobody), Box::new(|_| {}), false);
+        for _ in 0..3 {
+            desk.run(Command::Tick);
+            desk.callback_done(GrantId(7), CallbackOutcome::Accepted);
+        }
+        assert_eq!(desk.inner().parked.len(), 0);
     }
 }

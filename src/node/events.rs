@@ -30,6 +30,9 @@ pub(super) fn log(event: &Event) {
                     tracing::warn!(%client, "LOCK denied: limits.waiters_per_client is reached");
                 }
                 Deny::Clients => tracing::warn!(%client, "LOCK denied: limits.clients is reached"),
+                Deny::WaitGraph => {
+                    tracing::warn!(%client, "LOCK denied: too many wait for each other to rule a deadlock out");
+                }
                 Deny::NamesPerAddress => {
                     tracing::warn!(%client, "LOCK denied: limits.names_per_address is reached");
                 }

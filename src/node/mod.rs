@@ -5,8 +5,10 @@
 mod callbacks;
 mod commit;
 pub mod config;
+mod descriptors;
 mod desk;
 mod events;
+mod file_checks;
 mod notify;
 mod programs;
 mod quiet;

@@ -3,9 +3,9 @@
 //!
 //! Must never answer anything before the record is read, nor leave a registration behind that sends clients to nobody.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
@@ -14,6 +14,7 @@ use super::callbacks::{Caller, SharedCaller};
 use super::commit::Commit;
 use super::config::{AddressCheck, NodeConfig, NsmMode};
 use super::desk::Desk;
+use super::file_checks::FileChecks;
 use super::notify::Notifier;
 use super::programs::{self, Served};
 use super::registration::Registration;
@@ -30,10 +31,6 @@ use crate::store::{ClientList, Loaded, NsmState, StoreError};
 
 /// In-flight replies are waited for no longer than this at the end.
 const DRAIN: Duration = Duration::from_secs(2);
-/// File checks for locks under way at once, each on a thread that may hang with its disk.
-const FILE_CHECKS: usize = 64;
-/// Of those, on one export.
-const FILE_CHECKS_PER_EXPORT: usize = 24;
 /// A held-back request is answered DENIED_GRACE_PERIOD after this (Linux then sleeps 5 s by itself).
 const PARK: Duration = Duration::from_secs(2);
 
@@ -132,7 +129,7 @@ impl Node {
         let commit_thread = commit.start(list, Arc::downgrade(&desk), statd.watcher(Handle::current()))?;
 
         let limits = ServerLimits {
-            connections: config.limits.connections as usize,
+            connections: super::descriptors::for_connections(config.limits.connections as usize),
             idle: config.limits.idle,
             ..ServerLimits::default()
         };
@@ -216,7 +213,13 @@ impl Node {
         }
         self.server.shutdown(DRAIN).await;
         self.commit.stop();
-        let _ = tokio::task::spawn_blocking(move || self.commit_thread.join()).await;
+        // Bounded, as the disk under the state directory may hang: then nothing more becomes durable anyway.
+        let written = tokio::task::spawn_blocking(move || self.commit_thread.join());
+        if tokio::time::timeout(DRAIN, written).await.is_err() {
+            tracing::error!(
+                "the client list cannot be written: its last entries are given up, as their clients got no answer"
+            );
+        }
         Ok(())
     }
 }
@@ -298,37 +301,11 @@ fn observer(notifier: Arc<Notifier>) -> Box<dyn Fn(&Event) + Send + Sync> {
     })
 }
 
-/// File checks of LOCKs, on tokio's blocking threads, a bounded number at once and a smaller one for each export: one dead disk
-/// must not take the turns of the others.
+/// File checks of LOCKs, on tokio's blocking threads.
 fn blocking_spawn(exports: Arc<ExportTable>) -> Spawn {
-    let lanes: Arc<Mutex<HashMap<u64, usize>>> = Arc::default();
     let runtime = Handle::current();
-    let lock =
-        |lanes: &Mutex<HashMap<u64, usize>>, lane: u64, change: &dyn Fn(usize, usize) -> Option<usize>| {
-            let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = lanes.values().sum();
-            match change(all, lanes.get(&lane).copied().unwrap_or(0)) {
-                Some(0) => lanes.remove(&lane).is_some(),
-                Some(n) => {
-                    lanes.insert(lane, n);
-                    true
-                }
-                None => false,
-            }
-        };
-    Box::new(move |handle, job| {
-        let lane = exports.lane_of(handle);
-        let enter = |all, here| (all < FILE_CHECKS && here < FILE_CHECKS_PER_EXPORT).then_some(here + 1);
-        if !lock(&lanes, lane, &enter) {
-            return false;
-        }
-        let lanes = lanes.clone();
-        runtime.spawn_blocking(move || {
-            job();
-            lock(&lanes, lane, &|_, here| Some(here.saturating_sub(1)));
-        });
-        true
-    })
+    let checks = FileChecks::new(move |job| drop(runtime.spawn_blocking(job)));
+    Box::new(move |handle, job| checks.submit(exports.lane_of(handle), job))
 }
 
 fn base_status(

@@ -7,6 +7,7 @@
 mod getport;
 mod socket;
 mod stream;
+mod turns;
 mod udp;
 
 use std::collections::HashMap;
@@ -14,11 +15,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::header::{CallHeader, ReplyStatus, parse_reply, write_call};
@@ -26,6 +26,7 @@ use super::server::UdpEndpoint;
 use super::types::{AuthSys, Cred, Transport};
 use getport::PortCache;
 use stream::Connections;
+use turns::Turns;
 
 pub(super) use stream::exchange;
 
@@ -34,8 +35,8 @@ pub(super) use stream::exchange;
 pub struct ClientSettings {
     /// Calls in flight, 1,024. More wait for their turn inside their own `give_up`.
     pub outstanding: usize,
-    /// Those of them to one peer, 32: a peer that never answers must not take the turns of the others.
-    pub per_peer: usize,
+    /// Of those, calls to one host, 64: one that never answers must not take the turns of the others.
+    pub outstanding_per_host: usize,
     /// A TCP connection without calls is closed after this, 60 s.
     pub idle: Duration,
     /// The back-off between retransmissions ends growing here, 30 s.
@@ -52,7 +53,7 @@ impl Default for ClientSettings {
     fn default() -> Self {
         Self {
             outstanding: 1_024,
-            per_peer: 32,
+            outstanding_per_host: 64,
             idle: Duration::from_secs(60),
             max_timeout: Duration::from_secs(30),
             reserved_port: true,
@@ -178,32 +179,9 @@ struct Inner {
     settings: ClientSettings,
     next_xid: AtomicU32,
     host_name: Box<[u8]>,
-    turns: Semaphore,
-    lanes: Lanes,
+    turns: Turns,
     streams: Connections,
     ports: PortCache,
-}
-
-/// The turns of each peer that is being called.
-#[derive(Debug, Default)]
-struct Lanes {
-    peers: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
-}
-
-impl Lanes {
-    fn of(&self, peer: IpAddr, turns: usize) -> Arc<Semaphore> {
-        let mut peers = lock(&self.peers);
-        if let Some(lane) = peers.get(&peer).and_then(Weak::upgrade) {
-            return lane;
-        }
-        if peers.len() == peers.capacity() {
-            // Before it grows: those that nobody calls any more.
-            peers.retain(|_, lane| lane.strong_count() > 0);
-        }
-        let lane = Arc::new(Semaphore::new(turns));
-        peers.insert(peer, Arc::downgrade(&lane));
-        lane
-    }
 }
 
 /// What one transmission after another has in common.
@@ -267,8 +245,7 @@ impl RpcClient {
         let inner = Inner {
             next_xid: AtomicU32::new(RandomState::new().hash_one(0) as u32),
             host_name: host.as_encoded_bytes().into(),
-            turns: Semaphore::new(settings.outstanding),
-            lanes: Lanes::default(),
+            turns: Turns::new(settings.outstanding, settings.outstanding_per_host),
             streams: Connections::default(),
             ports: PortCache::default(),
             settings,
@@ -292,10 +269,8 @@ impl RpcClient {
             max_timeout: inner.settings.max_timeout.max(spec.first_timeout),
             transmissions: 0,
         };
-        // First in its peer's lane, so that nobody waits for the common turns behind a peer that does not answer.
-        let lane = inner.lanes.of(spec.to.ip(), inner.settings.per_peer);
-        let turns = async { (lane.acquire().await, inner.turns.acquire().await) };
-        let Ok((Ok(_place), Ok(_turn))) = tokio::time::timeout_at(attempt.deadline, turns).await else {
+        let Ok(Some(_turn)) = tokio::time::timeout_at(attempt.deadline, inner.turns.take(spec.to.ip())).await
+        else {
             return Err(attempt.timeout());
         };
         match (spec.transport, &spec.via) {

@@ -171,7 +171,7 @@ impl Inner {
             Err(refusal) => return self.refuse(info, parsed, refusal, responder),
         };
         let verdict = if reclaim {
-            Some(Ok(()))
+            Some(self.files.may_reclaim(handle, info.peer.ip(), exclusive))
         } else {
             verdict.or_else(|| self.files.cached(handle, info.peer.ip(), &info.cred, exclusive))
         };
@@ -193,7 +193,8 @@ impl Inner {
     ) {
         let info = &call.info;
         let lock = match &parsed.request {
-            Request::Lock { lock, .. } | Request::Test(lock, _) => Some(subject(info, lock)),
+            Request::Lock { lock, .. } => Some(subject(info, lock)),
+            // Nothing is taken: there is nothing to give up.
             _ => None,
         };
         let Some(check) = this.checks.begin(lock) else {
@@ -340,6 +341,7 @@ fn subject(info: &CallInfo, lock: &LockArg<'_>) -> Subject {
         oh: lock.oh.into(),
         svid: lock.svid,
         handle: lock.handle.into(),
+        range: lock.clamped(),
     }
 }
 

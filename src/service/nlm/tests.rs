@@ -67,6 +67,9 @@ impl LockFiles for OneFile {
         *self.looked.lock().unwrap() += 1;
         self.verdict
     }
+    fn may_reclaim(&self, _: &[u8], _: IpAddr, _: bool) -> Result<(), LockRefusal> {
+        Ok(())
+    }
     fn path(&self, _: &FileKey) -> Option<PathBuf> {
         None
     }

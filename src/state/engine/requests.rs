@@ -3,7 +3,7 @@
 //! Must never refuse an UNLOCK or CANCEL of the client itself, and never change anything for one of a stranger.
 
 use crate::state::command::{Deny, Effects, Event, LockRequest, Party, RefusedKind, Reply, Token};
-use crate::state::deadlock::would_deadlock;
+use crate::state::deadlock::{Verdict, would_deadlock};
 use crate::state::table::Attrs;
 use crate::state::types::{ClientId, Condition, LmId, Mode, OwnerId, Range, Status, Time, WaiterId};
 use crate::state::waiting::{How, Waiter};
@@ -219,9 +219,18 @@ impl Engine {
 
     fn block(&mut self, now: Time, lm: LmId, place: Place, r: &LockRequest<'_>, fx: &mut Effects) -> Status {
         let queued = self.queued(place, r.range, r.mode);
-        if would_deadlock(&self.locks, &self.waiters, place.owner, place.file, r.range, r.mode) {
+        // Nobody waits for an owner that holds nothing.
+        let holds = self.names.owner_by_id(place.owner).locks > 0;
+        let verdict = match holds {
+            true => would_deadlock(&self.locks, &self.waiters, place.owner, place.file, r.range, r.mode),
+            false => Verdict::Clear,
+        };
+        if verdict != Verdict::Clear {
             if let Some(waiter) = queued {
                 self.remove_waiter(now, waiter);
+            }
+            if verdict == Verdict::TooLarge {
+                return self.over_limit(r, Deny::WaitGraph, fx);
             }
             self.totals.deadlocks += 1;
             self.denied_event(r, Deny::Deadlock, fx);

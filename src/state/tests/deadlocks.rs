@@ -2,7 +2,7 @@
 
 use super::kit::{ALL, Kit, S, X, peer};
 use crate::state::{CallbackOutcome, Status};
-use Status::{Blocked, Deadlock, Granted};
+use Status::{Blocked, Deadlock, DeniedNolocks, Granted};
 
 /// Owners `0..n`, each with its own byte, each but the last waiting for the next one's.
 fn chain(k: &mut Kit, n: u32) {
@@ -120,4 +120,38 @@ fn one_of_several_threads_of_an_owner_can_close_the_circle() {
     let grant = k.grant();
     k.done(grant, CallbackOutcome::Accepted);
     assert_eq!(k.block(c, "f", 1..=1, X), Deadlock);
+}
+
+/// `n` readers of "f", each waiting to write what `n` readers of "g" read: from byte 0 on, `end` says how far. The first of
+/// them also waits for the byte of "h" that is returned's.
+fn crowd(k: &mut Kit, n: u32, end: impl Fn(u32) -> u64) -> super::kit::Peer {
+    let (a, b, c) = (peer("a", 1), peer("b", 2), peer("c", 3));
+    k.careful = false;
+    assert_eq!(k.lock(c, "h", 0..=0, X), Granted);
+    for i in 0..n {
+        assert_eq!(k.lock(a.svid(i), "f", 0..=0, S), Granted);
+        assert_eq!(k.lock(b.svid(i), "g", 0..=0, S), Granted);
+    }
+    assert_eq!(k.block(a.svid(0), "h", 0..=0, X), Blocked);
+    for i in 0..n {
+        assert_eq!(k.block(a.svid(i), "g", 0..=end(i), X), Blocked);
+    }
+    c
+}
+
+#[test]
+fn a_crowd_that_waits_for_the_same_bytes_is_looked_at_once() {
+    let mut k = Kit::new();
+    let c = crowd(&mut k, 1_000, |_| 9);
+    assert_eq!(k.block(c, "f", 0..=0, X), Deadlock, "behind a million pairs of waiter and lock");
+}
+
+#[test]
+fn a_lock_whose_search_for_a_deadlock_would_not_end_is_refused() {
+    let mut k = Kit::new();
+    // More pairs than a search looks at, all different.
+    let c = crowd(&mut k, 600, u64::from);
+    const { assert!(600 * 600 > crate::state::deadlock::STEPS_MAX) };
+    assert_eq!(k.block(c, "f", 0..=0, X), DeniedNolocks);
+    k.engine.check();
 }
