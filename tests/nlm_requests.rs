@@ -493,7 +493,7 @@ fn credentials_and_rpc_versions_that_do_not_exist_are_rejected() {
 fn a_burst_of_locks_on_many_new_files_is_answered_whole() {
     let Some(world) = World::new() else { return };
     let server = world.serve("", "");
-    let handles: Vec<Vec<u8>> = (0..400)
+    let handles: Vec<Vec<u8>> = (0..1000)
         .map(|n| {
             let name = format!("f{n}");
             world.file(&name);

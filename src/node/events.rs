@@ -89,6 +89,7 @@ fn speak(event: &Event) -> Option<u64> {
             Deny::ReclaimTooLate => ("reclaim too late", client),
             Deny::ReclaimConflict => ("reclaim conflict", client),
             Deny::Deadlock => ("deadlock", client),
+            Deny::WaitGraph => ("wait graph", client),
             Deny::Conflict | Deny::Grace => return Some(0),
         },
         Event::Refused { from, .. } => {
