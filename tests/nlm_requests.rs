@@ -488,3 +488,26 @@ fn credentials_and_rpc_versions_that_do_not_exist_are_rejected() {
         assert!(server.rows("locks").is_empty());
     }
 }
+
+#[test]
+fn a_burst_of_locks_on_many_new_files_is_answered_whole() {
+    let Some(world) = World::new() else { return };
+    let server = world.serve("", "");
+    let handles: Vec<Vec<u8>> = (0..1000)
+        .map(|n| {
+            let name = format!("f{n}");
+            world.file(&name);
+            server.handle(&name)
+        })
+        .collect();
+    let mut a = Client::new(host(10), "a");
+    // In one piece, as from a client with many processes: each file has to be looked at first.
+    let burst: Vec<u8> =
+        handles.iter().flat_map(|fh| rawrpc::wire::record(&a.prepared(2, &Want::all(fh)))).collect();
+    std::io::Write::write_all(a.conn.stream(), &burst).unwrap();
+    for n in 0..handles.len() {
+        let message = a.conn.receive(PATIENCE).unwrap_or_else(|| panic!("only {n} answers"));
+        let results = rawrpc::wire::parse_reply(&message).1.results();
+        assert_eq!(results[results.len() - 4..], GRANTED.to_be_bytes());
+    }
+}

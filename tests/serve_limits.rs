@@ -47,6 +47,25 @@ fn a_client_over_its_limit_of_locks_gets_no_more_and_the_others_feel_nothing() {
 }
 
 #[test]
+fn a_client_cannot_fill_the_log() {
+    let Some(world) = World::new() else { return };
+    world.file("f");
+    let server = world.serve("", "[limits]\nlocks_per_client = 1\n");
+    let fh = server.handle("f");
+    let (mut a, mut bad) = (Client::new(host(10), "a"), Client::new(host(66), "a"));
+    assert_eq!(a.lock(&Want::bytes(&fh, 0, 1)), GRANTED);
+    for n in 1..=500 {
+        assert_eq!(a.lock(&Want::bytes(&fh, n * 10, 1)), NOLOCKS);
+        bad.post(4, &Want::all(&fh));
+    }
+    assert_eq!(bad.lock(&Want::bytes(&fh, 7, 1)), GRANTED, "after all of these");
+    assert_eq!((server.counter("over_limit"), server.counter("refused")), (500, 500));
+    let log = server.log();
+    assert!(log.contains("limits.locks_per_client") && log.contains("127.0.0.66"), "{log}");
+    assert!(log.lines().count() < 30, "{} lines", log.lines().count());
+}
+
+#[test]
 fn a_client_over_its_limit_of_waiters_may_wait_for_no_more() {
     let Some(world) = World::new() else { return };
     world.file("f");

@@ -11,6 +11,7 @@ mod events;
 mod file_checks;
 mod notify;
 mod programs;
+mod quiet;
 mod refusals;
 mod registration;
 mod serve;
