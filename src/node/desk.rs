@@ -55,7 +55,7 @@ pub(super) struct Desk {
     origin: Instant,
     origin_unix: Duration,
     tokens: AtomicU64,
-    inner: Mutex<Inner>,
+    inner: parking_lot::Mutex<Inner>,
     commit: Arc<Commit>,
     callbacks: Arc<dyn Callbacks>,
     refusals: Mutex<Refusals>,
@@ -93,7 +93,7 @@ impl Desk {
             origin: Instant::now(),
             origin_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             tokens: AtomicU64::new(1),
-            inner: Mutex::new(inner),
+            inner: parking_lot::Mutex::new(inner),
             commit,
             callbacks,
             refusals: Mutex::new(Refusals::default()),
@@ -242,8 +242,8 @@ impl Desk {
     }
 
     /// Each command is one engine call; a panic inside it would be a bug that must not stop the others.
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.inner.lock()
     }
 }
 
