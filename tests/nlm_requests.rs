@@ -490,7 +490,7 @@ fn credentials_and_rpc_versions_that_do_not_exist_are_rejected() {
 }
 
 #[test]
-fn a_burst_of_locks_on_many_new_files_is_answered_whole() {
+fn bursts_of_locks_on_many_new_files_by_several_clients_are_answered_whole() {
     let Some(world) = World::new() else { return };
     let server = world.serve("", "");
     let handles: Vec<Vec<u8>> = (0..1000)
@@ -500,14 +500,25 @@ fn a_burst_of_locks_on_many_new_files_is_answered_whole() {
             server.handle(&name)
         })
         .collect();
-    let mut a = Client::new(host(10), "a");
+    let mut clients: Vec<Client> = (0..5).map(|n| Client::new(host(10 + n), "a")).collect();
     // In one piece, as from a client with many processes: each file has to be looked at first.
-    let burst: Vec<u8> =
-        handles.iter().flat_map(|fh| rawrpc::wire::record(&a.prepared(2, &Want::all(fh)))).collect();
-    std::io::Write::write_all(a.conn.stream(), &burst).unwrap();
-    for n in 0..handles.len() {
-        let message = a.conn.receive(PATIENCE).unwrap_or_else(|| panic!("only {n} answers"));
-        let results = rawrpc::wire::parse_reply(&message).1.results();
-        assert_eq!(results[results.len() - 4..], GRANTED.to_be_bytes());
+    let bursts: Vec<Vec<u8>> = clients
+        .iter_mut()
+        .map(|a| {
+            let locks = handles.iter().map(|fh| a.prepared(2, &Want::all(fh).shared()));
+            locks.flat_map(|call| rawrpc::wire::record(&call)).collect()
+        })
+        .collect();
+    std::thread::scope(|s| {
+        for (a, burst) in clients.iter_mut().zip(&bursts) {
+            s.spawn(move || std::io::Write::write_all(a.conn.stream(), burst).unwrap());
+        }
+    });
+    for (c, a) in clients.iter_mut().enumerate() {
+        for n in 0..handles.len() {
+            let message = a.conn.receive(PATIENCE).unwrap_or_else(|| panic!("client {c}: only {n} answers"));
+            let results = rawrpc::wire::parse_reply(&message).1.results();
+            assert_eq!(results[results.len() - 4..], GRANTED.to_be_bytes());
+        }
     }
 }

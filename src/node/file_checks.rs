@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const RUNNING: usize = 64;
 /// Of those, on one export.
 const RUNNING_PER_LANE: usize = 24;
-/// Checks of one export that wait. Half of what the lock service lets come in, so that the other exports find room.
-const QUEUED_PER_LANE: usize = 512;
+/// Checks of one export that wait: several clients that each lock a thousand new files at once. Half of what the lock service lets
+/// come in, so that the other exports find room.
+const QUEUED_PER_LANE: usize = 8_192;
 
 /// A check.
 pub(super) type Job = Box<dyn FnOnce() + Send>;

@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::state::Range;
 
-/// File checks under way at once. They take microseconds unless a disk hangs; then the rest is refused.
-const CHECKS_MAX: usize = 1024;
+/// File checks under way at once, about 1 KiB each. They take microseconds unless a disk hangs; then the rest is refused.
+const CHECKS_MAX: usize = 16_384;
 
 /// Whose LOCK on what bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
