@@ -19,10 +19,10 @@ use super::notify::Notifier;
 use super::programs::{self, Served};
 use super::registration::Registration;
 use super::statd::Statd;
-use super::view::{ListenerView, NodeView, Status};
+use super::view::{ExportView, ListenerView, NodeView, Status};
 use super::views::Views;
 use crate::export::{ExportTable, FilePool, LockFiles};
-use crate::rpc::client::{ClientSettings, RpcClient};
+use crate::rpc::client::{CallError, ClientSettings, RpcClient};
 use crate::rpc::drc::{Drc, DrcLimits};
 use crate::rpc::server::{ListenError, RpcServer, ServerLimits};
 use crate::service::nlm::Spawn;
@@ -46,6 +46,11 @@ pub enum ServeError {
     /// rpcbind, or another lock manager on this host.
     #[error("{0}")]
     Registration(String),
+    /// The host's status monitor.
+    #[error(
+        "nsm.mode = \"statd\", but no rpc.statd answers on this host ({0}): start it first, or use nsm.mode = \"builtin\""
+    )]
+    Statd(CallError),
     /// A thread or signal handler.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
@@ -88,6 +93,7 @@ struct Node {
     nsm_state: u32,
     views: Arc<Views>,
     registration_text: Arc<Mutex<String>>,
+    statd: Arc<Statd>,
 }
 
 impl Node {
@@ -174,16 +180,22 @@ impl Node {
             nsm_state,
             views,
             registration_text,
+            statd,
         })
     }
 
     async fn register(&self) -> Result<Registration, ServeError> {
+        self.statd.find().await.map_err(ServeError::Statd)?;
         let registration =
             Registration::start(&self.server, &self.served, &self.config, self.registration_text.clone());
         registration.await.map_err(ServeError::Registration)
     }
 
     fn notify_clients(&self) {
+        for lm in self.desk.read(|e| e.lm_rows()).iter().filter(|lm| lm.full_grace_until.is_some()) {
+            let seconds = self.config.grace.as_secs();
+            tracing::info!(lock_manager = %lm.address, seconds, "grace window: clients may reclaim, new locks wait");
+        }
         let name = self.config.nsm.notify_name.clone();
         // Calls of its own: many clients that are gone must not take the turns of callbacks.
         let client = RpcClient::new(self.client.settings().clone());
@@ -192,19 +204,16 @@ impl Node {
 
     fn ready_line(&self) -> String {
         let rpcbind = self.registration_text.lock().map(|t| t.clone()).unwrap_or_default();
-        let exports: Vec<String> = self.config.exports.iter().map(|e| e.path.display().to_string()).collect();
+        let exports = (self.views.base)().exports;
+        let (bad, good): (Vec<_>, Vec<_>) = exports.into_iter().partition(|e| e.error.is_some());
+        let paths = |of: Vec<ExportView>| of.into_iter().map(|e| e.path).collect::<Vec<_>>().join(", ");
+        let not = if bad.is_empty() { String::new() } else { format!(" (NOT served: {})", paths(bad)) };
+        let on = self.served.summary();
         let grace = match self.desk.read(|e| e.lm_rows().len()) {
             0 => String::new(),
-            n => format!(
-                ", {n} lock manager(s) in grace for {}",
-                humantime::format_duration(self.config.grace)
-            ),
+            _ => format!("; grace window of {}", humantime::format_duration(self.config.grace)),
         };
-        format!(
-            "lockferry ready: {} on {}; rpcbind: {rpcbind}{grace}",
-            exports.join(", "),
-            self.served.summary()
-        )
+        format!("lockferry ready: {}{not} on {on}; rpcbind: {rpcbind}{grace}", paths(good))
     }
 
     async fn stop(self, registration: Option<Registration>) -> Result<(), ServeError> {
@@ -227,18 +236,28 @@ impl Node {
 struct Signals {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { term, int, hup: signal(SignalKind::hangup())? })
     }
 
     async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+        use std::io::IsTerminal as _;
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                // A terminal that goes away ends what was started on it.
+                _ = self.hup.recv() => match std::io::stdin().is_terminal() {
+                    true => return,
+                    false => tracing::warn!("SIGHUP does nothing: settings are read at the start only"),
+                },
+            }
         }
     }
 }
@@ -276,7 +295,6 @@ fn restore(desk: &Desk, loaded: &Loaded, config: &NodeConfig) {
     }
     let deadline = Time(desk.now().0).plus(config.grace);
     for lm in managers {
-        tracing::info!(lock_manager = %lm, seconds = config.grace.as_secs(), "grace window opened: clients may reclaim");
         desk.run(Command::StartFullGrace { lm, deadline });
     }
 }
