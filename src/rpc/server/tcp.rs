@@ -28,8 +28,10 @@ use super::shared::{Control, Shared};
 const READ_SIZE: usize = 64 * 1024;
 /// Reads before replies are written and others get their turn.
 const READS_PER_TURN: usize = 4;
-/// Calls before others get their turn. Each may take a millisecond when clients crowd one file.
+/// Calls before others get their turn.
 const CALLS_PER_TURN: usize = 64;
+/// The same in time: a call may take a millisecond when clients crowd one file.
+const TURN: Duration = Duration::from_millis(1);
 /// How long a peer whose record was refused may go on sending it before it is cut off.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -337,8 +339,8 @@ impl Connection {
                 }
                 Step::Unserved => return Err(End::Reset),
             }
-            if calls >= CALLS_PER_TURN || !shared.queue().has_room(&self.common.limits, self.writing.bytes())
-            {
+            let over = calls >= CALLS_PER_TURN || now.elapsed() >= TURN;
+            if over || !shared.queue().has_room(&self.common.limits, self.writing.bytes()) {
                 break;
             }
         }
