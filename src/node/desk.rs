@@ -177,6 +177,12 @@ impl Desk {
         let key = party_of(&command).map(|p| (p.lm, Box::from(p.name), p.address));
         let mut guard = self.inner();
         let inner = &mut *guard;
+        if self.commit.is_full() && key.as_ref().is_some_and(|k| inner.must_wait_for_disk(k)) {
+            // Silence: the client asks again, and the disk may be there by then. Dropped outside the mutex.
+            drop(guard);
+            drop(answer);
+            return;
+        }
         inner.engine.handle(self.now(), command, &mut inner.fx);
 
         let entries = std::mem::take(&mut inner.fx.entries);
@@ -199,7 +205,8 @@ impl Desk {
                 Effect::Reply { token: t, reply } => {
                     let to = if t == token { answer.take() } else { inner.parked.remove(&t) };
                     let Some(to) = to else { continue };
-                    (Release::Reply(to, reply), mine)
+                    // Another's request that is answered now: whose entries are pending is not looked up, it just waits too.
+                    (Release::Reply(to, reply), mine || (t != token && !inner.pending.is_empty()))
                 }
                 Effect::StopGranted { grant } => (Release::Stop(grant), false),
                 Effect::SendGranted { grant, lm, to, name, oh, svid, range, mode, route } => {
@@ -244,6 +251,13 @@ impl Desk {
     /// Each command is one engine call; a panic inside it would be a bug that must not stop the others.
     fn inner(&self) -> parking_lot::MutexGuard<'_, Inner> {
         self.inner.lock()
+    }
+}
+
+impl Inner {
+    /// Whether a request of this client could not be answered before something is written.
+    fn must_wait_for_disk(&self, key: &ClientKey) -> bool {
+        self.pending.contains_key(key) || !self.engine.is_recorded(key.0, &key.1, key.2)
     }
 }
 

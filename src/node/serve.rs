@@ -269,6 +269,7 @@ fn engine(config: &NodeConfig) -> Engine {
             waiters_per_client: config.limits.waiters_per_client,
             clients: config.limits.clients,
             names_per_address: config.limits.names_per_address,
+            ..Settings::default().limits
         },
         address_check: match config.client.address_check {
             AddressCheck::Learn => state::AddressCheck::Learn,

@@ -135,6 +135,12 @@ impl Engine {
         self.names.lms.iter().map(row).collect()
     }
 
+    /// Whether this client is on the durable list, as far as entries were given out.
+    pub fn is_recorded(&self, lm: IpAddr, name: &[u8], address: IpAddr) -> bool {
+        let id = self.names.find_lm(&lm).and_then(|lm| self.names.find_client(lm, name, &address));
+        id.is_some_and(|id| self.names.client(id).recorded)
+    }
+
     /// Every client that comes from this address: lock manager and name.
     pub fn clients_at(&self, address: IpAddr) -> Vec<(IpAddr, Box<[u8]>)> {
         let row = |id| {

@@ -210,7 +210,8 @@ impl Engine {
     }
 
     fn is_full(&self, client: ClientId) -> bool {
-        self.locks.count_of(client) >= self.settings.limits.locks_per_client
+        let limits = &self.settings.limits;
+        self.locks.count_of(client) >= limits.locks_per_client || self.locks.len() >= limits.locks as usize
     }
 
     fn has_stronger(&self, place: Place, range: Range, mode: Mode) -> bool {
@@ -240,7 +241,7 @@ impl Engine {
             self.waiters.get_mut(waiter).how = How::Callback(r.route.clone());
             return Status::Blocked;
         }
-        if self.names.client(place.client).waiters >= self.settings.limits.waiters_per_client {
+        if self.may_not_wait(place.client) {
             return self.over_limit(r, Deny::WaitersPerClient, fx);
         }
         self.record(place.client, fx);
@@ -313,6 +314,13 @@ impl Engine {
         fx.event(Event::Reclaimed { client, address, range: r.range });
     }
 
+    /// Whether the client, or all together, have as many waiting requests as may be.
+    fn may_not_wait(&self, client: ClientId) -> bool {
+        let limits = &self.settings.limits;
+        self.names.client(client).waiters >= limits.waiters_per_client
+            || self.waiters.len() >= limits.waiters as usize
+    }
+
     /// Holds a non-blocking LOCK back: the window may end in time for an answer.
     fn park_lock(
         &mut self,
@@ -322,7 +330,7 @@ impl Engine {
         r: &LockRequest<'_>,
         fx: &mut Effects,
     ) -> Option<Status> {
-        if self.names.client(place.client).waiters >= self.settings.limits.waiters_per_client {
+        if self.may_not_wait(place.client) {
             return Some(self.over_limit(r, Deny::WaitersPerClient, fx));
         }
         let how = How::Reply { token: r.token, until: now.plus(self.settings.park), test: false };
@@ -344,9 +352,7 @@ impl Engine {
         fx: &mut Effects,
     ) {
         let client = match self.client_for(now, lm, party) {
-            Ok(client) if self.names.client(client).waiters < self.settings.limits.waiters_per_client => {
-                client
-            }
+            Ok(client) if !self.may_not_wait(client) => client,
             // No room to wait in: the client asks again by itself.
             Ok(_) | Err(_) => return fx.status(token, Status::DeniedGracePeriod),
         };
