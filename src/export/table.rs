@@ -335,7 +335,7 @@ impl ExportTable {
     }
 
     /// Whether a refusal of this address is to be logged: not if one was a short while ago.
-    pub(crate) fn log_now(&self, peer: IpAddr) -> bool {
+    fn log_now(&self, peer: IpAddr) -> bool {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if logged.get(&peer).is_some_and(|at| now < *at + LOG_EVERY) {

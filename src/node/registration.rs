@@ -95,7 +95,8 @@ async fn with_host(
     match host.register(wanted).await {
         Ok(()) => Ok((Registry::Host(host), "registered with this host's".into())),
         Err(e @ RpcbindError::Refused(_)) if mode == RpcbindMode::Auto => {
-            tracing::warn!("{e}");
+            // The ready line and the status show it too.
+            tracing::info!("{e}");
             Ok((Registry::Off, "this host's refuses us, as we are not root".into()))
         }
         Err(e) => Err(e.to_string()),
@@ -189,7 +190,8 @@ mod tests {
 
     #[test]
     fn a_program_is_named_once_however_many_entries_it_has() {
-        let addresses = [(Transport::Tcp, "0.0.0.0:1".parse().unwrap()), (Transport::Udp, "[::]:1".parse().unwrap())];
+        let addresses =
+            [(Transport::Tcp, "0.0.0.0:1".parse().unwrap()), (Transport::Udp, "[::]:1".parse().unwrap())];
         let missing = registrations(100_021, &[1, 3, 4], &addresses);
         assert!(missing.len() > 1);
         assert_eq!(programs(&missing), BTreeSet::from([100_021]));

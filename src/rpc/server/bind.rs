@@ -33,7 +33,10 @@ pub enum ListenError {
         holder: Option<Holder>,
     },
     /// Ports below 1024 need CAP_NET_BIND_SERVICE.
-    #[error("port {port} for {program} needs root or CAP_NET_BIND_SERVICE: run with it, or {}", instead(program))]
+    #[error(
+        "port {port} for {program} needs root or CAP_NET_BIND_SERVICE: run with it, or {}",
+        instead(program)
+    )]
     Privilege {
         /// What was to be served there.
         program: String,
@@ -74,8 +77,12 @@ fn lower(transport: Transport) -> &'static str {
 fn instead(program: &str) -> String {
     match program {
         // No other port is of use: Linux asks 111.
-        "rpcbind" => "register with the rpcbind that has it (rpcbind = \"host\"), or do without (--no-rpcbind)".into(),
-        "nfs" | "mount" | "nlm" | "nsm" => format!("choose another port (--{program}-port, setting ports.{program})"),
+        "rpcbind" => {
+            "register with the rpcbind that has it (rpcbind = \"host\"), or do without (--no-rpcbind)".into()
+        }
+        "nfs" | "mount" | "nlm" | "nsm" => {
+            format!("choose another port (--{program}-port, setting ports.{program})")
+        }
         _ => "choose another port".into(),
     }
 }
