@@ -13,7 +13,8 @@ use std::time::Duration;
 use assert_cmd::Command;
 use lockferry::control::{self, ControlSocket};
 use lockferry::node::view::{
-    ClientView, Filter, Listing, LockManagerView, LockView, NodeView, Page, RefusalView, Status, WaiterView,
+    ClientView, ExportView, Filter, Listing, LockManagerView, LockView, NodeView, Page, RefusalView, Status,
+    WaiterView,
 };
 
 /// Locks of the made-up node: more than two of the largest pages.
@@ -52,11 +53,15 @@ impl NodeView for Made {
     fn status(&self) -> Status {
         let manager =
             LockManagerView { name: "192.0.2.10".into(), state: "active".into(), ..Default::default() };
-        Status { version: "made up".into(), pid: 7, lock_managers: vec![manager], ..Status::default() }
+        let export = ExportView { path: "/srv/share".into(), ..Default::default() };
+        let (lock_managers, exports) = (vec![manager], vec![export]);
+        Status { version: "made up".into(), pid: 7, lock_managers, exports, ..Status::default() }
     }
     fn locks(&self, filter: &Filter, page: Page) -> Listing<LockView> {
         paged(page, LOCKS, |id| {
-            Some(lock(id)).filter(|l| filter.client.as_ref().is_none_or(|c| *c == l.client))
+            Some(lock(id))
+                .filter(|l| filter.client.as_ref().is_none_or(|c| *c == l.client))
+                .filter(|l| filter.path.as_ref().is_none_or(|p| Path::new(&l.path).starts_with(p)))
         })
     }
     fn waiters(&self, filter: &Filter, page: Page) -> Listing<WaiterView> {
@@ -131,9 +136,17 @@ impl Server {
 }
 
 fn run(socket: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    run_in(Path::new("."), socket, arguments)
+}
+
+fn run_in(dir: &Path, socket: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::cargo_bin("lockferry").unwrap();
-    let output =
-        command.args(arguments).env("LOCKFERRY_SOCKET", socket).timeout(Duration::from_secs(30)).output();
+    let output = command
+        .args(arguments)
+        .current_dir(dir)
+        .env("LOCKFERRY_SOCKET", socket)
+        .timeout(Duration::from_secs(30))
+        .output();
     let output = output.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
@@ -146,6 +159,8 @@ fn every_answer_names_its_version() {
         let (_, head, _) = server.get(path);
         assert!(head.contains("lockferry-api: 1"), "{path}: {head}");
         assert!(head.contains("content-type: application/json"), "{path}: {head}");
+        let answer = server.raw(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"));
+        assert!(answer.ends_with("}\n"), "a body ends its line: {answer:?}");
     }
     let (status, _, index) = server.get("/v1/");
     assert_eq!((status, index["api"].as_u64()), (200, Some(1)));
@@ -167,6 +182,8 @@ fn mistakes_are_answered_with_what_is_allowed() {
     let cases = [
         ("GET", "/v1/locks?cleint=web1", 400, "there is no parameter \"cleint\""),
         ("GET", "/v1/locks?limit=0", 400, "limit \"0\""),
+        ("GET", "/v1/locks?path=share/db", 400, "path \"share/db\" is not an absolute path"),
+        ("GET", "/v1/locks?path=/srv/../db", 400, "is not an absolute path"),
         ("GET", "/v1/status?x=1", 400, "there is no parameter \"x\""),
         ("GET", "/v1/clients?path=/srv", 400, "there is no parameter \"path\""),
         ("GET", "/v1/nowhere", 404, "there is no /v1/nowhere"),
@@ -238,6 +255,26 @@ fn the_commands_print_tables() {
     let (code, out, _) = server.run(&["accept", "5"]);
     assert_eq!(code, Some(0));
     assert!(out.starts_with("accepted UNLOCK of web1"), "{out}");
+}
+
+#[test]
+fn a_path_may_be_relative_and_one_outside_every_export_is_pointed_out() {
+    let server = server();
+    let srv = Path::new("/usr");
+    for path in ["../srv/share/db", "/srv/./share//db/", "/srv/share"] {
+        let (code, out, err) = run_in(srv, &server.path, &["locks", "--client", "web1", "--path", path]);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{path}");
+        assert!(out.contains("/srv/share/db"), "{path}: {out}");
+    }
+    let (code, out, err) = run_in(srv, &server.path, &["locks", "--path", "share/db"]);
+    assert_eq!((code, out.as_str()), (Some(0), "no locks\n"));
+    assert_eq!(err, "note: /usr/share/db lies in no export of the server; it exports /srv/share\n");
+    let (_, out, err) = run_in(srv, &server.path, &["locks", "--path", "share/db", "--json"]);
+    assert_eq!(out, "[]\n");
+    assert!(err.starts_with("note: "), "{err}");
+    // Nothing is locked there, but it is the right place.
+    let (_, out, err) = server.run(&["locks", "--path", "/srv/share/other"]);
+    assert_eq!((out.as_str(), err.as_str()), ("no locks\n", ""));
 }
 
 #[test]

@@ -393,7 +393,9 @@ fn an_export_that_cannot_be_read_is_shown_and_the_others_are_served() {
     // With nothing left to serve it says so and ends.
     drop(server);
     let log = must_fail(&world, "", &format!("[[export]]\npath = {missing:?}\n"));
-    assert!(log.contains(missing.to_str().unwrap()), "{log}");
+    let said = log.lines().find(|l| l.starts_with("error: no export can be served: "));
+    let said = said.unwrap_or_else(|| panic!("{log}"));
+    assert!(said.contains(missing.to_str().unwrap()) && said.contains("make it"), "{log}");
 }
 
 #[test]
@@ -441,7 +443,21 @@ fn an_ordinary_user_is_served_from_high_ports_and_told_in_one_line_what_is_missi
     let log = server.log();
     let advice: Vec<_> = log.lines().filter(|l| l.contains("kernel client")).collect();
     assert_eq!(advice.len(), 1, "{log}");
+    assert_eq!(log.lines().filter(|l| l.contains(" WARN ")).count(), 1, "{log}");
     assert!(home.join(".local/state/lockferry/clients").exists());
+    // Each refused mount is in the log, not only the first.
+    for path in ["/nope", "/nope2"] {
+        let mut args = Vec::new();
+        Writer::new(&mut args).opaque_var(path.as_bytes());
+        let results = Conn::tcp(host(10), (SERVER, 12048)).call((100_005, 3, 1), &args).results();
+        assert_ne!(results[..4], [0; 4], "MNT of {path}");
+        let line = format!("path={path}\n");
+        let log = server.log() + "\n";
+        assert!(
+            log.contains("mount refused") && (log.contains(&line) || log.contains(&format!("path={path} "))),
+            "{log}"
+        );
+    }
     // A raw client that is told the ports can lock there.
     let mut args = Vec::new();
     Writer::new(&mut args).opaque_var(world.export().to_str().unwrap().as_bytes());

@@ -1,5 +1,6 @@
 //! The command line as clap sees it, with the help texts. Must never act: it is data.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -13,8 +14,7 @@ use super::config::Flags;
     version,
     about = "NFS server whose locks are built to survive when its floating IP moves to another node",
     after_help = TOP_EXAMPLES,
-    max_term_width = 100,
-    disable_help_subcommand = true
+    max_term_width = 100
 )]
 pub(super) struct Cli {
     /// What to do.
@@ -29,7 +29,8 @@ Examples:
   lockferry locks --path /srv/share/db            who holds what below a directory
   lockferry waiters                               who waits, for whom, and since when
 
-Exit status: 0 done; 1 it failed; 2 wrong command line or configuration.";
+Exit status: 0 done; 1 it failed (no export can be opened, a port is taken, no server answers);
+2 wrong command line or configuration (nothing to export is one): trying again changes nothing.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -56,10 +57,12 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   lockferry serve --export /srv/share
   lockferry serve --export /srv/share:ro --export '/srv/home:no_root_squash,clients=10.0.0.0/8'
-  lockferry serve --export . --nfs-port 0 --no-rpcbind -v      try it out, on a free port
+  lockferry serve --export . --no-rpcbind --nfs-port 0 --mount-port 0 --nlm-port 0 --nsm-port 0 \\
+      --state-dir ./try --socket ./try.sock -v       try it out, beside whatever else runs
   LOCKFERRY_GRACE=45s lockferry serve --config /etc/lockferry/lockferry.toml
 
-When everything listens, one line on standard output says what is served where. SIGTERM ends it.
+The directories must exist. SIGTERM ends it.
+When everything listens, one line on standard output says what is served where.
 Root is not needed to run, but a kernel client needs what only root has: port 111 and file handles.
 
 Settings come from the file, then from LOCKFERRY_* variables, then from flags; later ones win.
@@ -67,7 +70,7 @@ The setting limits.clients is LOCKFERRY_LIMITS_CLIENTS. examples/lockferry.toml 
 As an ordinary user state and socket lie in that user's own directories.";
 
 const EXPORT_HELP: &str = "\
-Directory to export; may be given several times. Options follow a colon, named as in exports(5): \
+Directory to export, which must exist; may be given several times. Options follow a colon, named as in exports(5): \
 ro, rw, root_squash, no_root_squash, all_squash, secure, insecure, anonuid=N, anongid=N, fsid=N, \
 clients=NETWORK (again for each further one). Default: rw,root_squash,secure, every client. \
 Replaces the exports of the configuration file";
@@ -81,7 +84,7 @@ pub(super) struct Serve {
     pub(super) exports: Vec<String>,
     /// Listen on this address only; may be given several times [default: every address].
     #[arg(long, value_name = "ADDR")]
-    pub(super) bind: Vec<std::net::IpAddr>,
+    pub(super) bind: Vec<IpAddr>,
     /// Port for NFS, 0 for any free one [default: 2049].
     #[arg(long, value_name = "N")]
     pub(super) nfs_port: Option<u16>,
@@ -177,7 +180,7 @@ fn absolute(path: &str) -> String {
 const CHECK_EXAMPLES: &str = "\
 Examples:
   lockferry check-config examples/lockferry.toml
-  lockferry check-config --show       every setting in force, and where it came from";
+  lockferry check-config --show       every setting `serve` would use, and where it came from";
 
 /// `lockferry check-config`.
 #[derive(Debug, Args)]
@@ -185,6 +188,9 @@ Examples:
 pub(super) struct CheckConfig {
     /// The file [default: LOCKFERRY_CONFIG, else /etc/lockferry/lockferry.toml].
     pub(super) file: Option<PathBuf>,
+    /// The same, as `serve` takes it.
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub(super) config: Option<PathBuf>,
     /// Print every setting as TOML, with where it came from.
     #[arg(long)]
     pub(super) show: bool,
@@ -222,12 +228,12 @@ pub(super) struct List {
     /// Only of this client: its name, or its address.
     #[arg(long, value_name = "NAME")]
     pub(super) client: Option<String>,
-    /// Only on this file, or below this directory, as the server sees it.
+    /// Only on this file, or below this directory, as the server sees it; relative to where you are.
     #[arg(long, value_name = "PATH")]
-    pub(super) path: Option<String>,
+    pub(super) path: Option<PathBuf>,
     /// Only taken through this server address.
     #[arg(long, value_name = "IP")]
-    pub(super) lock_manager: Option<String>,
+    pub(super) lock_manager: Option<IpAddr>,
     /// How to ask.
     #[command(flatten)]
     pub(super) ask: Ask,
@@ -241,7 +247,7 @@ pub(super) struct ClientList {
     pub(super) client: Option<String>,
     /// Only clients of this server address.
     #[arg(long, value_name = "IP")]
-    pub(super) lock_manager: Option<String>,
+    pub(super) lock_manager: Option<IpAddr>,
     /// How to ask.
     #[command(flatten)]
     pub(super) ask: Ask,

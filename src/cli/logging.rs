@@ -23,13 +23,14 @@ pub(super) enum LogError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Starts logging for the rest of the process.
+/// Starts logging for the rest of the process. Returns the form it has: never [`LogFormat::Auto`].
 ///
 /// # Errors
 /// [`LogError`]; nothing is logged then.
-pub(super) fn init(config: &LogConfig) -> Result<(), LogError> {
+pub(super) fn init(config: &LogConfig) -> Result<LogFormat, LogError> {
     let filter = EnvFilter::builder().parse(&config.level)?;
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match resolve(config.format) {
+    let format = resolve(config.format);
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Json => Box::new(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)),
         LogFormat::Journald => Box::new(tracing_journald::layer().map_err(LogError::Journal)?),
         LogFormat::Text | LogFormat::Auto => {
@@ -37,12 +38,14 @@ pub(super) fn init(config: &LogConfig) -> Result<(), LogError> {
             Box::new(fmt::layer().with_ansi(colour).with_writer(std::io::stderr))
         }
     };
-    Ok(tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()?)
+    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()?;
+    Ok(format)
 }
 
 fn resolve(format: LogFormat) -> LogFormat {
     match format {
         LogFormat::Auto if stderr_is_journal() => LogFormat::Journald,
+        LogFormat::Auto => LogFormat::Text,
         other => other,
     }
 }

@@ -44,7 +44,8 @@ pub fn main() -> ExitCode {
 }
 
 fn check_config(check: &CheckConfig, around: &Surroundings) -> ExitCode {
-    let flags = Flags { file: check.file.clone(), ..Flags::default() };
+    let file = check.file.clone().or_else(|| check.config.clone());
+    let flags = Flags { file, ..Flags::default() };
     let Some(loaded) = load(&flags, around) else { return ExitCode::from(USAGE) };
     let text = if check.show {
         loaded.show()
@@ -57,6 +58,7 @@ fn check_config(check: &CheckConfig, around: &Surroundings) -> ExitCode {
     if loaded.settings.node.exports.is_empty() {
         eprintln!("warning: nothing is exported: add [[export]], or give `lockferry serve` --export DIR");
     }
+    loaded.absent().iter().for_each(|warning| eprintln!("warning: {warning}"));
     finish(io::stdout().write_all(text.as_bytes()).map_err(ShowError::Output))
 }
 

@@ -1,11 +1,12 @@
 //! `lockferry serve`: settings, log, control socket, then the node until it ends. Must never serve anything itself.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::args::Serve;
-use super::config::{LogConfig, Surroundings};
+use super::config::{LogConfig, LogFormat, Surroundings};
 use super::{FAILURE, USAGE, fail, load, logging};
 use crate::control::{self, ControlSocket};
 use crate::node::view::NodeView;
@@ -14,11 +15,19 @@ use crate::node::{self, config::NodeConfig};
 /// Runs `lockferry serve`.
 pub(super) fn run(serve: &Serve, around: &Surroundings) -> ExitCode {
     let Some((config, log)) = prepare(serve, around) else { return ExitCode::from(USAGE) };
-    if let Err(why) = logging::init(&log) {
-        return fail(&why.to_string());
-    }
+    let for_people = match logging::init(&log) {
+        Ok(format) => format == LogFormat::Text,
+        Err(why) => return fail(&why.to_string()),
+    };
     // Before anything else is touched: it is what tells a second instance that there is a first.
-    let socket = match config.socket.as_deref().map(ControlSocket::bind).transpose() {
+    let own = around.socket(&config.state_dir);
+    let bind = |path: &Path| {
+        if own.as_deref() == Some(path) {
+            ControlSocket::make_directory(path)?;
+        }
+        ControlSocket::bind(path)
+    };
+    let socket = match config.socket.as_deref().map(bind).transpose() {
         Ok(socket) => socket,
         Err(why) => return fail(&why.to_string()),
     };
@@ -31,7 +40,8 @@ pub(super) fn run(serve: &Serve, around: &Surroundings) -> ExitCode {
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) if tracing::enabled!(tracing::Level::ERROR) => {
+        // Where people read the log it looks like every other mistake; programs get a record.
+        Err(why) if !for_people && tracing::enabled!(tracing::Level::ERROR) => {
             tracing::error!("{why}");
             ExitCode::from(FAILURE)
         }

@@ -2,6 +2,7 @@
 //! hold more than one page of a list.
 
 use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
@@ -11,7 +12,7 @@ use super::args::{Accept, Ask, ClientList, List, Refusals};
 use super::config::Surroundings;
 use super::table::{Table, age, duration, range, safe};
 use crate::control::{Client, ClientError, Pages};
-use crate::node::view::{ClientView, Filter, LockView, RefusalView, Status, WaiterView};
+use crate::node::view::{ClientView, ExportView, Filter, LockView, RefusalView, Status, WaiterView};
 
 /// Why nothing, or not all, was printed.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +60,14 @@ pub(super) async fn clients(list: &ClientList, around: &Surroundings, out: &mut 
     let heading =
         ["LM", "CLIENT", "ADDRESS", "LOCKS", "WAITERS", "SHARES", "NSM STATE", "MONITORED", "NOTIFY", "SEEN"];
     let client = client(&list.ask, around);
-    let filter = Filter { client: list.client.clone(), lock_manager: list.lock_manager.clone(), path: None };
+    let filter = Filter {
+        client: list.client.clone(),
+        lock_manager: list.lock_manager.map(|ip| ip.to_string()),
+        path: None,
+    };
     let pages = client.pages("/v1/clients", &filter);
-    print(pages, list.ask.json, out, "no clients", heading, client_row).await
+    print(pages, list.ask.json, out, "no clients", heading, client_row).await?;
+    Ok(())
 }
 
 /// `lockferry refusals`.
@@ -69,7 +75,8 @@ pub(super) async fn refusals(command: &Refusals, around: &Surroundings, out: &mu
     let heading = ["ID", "REQUEST", "CLIENT", "FROM", "EXPECTED", "LM", "COUNT", "LAST", "DETAIL"];
     let client = client(&command.ask, around);
     print(client.whole("/v1/refusals"), command.ask.json, out, "nothing was refused", heading, refusal_row)
-        .await
+        .await?;
+    Ok(())
 }
 
 /// `lockferry accept`.
@@ -104,13 +111,48 @@ async fn listed<T: DeserializeOwned>(
     let client = client(&list.ask, around);
     let filter = Filter {
         client: list.client.clone(),
-        path: list.path.clone(),
-        lock_manager: list.lock_manager.clone(),
+        path: list.path.as_deref().map(|path| from_here(path, around)),
+        lock_manager: list.lock_manager.map(|ip| ip.to_string()),
     };
-    print(client.pages(path, &filter), list.ask.json, out, nothing, heading, row).await
+    let some = print(client.pages(path, &filter), list.ask.json, out, nothing, heading, row).await?;
+    match filter.path {
+        Some(path) if !some => outside(&client, &path).await,
+        _ => Ok(()),
+    }
 }
 
-/// Prints a list page by page.
+/// What was typed, as the server would call it. Symbolic links are kept, as in `--export`, unless a `..` makes that
+/// ambiguous.
+fn from_here(path: &Path, around: &Surroundings) -> String {
+    let joined = around.cwd.as_deref().map_or_else(|| path.into(), |cwd| cwd.join(path));
+    let dots = joined.components().any(|part| part == Component::ParentDir);
+    let canonical = if dots { std::fs::canonicalize(&joined).ok() } else { None };
+    let mut whole = PathBuf::new();
+    // Drops `.` and doubled slashes; what is not there has no links to follow either.
+    for part in canonical.unwrap_or(joined).components() {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
+    }
+    whole.display().to_string()
+}
+
+/// Says so if no export has anything to do with a path that nothing was found for: it was probably mistyped.
+async fn outside(client: &Client, path: &str) -> Shown {
+    let status: Status = client.get("/v1/status").await?;
+    let path = Path::new(path);
+    let related =
+        |export: &ExportView| path.starts_with(&export.path) || Path::new(&export.path).starts_with(path);
+    if !status.exports.iter().any(related) {
+        let exports: Vec<_> = status.exports.iter().map(|export| safe(&export.path)).collect();
+        let path = safe(&path.display().to_string());
+        eprintln!("note: {path} lies in no export of the server; it exports {}", exports.join(", "));
+    }
+    Ok(())
+}
+
+/// Prints a list page by page. True: there was a row.
 async fn print<T: DeserializeOwned, const N: usize>(
     mut pages: Pages<'_>,
     as_json: bool,
@@ -118,7 +160,7 @@ async fn print<T: DeserializeOwned, const N: usize>(
     nothing: &str,
     heading: [&'static str; N],
     row: fn(&T, u64) -> [String; N],
-) -> Shown {
+) -> Result<bool, ShowError> {
     if as_json {
         return print_json(pages, out).await;
     }
@@ -131,11 +173,11 @@ async fn print<T: DeserializeOwned, const N: usize>(
     if table.is_empty() {
         writeln!(out, "{nothing}")?;
     }
-    Ok(())
+    Ok(!table.is_empty())
 }
 
-/// One JSON array, a row a line, whatever the number of pages.
-async fn print_json(mut pages: Pages<'_>, out: &mut impl Write) -> Shown {
+/// One JSON array, a row a line, whatever the number of pages. True: there was a row.
+async fn print_json(mut pages: Pages<'_>, out: &mut impl Write) -> Result<bool, ShowError> {
     let mut before = "[\n";
     while let Some(rows) = pages.next::<Value>().await? {
         for row in rows {
@@ -143,9 +185,9 @@ async fn print_json(mut pages: Pages<'_>, out: &mut impl Write) -> Shown {
             before = ",\n";
         }
     }
-    let end = if before == "[\n" { "[]" } else { "\n]" };
-    writeln!(out, "{end}")?;
-    Ok(())
+    let empty = before == "[\n";
+    writeln!(out, "{}", if empty { "[]" } else { "\n]" })?;
+    Ok(!empty)
 }
 
 fn json(out: &mut impl Write, value: &Value) -> Shown {
@@ -187,7 +229,11 @@ fn waiter_row(waiter: &WaiterView, now: u64) -> [String; 8] {
 
 /// The first lock in the way, how long it has been there, and how many more there are.
 fn waits_for(waiter: &WaiterView, now: u64) -> String {
-    let Some(first) = waiter.waits_for.first() else { return safe(&waiter.reason) };
+    let Some(first) = waiter.waits_for.first() else {
+        // The column says already that it waits; without that the text fits into it.
+        let reason = &waiter.reason;
+        return safe(reason.split_once(" waits for ").map_or(reason, |(_, what)| what));
+    };
     let mut text = format!(
         "{}/{} {} {}, {} for {}",
         safe(&first.client),
@@ -340,7 +386,7 @@ fn write_counters(out: &mut impl Write, status: &Status) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::view::{ExportView, ListenerView, LockManagerView};
+    use crate::node::view::{ListenerView, LockManagerView};
 
     fn lock() -> LockView {
         LockView {
@@ -373,9 +419,14 @@ mod tests {
 
     #[test]
     fn a_waiter_behind_no_lock_shows_the_reason() {
-        let waiter =
-            WaiterView { request: lock(), reason: "the grace window".into(), ..WaiterView::default() };
-        assert_eq!(waits_for(&waiter, 0), "the grace window");
+        let waiter = WaiterView {
+            request: lock(),
+            reason: "LOCK waits for the grace window to end, 2026-01-01T00:00:00Z at the latest".into(),
+            ..WaiterView::default()
+        };
+        let shown = waits_for(&waiter, 0);
+        assert_eq!(shown, "the grace window to end, 2026-01-01T00:00:00Z at the latest");
+        assert!(shown.len() <= crate::cli::table::MAX_WIDTH, "it must not push PATH aside");
     }
 
     #[test]

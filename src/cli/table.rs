@@ -6,7 +6,7 @@ use std::io::{self, Write};
 /// Spaces between columns.
 const GAP: &str = "  ";
 /// A column does not grow past this, so that one long name does not push the rest off the screen.
-const MAX_WIDTH: usize = 60;
+pub(super) const MAX_WIDTH: usize = 60;
 
 /// Writes rows under a heading. Widths come from the first rows and only grow, so that a list of any length can be
 /// written page by page.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -50,6 +50,19 @@ const REQUESTS: [&str; 6] = [
     "GET /v1/refusals",
     "POST /v1/refusals/{id}/accept",
 ];
+
+/// A body of JSON that ends its line, so that a terminal's prompt does not stick to it.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_string(&self.0) {
+            Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+            // Our own types have text keys only and cannot fail.
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
+}
 
 type Answer = Result<Response, (StatusCode, Json<ErrorBody>)>;
 
@@ -144,7 +157,10 @@ async fn accept(State(api): State<Api>, Path(id): Path<String>, request: Request
     let (uid, pid) = peer.map_or((None, None), |peer| (Some(peer.uid), Some(peer.pid)));
     match outcome {
         Ok(row) => {
-            tracing::info!(id, uid, pid, request = %row.request.escape_debug(), "refused request accepted by an operator");
+            tracing::warn!(
+                id, uid, pid, client = %row.client.escape_debug(), from = %row.from, request = %row.request.escape_debug(),
+                "an operator accepted a refused request"
+            );
             Ok(Json(row).into_response())
         }
         Err(why) => {

@@ -26,7 +26,7 @@ pub(super) fn list(parameters: Vec<(String, String)>) -> Result<(Filter, Page), 
         }
         match name.as_str() {
             "client" => filter.client = Some(name_or_address(value)),
-            "path" => filter.path = Some(without_slash(value)),
+            "path" => filter.path = Some(path(value)?),
             "lock_manager" => filter.lock_manager = Some(canonical(&value)?),
             "after" => page.after = number(&name, &value, 0, u64::MAX)?,
             "limit" => page.limit = number(&name, &value, 1, u64::from(MAX_PAGE))? as u32,
@@ -51,6 +51,16 @@ fn name_or_address(text: String) -> String {
         Ok(address) => address.to_canonical().to_string(),
         Err(_) => text,
     }
+}
+
+/// Locks are listed under absolute paths: any other would silently match nothing.
+fn path(path: String) -> Result<String, BadQuery> {
+    let parts = || std::path::Path::new(&path).components();
+    if !path.starts_with('/') || parts().any(|part| part == std::path::Component::ParentDir) {
+        let hint = "give it from / on and without \"..\", as the server sees it: /srv/share/db";
+        return Err(bad(format!("path {path:?} is not an absolute path"), hint));
+    }
+    Ok(without_slash(path))
 }
 
 /// Shells complete directories with a slash at the end; the lists know them without.
@@ -114,7 +124,15 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         assert!(read(&[("cleint", "x")]).unwrap_err().error.contains("\"cleint\""));
-        for bad in [("limit", "0"), ("limit", "10001"), ("after", "-1"), ("lock_manager", "host")] {
+        for bad in [
+            ("limit", "0"),
+            ("limit", "10001"),
+            ("after", "-1"),
+            ("lock_manager", "host"),
+            ("path", "db"),
+            ("path", "/a/../b"),
+            ("path", ""),
+        ] {
             assert!(read(&[bad]).is_err(), "{bad:?}");
         }
         assert!(read(&[("client", "a"), ("client", "b")]).is_err());

@@ -31,6 +31,17 @@ pub enum SocketError {
     /// A file is in the way.
     #[error("{} is there and is not a socket; remove it, or give another --socket", .0.display())]
     NotASocket(PathBuf),
+    /// There is no directory for it.
+    #[error(
+        "cannot make the socket {}: there is no directory {}; make it, or give another --socket",
+        path.display(), dir.display()
+    )]
+    NoDirectory {
+        /// The socket.
+        path: PathBuf,
+        /// Where it would lie.
+        dir: PathBuf,
+    },
     /// The operating system said no.
     #[error("cannot make the socket {}: {what}: {source}", path.display())]
     Io {
@@ -55,21 +66,54 @@ pub struct ControlSocket {
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: u64,
-    /// `PATH.lock`, held as long as we live; the kernel lets go of it however we end. The file itself stays: to
-    /// remove it would let two processes lock two files of one name.
-    _lock: Flock<File>,
+    _lock: LockFile,
+}
+
+/// `PATH.lock`, locked as long as we live; the kernel lets go of it however we end. Removed while it is still locked;
+/// who opened it before that finds out by [`LockFile::is_current`].
+#[derive(Debug)]
+struct LockFile {
+    name: PathBuf,
+    lock: Flock<File>,
+}
+
+impl LockFile {
+    /// Whether the file that is locked still has the name.
+    fn is_current(&self) -> bool {
+        let inode = self.lock.metadata().map(|meta| meta.ino()).ok();
+        inode.is_some() && inode == std::fs::symlink_metadata(&self.name).map(|meta| meta.ino()).ok()
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if self.is_current() {
+            // Best effort: one that is left behind is locked again by the next start.
+            let _ = std::fs::remove_file(&self.name);
+        }
+    }
 }
 
 impl ControlSocket {
-    /// Makes the socket at `path`, with its directory if need be. Replaces one whose process is gone.
+    /// Makes the directory that `path` lies in, and those above it; for a path that nobody chose.
+    ///
+    /// # Errors
+    /// [`SocketError::Io`].
+    pub fn make_directory(path: &Path) -> Result<(), SocketError> {
+        let Some(dir) = path.parent() else { return Ok(()) };
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir);
+        made.map_err(|source| SocketError::Io { path: path.into(), what: "its directory", source })
+    }
+
+    /// Makes the socket at `path`, in a directory that is there. Replaces one whose process is gone.
     ///
     /// # Errors
     /// [`SocketError`]; an existing socket is left as it was.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |what, source| SocketError::Io { path: path.into(), what, source };
-        if let Some(dir) = path.parent() {
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(0o755).create(dir).map_err(|why| failed("its directory", why))?;
+        if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
+            // A directory made for a mistyped path would hide the mistake.
+            return Err(SocketError::NoDirectory { path: path.into(), dir: dir.into() });
         }
         let lock = lock(path)?;
         clear(path)?;
@@ -99,7 +143,17 @@ impl Drop for SocketFile {
 }
 
 /// Takes `PATH.lock`, and writes our pid into it.
-fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
+fn lock(path: &Path) -> Result<LockFile, SocketError> {
+    loop {
+        let lock = lock_once(path)?;
+        // Its holder may have removed it between our open and our lock. Each turn needs another process that ends.
+        if lock.is_current() {
+            return Ok(lock);
+        }
+    }
+}
+
+fn lock_once(path: &Path) -> Result<LockFile, SocketError> {
     let failed = |what, source| SocketError::Io { path: path.into(), what, source };
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -117,6 +171,7 @@ fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
             let pid = std::process::id().to_string();
             let written =
                 lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(pid.as_bytes()));
+            let lock = LockFile { name: name.into(), lock };
             written.map_err(|why| failed("its lock file", why))?;
             Ok(lock)
         }
@@ -184,10 +239,13 @@ mod tests {
     fn the_socket_is_for_owner_and_group_and_goes_with_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/l.sock");
+        let error = ControlSocket::bind(&path).unwrap_err().to_string();
+        assert!(error.contains("there is no directory") && !path.parent().unwrap().exists(), "{error}");
+        ControlSocket::make_directory(&path).unwrap();
         let socket = ControlSocket::bind(&path).unwrap();
         assert_eq!(mode(&path), 0o660);
         drop(socket);
-        assert!(!path.exists());
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "nothing stays behind");
     }
 
     #[test]
@@ -234,6 +292,7 @@ mod tests {
         std::fs::write(&path, "keep").unwrap();
         assert!(matches!(ControlSocket::bind(&path), Err(SocketError::NotASocket(_))));
         assert_eq!(std::fs::read(&path).unwrap(), b"keep");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no lock file stays behind");
     }
 
     #[test]

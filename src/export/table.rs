@@ -139,14 +139,15 @@ impl ExportTable {
     /// What an operator should know, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut out = self.notes.clone();
-        if !self.can_open {
+        // Without either, the node's own line about not being privileged says all of this.
+        if !self.can_open && self.can_switch {
             out.push(
                 "files are found by name, and after a restart by searching the export: opening them by handle \
                  needs CAP_DAC_READ_SEARCH (run as root)"
                     .to_owned(),
             );
         }
-        if !self.can_switch {
+        if !self.can_switch && self.can_open {
             out.push(
                 "files are served as the daemon's own user, whoever asks: acting as the callers needs \
                  CAP_SETUID and CAP_SETGID (run as root)"
@@ -155,6 +156,7 @@ impl ExportTable {
         }
         for export in &self.exports {
             match export.error() {
+                Some(error) if export.broken.is_none() => out.push(error),
                 Some(error) => out.push(format!("export {}: {error}", export.config.path.display())),
                 None => out.extend(export.opened().iter().flat_map(|tree| tree.warnings())),
             }
@@ -264,7 +266,13 @@ impl ExportTable {
                 Ok(tree)
             }
             Err(errno) => {
-                let error = Some(format!("cannot open the directory: {}", errno.desc()));
+                let path = export.config.path.display();
+                let mend = if errno == nix::errno::Errno::EACCES {
+                    "allow this user to enter it and what is above it"
+                } else {
+                    "make it, or mount what belongs there"
+                };
+                let error = Some(format!("cannot open the export {path}: {}: {mend}", errno.desc()));
                 *state = State::Closed { error, at: Some(now) };
                 Err(FsError::Busy)
             }
@@ -284,7 +292,8 @@ impl ExportTable {
             if self.log_now(peer) {
                 tracing::warn!(
                     %peer, port, export = %path,
-                    "refused: source port is 1024 or above; set `insecure = true` for this export to allow it"
+                    "refused: source port is 1024 or above; set `insecure = true` for this export (--export \
+                     {path}:insecure) to allow it"
                 );
             }
             return Err(FsError::Port);
@@ -326,7 +335,7 @@ impl ExportTable {
     }
 
     /// Whether a refusal of this address is to be logged: not if one was a short while ago.
-    pub(crate) fn log_now(&self, peer: IpAddr) -> bool {
+    fn log_now(&self, peer: IpAddr) -> bool {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if logged.get(&peer).is_some_and(|at| now < *at + LOG_EVERY) {
@@ -375,7 +384,7 @@ impl Export {
         match self.state.try_lock().as_deref() {
             Ok(State::Closed { error, .. }) => error.clone(),
             Ok(State::Open { .. }) => None,
-            Err(_) => Some("the directory does not answer".to_owned()),
+            Err(_) => Some(format!("the directory {} does not answer", self.config.path.display())),
         }
     }
 

@@ -4,6 +4,7 @@
 //! refuse to start beside one, look every few seconds, restore and alarm. Must never unregister while clients are still served
 //! (some kernels take "not registered" for a final answer).
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -94,7 +95,8 @@ async fn with_host(
     match host.register(wanted).await {
         Ok(()) => Ok((Registry::Host(host), "registered with this host's".into())),
         Err(e @ RpcbindError::Refused(_)) if mode == RpcbindMode::Auto => {
-            tracing::warn!("{e}");
+            // The ready line and the status show it too.
+            tracing::info!("{e}");
             Ok((Registry::Off, "this host's refuses us, as we are not root".into()))
         }
         Err(e) => Err(e.to_string()),
@@ -112,7 +114,8 @@ async fn own(
     let open = match server.bind(&spec) {
         Ok(open) => open,
         Err(e @ ListenError::Privilege { .. }) if config.rpcbind == RpcbindMode::Auto => {
-            tracing::warn!("{e}");
+            // Part of what the node says in one line about not being privileged; this is the detail.
+            tracing::debug!("{e}");
             return Ok((Registry::Off, format!("none (port {port} cannot be opened)")));
         }
         Err(e) => return Err(e.to_string()),
@@ -155,7 +158,7 @@ async fn look_after(registry: Arc<Registry>, text: Arc<Mutex<String>>) {
         }
         match registry.restore(&missing).await {
             Ok(()) => tracing::error!(
-                programs = ?missing.iter().map(|m| m.program).collect::<Vec<_>>(),
+                programs = ?programs(&missing),
                 "registrations had vanished from rpcbind and are restored: did an NFS mount on this host start a \
                  kernel lockd, or was rpcbind restarted?"
             ),
@@ -170,8 +173,27 @@ async fn look_after(registry: Arc<Registry>, text: Arc<Mutex<String>>) {
     }
 }
 
+/// The programs of these entries, each once: there is an entry for each version, transport and address.
+fn programs(missing: &[Entry]) -> BTreeSet<u32> {
+    missing.iter().map(|entry| entry.program).collect()
+}
+
 fn set(text: &Mutex<String>, to: String) {
     if let Ok(mut text) = text.lock() {
         *text = to;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_named_once_however_many_entries_it_has() {
+        let addresses =
+            [(Transport::Tcp, "0.0.0.0:1".parse().unwrap()), (Transport::Udp, "[::]:1".parse().unwrap())];
+        let missing = registrations(100_021, &[1, 3, 4], &addresses);
+        assert!(missing.len() > 1);
+        assert_eq!(programs(&missing), BTreeSet::from([100_021]));
     }
 }

@@ -175,10 +175,7 @@ impl Views {
         let what = if row.is_test { "TEST" } else { "LOCK" };
         let reason = match (row.window_until, row.blocker_count) {
             (Some(until), _) => {
-                format!(
-                    "{what} waits for the end of the grace window, {} at the latest",
-                    self.unix_text(until)
-                )
+                format!("{what} waits for the grace window to end, {} at the latest", self.unix_text(until))
             }
             (None, 0) => format!("{what} is about to be granted"),
             (None, 1) => format!("{what} waits for one conflicting lock"),

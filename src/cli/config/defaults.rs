@@ -51,7 +51,7 @@ impl Surroundings {
     }
 
     /// Where the socket goes if nothing says; `state_dir` where the user has no runtime directory.
-    pub(super) fn socket(&self, state_dir: &Path) -> Option<PathBuf> {
+    pub(in crate::cli) fn socket(&self, state_dir: &Path) -> Option<PathBuf> {
         if self.root {
             return NodeConfig::default().socket;
         }

@@ -29,17 +29,26 @@ pub(super) type Refusal = (String, Option<String>);
 /// Reads one export. A relative directory is taken from `cwd` if there is one, and refused otherwise.
 pub(super) fn parse(spec: &str, cwd: Option<&Path>) -> Result<ExportConfig, Refusal> {
     let (dir, options) = spec.split_once(':').unwrap_or((spec, ""));
+    if spec.ends_with(':') {
+        let help = "write options after it, or leave it out";
+        return Err((format!("nothing follows the colon (in {spec:?})"), Some(help.into())));
+    }
     let mut export = ExportConfig::new(PathBuf::new());
     assign(&mut export, "path", &Raw::Text(absolute(dir, cwd)))?;
     let mut clients = Vec::new();
+    let mut said: Vec<(&str, &str)> = Vec::new();
     for option in options.split(',').map(str::trim).filter(|option| !option.is_empty()) {
         let (name, value) = match option.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (option, None),
         };
         let Some((_, key, fixed)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
-            return Err(unknown(spec, name));
+            return Err(unknown(spec, name, !clients.is_empty()));
         };
+        if let Some((_, before)) = said.iter().find(|(known, _)| known == key && *key != "clients") {
+            return Err((format!("{before} and {name} (in {spec:?})"), Some("give one of the two".into())));
+        }
+        said.push((key, name));
         match (fixed, value) {
             (Some(fixed), None) => assign(&mut export, key, &Raw::Text((*fixed).into()))?,
             (None, Some(value)) if *key == "clients" => clients.push(Raw::Text(value.into())),
@@ -58,9 +67,14 @@ pub(super) fn parse(spec: &str, cwd: Option<&Path>) -> Result<ExportConfig, Refu
     Ok(export)
 }
 
-fn unknown(spec: &str, name: &str) -> Refusal {
+fn unknown(spec: &str, name: &str, after_clients: bool) -> Refusal {
     let names = || OPTIONS.iter().map(|(name, ..)| *name);
     let what = format!("there is no option {name:?} (in {spec:?})");
+    // 10.0.0.0/8, or fd00::/8
+    let network = name.split('/').next().is_some_and(|addr| addr.parse::<std::net::IpAddr>().is_ok());
+    if network && after_clients {
+        return (what, Some(format!("write clients= again for each further network: clients={name}")));
+    }
     let help = match nearest(name, names()) {
         Some(near) => format!("did you mean {near}?"),
         None => format!(
@@ -110,7 +124,6 @@ mod tests {
     #[test]
     fn a_directory_alone_has_the_defaults_of_exports_5() {
         assert_eq!(ok("/srv/share"), ExportConfig::new("/srv/share".into()));
-        assert_eq!(ok("/srv/share:"), ExportConfig::new("/srv/share".into()));
     }
 
     #[test]
@@ -136,6 +149,9 @@ mod tests {
         insta::assert_snapshot!(refused("/srv:no_root_sqash"), @r#"there is no option "no_root_sqash" (in "/srv:no_root_sqash"); did you mean no_root_squash?"#);
         insta::assert_snapshot!(refused("/srv:ro=yes"), @"ro takes no value; write just ro");
         insta::assert_snapshot!(refused("/srv:clients"), @"clients needs a value; write clients=VALUE");
+        insta::assert_snapshot!(refused("/srv:"), @r#"nothing follows the colon (in "/srv:"); write options after it, or leave it out"#);
+        insta::assert_snapshot!(refused("/srv:ro,rw"), @r#"ro and rw (in "/srv:ro,rw"); give one of the two"#);
+        insta::assert_snapshot!(refused("/srv:clients=10.0.0.0/8,192.168.0.0/16"), @r#"there is no option "192.168.0.0/16" (in "/srv:clients=10.0.0.0/8,192.168.0.0/16"); write clients= again for each further network: clients=192.168.0.0/16"#);
         insta::assert_snapshot!(refused(":ro"), @r#"path: the path is empty; allowed: an absolute path without "..", of 1024 bytes at the most"#);
     }
 }

@@ -130,6 +130,24 @@ impl Loaded {
         }
         text
     }
+
+    /// Exports whose directory is not there now. No mistake: it may be mounted later.
+    pub fn absent(&self) -> Vec<String> {
+        let exports = self.settings.node.exports.iter().zip(&self.exports);
+        exports
+            .filter_map(|(export, origin)| {
+                let what = match std::fs::metadata(&export.path) {
+                    Ok(meta) if meta.is_dir() => return None,
+                    Ok(_) => "is not a directory".into(),
+                    Err(why) => format!("cannot be looked at: {why}"),
+                };
+                Some(format!(
+                    "{origin}: export.path: {:?} {what}; `serve` would not serve it now",
+                    export.path
+                ))
+            })
+            .collect()
+    }
 }
 
 /// The names of all settings: `grace`, `limits.clients`, `export.path`...

@@ -21,7 +21,9 @@ use super::types::Transport;
 #[derive(Debug, thiserror::Error)]
 pub enum RpcbindError {
     /// Another program answers there.
-    #[error("rpcbind has {0} already, and it answers: stop that service first")]
+    #[error(
+        "rpcbind has {0} already, and it answers: stop that service first, or do without rpcbind (--no-rpcbind)"
+    )]
     Taken(Listed),
     /// rpcbind said no.
     #[error("rpcbind refuses program {} version {} on {}: is this process root?", .0.program, .0.version, .0.netid)]

@@ -21,7 +21,7 @@ const PORT_ATTEMPTS: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Somebody has it.
-    #[error("port {port}/{} for {program} is in use{}: stop that, or choose another port", lower(*transport), by(holder))]
+    #[error("port {port}/{} for {program} is in use{}: stop that, or {}", lower(*transport), by(holder), instead(program))]
     InUse {
         /// What was to be served there.
         program: String,
@@ -34,13 +34,25 @@ pub enum ListenError {
     },
     /// Ports below 1024 need CAP_NET_BIND_SERVICE.
     #[error(
-        "port {port} for {program} needs root or CAP_NET_BIND_SERVICE: choose one above 1023, or run with it"
+        "port {port} for {program} needs root or CAP_NET_BIND_SERVICE: run with it, or {}",
+        instead(program)
     )]
     Privilege {
         /// What was to be served there.
         program: String,
         /// The port.
         port: u16,
+    },
+    /// The setting `bind` names an address that no interface has.
+    #[error(
+        "{} is not an address of this machine: choose one that `ip address` shows (--bind, setting bind), or none \
+         for all", addr.ip()
+    )]
+    NotHere {
+        /// What was to be served there.
+        program: String,
+        /// Where.
+        addr: SocketAddr,
     },
     /// Another error of the system.
     #[error("cannot listen on {addr} for {program}: {source}")]
@@ -58,6 +70,20 @@ fn lower(transport: Transport) -> &'static str {
     match transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",
+    }
+}
+
+/// What to do if the program cannot have its port. The names are those of `programs::open`.
+fn instead(program: &str) -> String {
+    match program {
+        // No other port is of use: Linux asks 111.
+        "rpcbind" => {
+            "register with the rpcbind that has it (rpcbind = \"host\"), or do without (--no-rpcbind)".into()
+        }
+        "nfs" | "mount" | "nlm" | "nsm" => {
+            format!("choose another port (--{program}-port, setting ports.{program})")
+        }
+        _ => "choose another port".into(),
     }
 }
 
@@ -125,6 +151,7 @@ fn explain(program: &str, transport: Transport, addr: SocketAddr, source: io::Er
             ListenError::InUse { program, transport, port, holder: holder_of(transport, port) }
         }
         io::ErrorKind::PermissionDenied if port < 1024 => ListenError::Privilege { program, port },
+        io::ErrorKind::AddrNotAvailable => ListenError::NotHere { program, addr },
         _ => ListenError::Io { program, addr, source },
     }
 }
@@ -152,4 +179,33 @@ fn udp_socket(addr: SocketAddr) -> io::Result<std::net::UdpSocket> {
     super::pktinfo::enable(&socket, addr.is_ipv6())?;
     socket.bind(&addr.into())?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(program: &str, address: &str, code: i32) -> String {
+        let error = io::Error::from_raw_os_error(code);
+        explain(program, Transport::Tcp, address.parse().unwrap(), error).to_string()
+    }
+
+    #[test]
+    fn each_refusal_names_what_to_set() {
+        let said = refused("nlm", "0.0.0.0:1", libc::EADDRINUSE);
+        assert!(said.ends_with("or choose another port (--nlm-port, setting ports.nlm)"), "{said}");
+        let said = refused("nfs", "0.0.0.0:80", libc::EACCES);
+        assert!(said.contains("--nfs-port"), "{said}");
+        for code in [libc::EACCES, libc::EADDRINUSE] {
+            let said = refused("rpcbind", "0.0.0.0:111", code);
+            assert!(said.contains("--no-rpcbind") && said.contains("rpcbind = \"host\""), "{said}");
+            assert!(!said.contains("choose another port"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_called_that() {
+        let error = open("nfs", &["203.0.113.5".parse().unwrap()], 0, true).unwrap_err();
+        assert!(error.to_string().starts_with("203.0.113.5 is not an address of this machine"), "{error}");
+    }
 }

@@ -4,11 +4,14 @@
 //! What this room must never do: file work on the thread that brings a call, or trust the list of mounts:
 //! it is what clients said, kept in memory for people to look at.
 
+mod refused;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use lockferry_xdr::Reader;
 use lockferry_xdr::mount::mount_program::{v1, v3};
@@ -18,6 +21,7 @@ use lockferry_xdr::mount::{
 };
 use nix::errno::Errno;
 
+use self::refused::Refused;
 use crate::export::{ExportTable, FilePool, FsError, Session, ThreadCreds};
 use crate::rpc::{Call, CallInfo, Program, Responder, Transport};
 
@@ -39,12 +43,16 @@ pub struct Mount {
 struct Shared {
     table: Arc<ExportTable>,
     mounts: Mutex<VecDeque<(IpAddr, Box<[u8]>)>>,
+    refused: Refused,
 }
 
 impl Mount {
     /// The program over these exports, working on this pool.
     pub fn new(table: Arc<ExportTable>, pool: Arc<FilePool>) -> Self {
-        Self { shared: Arc::new(Shared { table, mounts: Mutex::default() }), pool }
+        Self {
+            shared: Arc::new(Shared { table, mounts: Mutex::default(), refused: Refused::default() }),
+            pool,
+        }
     }
 }
 
@@ -126,7 +134,10 @@ fn mnt(shared: &Shared, creds: &ThreadCreds, call: &Call, responder: Responder) 
             responder.success(&Mountres3::Mnt3Ok(mountinfo));
         }
         Err(error) => {
-            if shared.table.log_now(peer.ip()) {
+            if let Some(left_out) = shared.refused.speak(peer.ip(), path, Instant::now()) {
+                if left_out > 0 {
+                    tracing::warn!(peer = %peer.ip(), "{left_out} more refused mounts of this client were left out");
+                }
                 tracing::warn!(%peer, path = %text, "mount refused: {error}");
             }
             responder.success(&Mountres3::Default(status(error)));
