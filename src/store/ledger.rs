@@ -163,9 +163,7 @@ impl Ledger {
             .bindings
             .iter()
             .map(|(path, prefix)| Record::Bound { path: path.clone(), prefix: prefix.clone() });
-        let window = self
-            .window
-            .map(|(full, deadline_ms)| Record::WindowOpened { full, deadline_ms });
+        let window = self.window.map(|(full, deadline_ms)| Record::WindowOpened { full, deadline_ms });
         let records = self
             .opened
             .clone()
@@ -177,8 +175,7 @@ impl Ledger {
             .chain(self.waiters.values().map(|(n, fields)| Record::Queued(*n, fields.clone())))
             .chain(window)
             .map(Entry::from);
-        let replies =
-            self.replies.iter().map(|r| Entry { record: Record::Answered, reply: Some(r.clone()) });
+        let replies = self.replies.iter().map(|r| Entry { record: Record::Answered, reply: Some(r.clone()) });
         records.chain(replies).chain(self.ended.clone().map(Entry::from))
     }
 
@@ -367,7 +364,11 @@ mod tests {
             0..3 => Record::Unset(place),
             3..5 => Record::Set(place, fields(Mode::Shared, LockCondition::Held)),
             5..7 => Record::Set(place, fields(Mode::Exclusive, LockCondition::Reclaimable)),
-            7 => Record::Sweep { from: LockCondition::Held.bit(), to: Some(LockCondition::Reclaimable), prefix: Box::new([file]) },
+            7 => Record::Sweep {
+                from: LockCondition::Held.bit(),
+                to: Some(LockCondition::Reclaimable),
+                prefix: Box::new([file]),
+            },
             _ => Record::Sweep { from: LockCondition::Reclaimable.bit(), to: None, prefix: Box::new([file]) },
         }
     }

@@ -133,7 +133,12 @@ pub trait LockStore: Send + Sync {
     fn raise_epoch(&self, lock_manager: &str, force: bool) -> Result<Epoch, JournalError>;
 
     /// Loads the record, after raising. What it delivers is durable.
-    fn load(&self, lock_manager: &str, epoch: Epoch, sink: &mut LoadSink<'_>) -> Result<LoadReport, JournalError>;
+    fn load(
+        &self,
+        lock_manager: &str,
+        epoch: Epoch,
+        sink: &mut LoadSink<'_>,
+    ) -> Result<LoadReport, JournalError>;
 
     /// Begins to write at `epoch`, on top of what `load` reported. The entry *opened* is written and durable when this
     /// returns.

@@ -33,6 +33,8 @@ pub(super) struct Chain {
     pub(super) segments: Vec<Part>,
     /// Files that are damaged at once.
     pub(super) findings: Vec<Finding>,
+    /// The newest epoch of which a segment cannot be read at all; 0: none.
+    pub(super) unreadable: u64,
     /// There is nothing, and never was.
     pub(super) fresh: bool,
 }
@@ -53,7 +55,7 @@ impl Chain {
         let names: BTreeSet<Name> = listed.iter().filter_map(|name| Name::parse(name)).collect();
         let mut findings = Vec::new();
         let mut segments: BTreeMap<(u64, u64), Part> = BTreeMap::new();
-        let (mut snapshots, mut older_epochs) = (Vec::new(), false);
+        let (mut snapshots, mut older_epochs, mut unreadable) = (Vec::new(), false, 0);
         for name in &names {
             match *name {
                 Name::Segment(epoch, number) => {
@@ -64,7 +66,10 @@ impl Chain {
                         Ok(part) => {
                             segments.insert((epoch, number), part);
                         }
-                        Err(finding) => findings.push(finding),
+                        Err(finding) => {
+                            unreadable = epoch.max(unreadable);
+                            findings.push(finding);
+                        }
                     }
                 }
                 Name::Snapshot(epoch, sequence) => snapshots.push((epoch, sequence)),
@@ -83,7 +88,7 @@ impl Chain {
             .filter(|part| counts.get(&part.header.epoch).is_some_and(|last| part.header.first <= *last))
             .filter(|part| how.until.is_none_or(|until| part.header.first <= until))
             .collect();
-        Ok(Chain { head, snapshots, segments, findings, fresh })
+        Ok(Chain { head, snapshots, segments, findings, unreadable, fresh })
     }
 }
 
@@ -115,7 +120,8 @@ fn segment(
     let handle = files.open(&path).map_err(JournalError::io("cannot open", &path))?;
     let mut bytes = [0; HEADER];
     let n = handle.read_at(&mut bytes, 0).map_err(JournalError::io("cannot read", &path))?;
-    let bad = |reason: &str| Ok(Err(Finding { file: name.clone(), offset: 0, sequence: 0, reason: reason.into() }));
+    let bad =
+        |reason: &str| Ok(Err(Finding { file: name.clone(), offset: 0, sequence: 0, reason: reason.into() }));
     if n < HEADER {
         return bad("the file header is missing");
     }

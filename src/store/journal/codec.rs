@@ -468,8 +468,8 @@ pub(super) mod tests {
         let client = (bytes(40), any::<IpAddr>()).prop_map(|(name, address)| ClientKey { name, address });
         let owner =
             (client, bytes(30), any::<u32>()).prop_map(|(client, oh, svid)| OwnerKey { client, oh, svid });
-        let range = (any::<u64>(), any::<u64>())
-            .prop_map(|(a, b)| Range::new(a.min(b), a.max(b)).expect("in order"));
+        let range =
+            (any::<u64>(), any::<u64>()).prop_map(|(a, b)| Range::new(a.min(b), a.max(b)).expect("in order"));
         (owner, bytes(60), range).prop_map(|(owner, file, range)| Place { owner, file, range })
     }
 
@@ -509,7 +509,8 @@ pub(super) mod tests {
 
     /// Any record.
     pub(in crate::store) fn record() -> impl Strategy<Value = Record> {
-        let durability = prop_oneof![Just(Durability::Sync), Just(Durability::Relaxed), Just(Durability::None)];
+        let durability =
+            prop_oneof![Just(Durability::Sync), Just(Durability::Relaxed), Just(Durability::None)];
         prop_oneof![
             ("[a-z.]{0,20}", "[a-zé]{0,9}", any::<u64>(), durability, any::<bool>()).prop_map(
                 |(lm, node, time, durability, complete)| Record::Opened {
@@ -530,9 +531,8 @@ pub(super) mod tests {
             any::<u32>().prop_map(Record::NsmState),
             (bytes(50), bytes(20)).prop_map(|(path, prefix)| Record::Bound { path, prefix }),
             bytes(50).prop_map(|path| Record::Unbound { path }),
-            (0u8..32, proptest::option::of(condition()), bytes(9)).prop_map(|(from, to, prefix)| {
-                Record::Sweep { from, to, prefix }
-            }),
+            (0u8..32, proptest::option::of(condition()), bytes(9))
+                .prop_map(|(from, to, prefix)| { Record::Sweep { from, to, prefix } }),
             (any::<bool>(), any::<u64>())
                 .prop_map(|(full, deadline_ms)| Record::WindowOpened { full, deadline_ms }),
             Just(Record::WindowEnded),
@@ -544,10 +544,24 @@ pub(super) mod tests {
 
     /// Any entry.
     pub(in crate::store) fn entry() -> impl Strategy<Value = Entry> {
-        let reply = (any::<IpAddr>(), any::<u16>(), any::<bool>(), any::<[u32; 4]>(), any::<[u64; 2]>(), bytes(60))
-            .prop_map(|(peer, port, tcp, [xid, program, version, procedure], [checksum, at_ms], reply)| {
-                ReplySeed { peer, port, tcp, xid, program, version, procedure, checksum, at_ms, reply }
-            });
+        let reply =
+            (any::<IpAddr>(), any::<u16>(), any::<bool>(), any::<[u32; 4]>(), any::<[u64; 2]>(), bytes(60))
+                .prop_map(
+                    |(peer, port, tcp, [xid, program, version, procedure], [checksum, at_ms], reply)| {
+                        ReplySeed {
+                            peer,
+                            port,
+                            tcp,
+                            xid,
+                            program,
+                            version,
+                            procedure,
+                            checksum,
+                            at_ms,
+                            reply,
+                        }
+                    },
+                );
         (record(), proptest::option::of(reply)).prop_map(|(record, reply)| Entry { record, reply })
     }
 
@@ -584,7 +598,8 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_too_long_is_refused_before_anything_is_written() {
-        let client = ClientKey { name: vec![b'x'; MAX_NAME + 1].into(), address: IpAddr::from([10, 0, 0, 1]) };
+        let client =
+            ClientKey { name: vec![b'x'; MAX_NAME + 1].into(), address: IpAddr::from([10, 0, 0, 1]) };
         let mut out = vec![1, 2];
         let error = encode(&Record::Client(client, 1).into(), &mut out).unwrap_err();
         assert_eq!((error.len, error.max, out.len()), (1025, 1024, 2));

@@ -296,8 +296,11 @@ impl Handle for MemHandle {
         let mut inner = self.files.lock();
         let at = usize::try_from(at).unwrap_or(usize::MAX / 2);
         let Some(fault) = fault else { return inner.write(self.id, bytes, at) };
-        inner.random = inner.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let part = (inner.random >> 33) as usize % (bytes.len() + 1);
+        inner.random =
+            inner.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // The kernel takes whole pages, or none.
+        let end = (at + (inner.random >> 33) as usize % (bytes.len() + SECTOR)) / SECTOR * SECTOR;
+        let part = end.saturating_sub(at).min(bytes.len());
         inner.write(self.id, &bytes[..part], at)?;
         Err(fault.error())
     }
@@ -338,7 +341,7 @@ impl Dice {
     fn names(&mut self, inner: &Inner) -> BTreeMap<PathBuf, usize> {
         let mut names = inner.durable_names.clone();
         // One half of the seeds keeps the order of changes, as journalling file systems do; the other does not.
-        let prefix = (self.seed % 2 == 0).then(|| self.next(inner.changes.len() + 1));
+        let prefix = self.seed.is_multiple_of(2).then(|| self.next(inner.changes.len() + 1));
         for (i, change) in inner.changes.iter().enumerate() {
             let kept = match (self.seed, prefix) {
                 (0, _) => false,
@@ -379,7 +382,13 @@ impl Dice {
             let chosen = match (self.seed, front) {
                 (0, _) => 0,
                 (1, _) => newest,
-                (_, Some(front)) => if i < front { newest } else { 0 },
+                (_, Some(front)) => {
+                    if i < front {
+                        newest
+                    } else {
+                        0
+                    }
+                }
                 (_, None) => self.next(newest + 1),
             };
             if let Some(version) = chosen.checked_sub(1).and_then(|n| versions.get(n)) {

@@ -122,7 +122,15 @@ pub(super) fn start(out: &mut Vec<u8>) -> usize {
 }
 
 /// Completes the frame that begins at `at` and whose payload reaches to the end of `out`.
-pub(super) fn finish(out: &mut Vec<u8>, at: usize, epoch: u64, sequence: u64, lag: u32, kind: u8, version: u8) {
+pub(super) fn finish(
+    out: &mut Vec<u8>,
+    at: usize,
+    epoch: u64,
+    sequence: u64,
+    lag: u32,
+    kind: u8,
+    version: u8,
+) {
     let len = out.len() - at - FRAME;
     out.resize(at + frame_size(len), 0);
     if let Some(last) = out.last_mut() {

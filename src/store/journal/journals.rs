@@ -14,7 +14,7 @@ use super::error::JournalError;
 use super::files::Files;
 use super::load::{self, How};
 use super::names::Name;
-use super::writer::{Low, Place, Writer, keep_spare};
+use super::writer::{Place, Space, Writer, keep_spare};
 use super::{Options, epoch, snapshot};
 use crate::store::lock_store::{Batch, Done, Epoch, Listed, LoadReport, LoadSink, LockStore, Outcome};
 use crate::store::record::{Durability, Record};
@@ -44,7 +44,7 @@ struct Owner {
     compacting: Mutex<()>,
     keeper: Mutex<Chores>,
     chores: Condvar,
-    low: Low,
+    space: Arc<Space>,
     gone: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -93,7 +93,7 @@ impl Journals {
 
     /// Whether the disk is so full that new locks are refused.
     pub fn is_low(&self, lock_manager: &str) -> bool {
-        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.low.load(Ordering::Acquire))
+        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
     }
 
     fn owner(&self, lock_manager: &str, epoch: Epoch) -> Option<Arc<Owner>> {
@@ -201,12 +201,17 @@ impl Drop for Journals {
 }
 
 impl Owner {
-    fn start(writer: Writer, options: &Options, epoch: u64, compact: bool) -> Result<Arc<Self>, JournalError> {
+    fn start(
+        writer: Writer,
+        options: &Options,
+        epoch: u64,
+        compact: bool,
+    ) -> Result<Arc<Self>, JournalError> {
         let owner = Arc::new(Owner {
             epoch,
             place: writer.place().clone(),
             options: options.clone(),
-            low: writer.low(),
+            space: writer.space(),
             writer: Mutex::new(Some(writer)),
             queue: Mutex::default(),
             ready: Condvar::new(),
@@ -217,7 +222,8 @@ impl Owner {
             threads: Mutex::default(),
         });
         let dir = owner.place.dir.clone();
-        for (name, work) in [("journal-commit", Owner::commit as fn(&Owner)), ("journal-keeper", Owner::keep)] {
+        for (name, work) in [("journal-commit", Owner::commit as fn(&Owner)), ("journal-keeper", Owner::keep)]
+        {
             let this = owner.clone();
             let spawned = std::thread::Builder::new().name(name.into()).spawn(move || work(&this));
             match spawned {
@@ -327,7 +333,7 @@ impl Owner {
     fn carry_out(&self, writer: &mut Writer, group: VecDeque<(Batch, Done)>) {
         let mut staged: Vec<(Batch, Done)> = Vec::with_capacity(group.len());
         for (batch, done) in group {
-            if !batch.essential && !batch.entries.is_empty() && self.low.load(Ordering::Acquire) {
+            if !batch.essential && !batch.entries.is_empty() && self.space.is_low() {
                 done(Outcome::NoSpace);
                 continue;
             }
@@ -378,8 +384,7 @@ impl Owner {
                 chores = self.chores.wait(chores).unwrap_or_else(PoisonError::into_inner);
             }
             if look_again && !chores.stop {
-                chores =
-                    self.chores.wait_timeout(chores, RETRY).unwrap_or_else(PoisonError::into_inner).0;
+                chores = self.chores.wait_timeout(chores, RETRY).unwrap_or_else(PoisonError::into_inner).0;
             }
             if chores.stop {
                 return;
@@ -387,7 +392,7 @@ impl Owner {
             let compact = std::mem::take(&mut chores.compact);
             chores.look = false;
             drop(chores);
-            look_again = match keep_spare(&self.place, self.options.segment, &self.low) {
+            look_again = match keep_spare(&self.place, self.options.segment, &self.space) {
                 Ok(()) => false,
                 Err(e) => {
                     tracing::warn!("{e}");

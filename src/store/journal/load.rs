@@ -55,13 +55,17 @@ pub(super) fn load(
         sink,
         damaged: None,
         fold: Fold { complete: chain.fresh, ..Fold::default() },
-        report: LoadReport { findings: chain.findings.clone(), built_on: chain.head, ..LoadReport::default() },
+        report: LoadReport {
+            findings: chain.findings.clone(),
+            built_on: chain.head,
+            ..LoadReport::default()
+        },
     };
-    loader.fold.permanent = !chain.findings.is_empty();
+    loader.fold.unreadable = chain.unreadable;
     loader.run(&chain)?;
     let Loader { mut report, fold, .. } = loader;
     report.complete = fold.is_complete();
-    report.unaccounted = fold.pending || fold.permanent;
+    report.unaccounted = fold.is_unaccounted();
     report.released = fold.released;
     Ok(report)
 }
@@ -87,14 +91,20 @@ struct Fold {
     permanent: bool,
     relaxed: bool,
     released: bool,
+    /// The newest epoch of which a file cannot be read at all.
+    unreadable: u64,
+    /// The epoch whose owner wrote the last *opened*.
+    opened: u64,
 }
 
 impl Fold {
-    fn note(&mut self, record: &Record, origin: Origin) {
+    fn note(&mut self, record: &Record, epoch: u64) {
         match record {
             Record::Opened { durability, complete, .. } => {
-                self.permanent |= self.pending && *complete && origin != Origin::Snapshot;
+                // An owner that says "incomplete" has a full window before it, after which only what it wrote counts.
+                self.permanent = (self.permanent || self.pending) && *complete;
                 self.pending = false;
+                self.opened = epoch;
                 self.complete = *complete;
                 self.relaxed = *durability != Durability::Sync;
                 self.released = false;
@@ -105,8 +115,12 @@ impl Fold {
         }
     }
 
+    fn is_unaccounted(&self) -> bool {
+        self.pending || self.permanent || (self.unreadable > 0 && self.unreadable >= self.opened)
+    }
+
     fn is_complete(&self) -> bool {
-        self.complete && !self.pending && !self.permanent && (!self.relaxed || self.released)
+        self.complete && !self.is_unaccounted() && (!self.relaxed || self.released)
     }
 }
 
@@ -215,7 +229,7 @@ impl Loader<'_, '_> {
                     Err(e) => return bad(at, &e.to_string()),
                 };
                 let spot = Spot { file: name, offset: at };
-                self.fold.note(&entry.record, origin);
+                self.fold.note(&entry.record, epoch);
                 self.report.entries += 1;
                 (self.sink)(spot, Loaded { sequence: 0, entry, origin });
             }
@@ -278,7 +292,9 @@ impl Loader<'_, '_> {
             if frame.epoch != part.header.epoch || frame.sequence != *sequence {
                 return Ok(End::At(at, look));
             }
-            if *sequence >= due && !self.deliver(part, at, &frame, &bytes[FRAME..FRAME + frame.len], origin)? {
+            if *sequence >= due
+                && !self.deliver(part, at, &frame, &bytes[FRAME..FRAME + frame.len], origin)?
+            {
                 return Ok(End::At(at, look));
             }
             *sequence += 1;
@@ -300,7 +316,7 @@ impl Loader<'_, '_> {
             Err(e @ DecodeError::Newer(..)) => return Err(newer(&part.path, &e)),
             Err(_) => return Ok(false),
         };
-        self.fold.note(&entry.record, origin);
+        self.fold.note(&entry.record, part.header.epoch);
         self.report.entries += 1;
         let spot = Spot { file: &part.name, offset: at };
         (self.sink)(spot, Loaded { sequence: frame.sequence, entry, origin });
@@ -347,7 +363,9 @@ impl Loader<'_, '_> {
                 continue;
             }
             *sequence = frame.sequence;
-            if let End::At(end, _) = self.frames(part, reader, place, sequence, due, last, Origin::Salvaged)? {
+            if let End::At(end, _) =
+                self.frames(part, reader, place, sequence, due, last, Origin::Salvaged)?
+            {
                 from = from.max(end);
             } else {
                 break;

@@ -62,7 +62,10 @@ impl std::fmt::Display for Name {
 }
 
 fn number(text: &str) -> Option<u64> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) || (text.len() > 1 && text.starts_with('0')) {
+    if text.is_empty()
+        || !text.bytes().all(|b| b.is_ascii_digit())
+        || (text.len() > 1 && text.starts_with('0'))
+    {
         return None;
     }
     text.parse().ok()
@@ -79,11 +82,15 @@ mod tests {
 
     #[test]
     fn names_come_back_as_they_were_made_and_others_are_not_ours() {
-        for name in [Name::Epoch(3), Name::Segment(4, 12), Name::Snapshot(1, 0), Name::HandedOver(9), Name::Spare(2)] {
+        for name in
+            [Name::Epoch(3), Name::Segment(4, 12), Name::Snapshot(1, 0), Name::HandedOver(9), Name::Spare(2)]
+        {
             assert_eq!(Name::parse(&name.to_string()), Some(name));
         }
         assert_eq!(Name::parse("spare-7.new"), Some(Name::Unfinished(7, "spare-7.new".into())));
-        for other in ["epoch-", "epoch-03", "epoch-1.new", "segment-1", "segment-1-2.cut-3", "epoch-+1", "lost+found"] {
+        for other in
+            ["epoch-", "epoch-03", "epoch-1.new", "segment-1", "segment-1-2.cut-3", "epoch-+1", "lost+found"]
+        {
             assert_eq!(Name::parse(other), None, "{other}");
         }
     }

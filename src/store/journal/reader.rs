@@ -63,12 +63,12 @@ impl<'a> Reader<'a> {
         let mut at = from.next_multiple_of(8);
         loop {
             let bytes = self.window(at, MAX_FRAME)?;
-            let zeros = bytes.iter().take_while(|b| **b == 0).count();
             if bytes.is_empty() {
                 return Ok(None);
             }
-            if zeros >= 8 {
-                at += (zeros & !7) as u64;
+            let zeros = bytes.as_chunks::<8>().0.iter().take_while(|word| **word == [0; 8]).count();
+            if zeros > 0 {
+                at += 8 * zeros as u64;
                 continue;
             }
             let look = frame::look(bytes, at);

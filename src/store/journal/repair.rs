@@ -60,8 +60,7 @@ pub fn repair(files: &dyn Files, dir: &Path, cut: &Cut, dry_run: bool) -> Result
     // Refuse a wrong place before a living owner is superseded by it.
     survey(files, dir, cut, LOOK)?;
     let mine = epoch::raise(files, dir, true)?;
-    let Survey { mut loss, mut ledger, name } =
-        survey(files, dir, cut, How { settle: true, mine, ..LOOK })?;
+    let Survey { mut loss, mut ledger, name } = survey(files, dir, cut, How { settle: true, mine, ..LOOK })?;
     ledger.apply_entry(
         Record::Opened {
             lock_manager: name.as_str().into(),

@@ -4,8 +4,8 @@
 //! again after a failure whose outcome is unknown.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::codec::{self, PAYLOAD_VERSION};
 use super::epoch;
@@ -29,14 +29,36 @@ pub(super) struct Place {
     pub(super) epoch: u64,
 }
 
-/// Whether the disk is full: no new lock is taken. Shared with whoever makes spares.
-pub(super) type Low = Arc<AtomicBool>;
+/// What the writer shares with whoever makes spares.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    /// The disk is full: no new lock is taken.
+    low: AtomicBool,
+    /// Held while a spare is made or used: one at a time.
+    making: Mutex<()>,
+}
+
+impl Space {
+    /// Whether the disk is full.
+    pub(super) fn is_low(&self) -> bool {
+        self.low.load(Ordering::Acquire)
+    }
+
+    fn set_low(&self, low: bool) {
+        self.low.store(low, Ordering::Release);
+    }
+
+    fn making(&self) -> MutexGuard<'_, ()> {
+        // It guards file names only; whoever panicked left them as a crash would.
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The open end of a journal.
 pub(super) struct Writer {
     place: Place,
     options: Options,
-    low: Low,
+    space: Arc<Space>,
     handle: Box<dyn Handle>,
     path: PathBuf,
     number: u64,
@@ -93,7 +115,7 @@ impl Writer {
         let (handle, path) = adopt_spare(&place, &spare, &header)?;
         let mut writer = Self {
             options: options.clone(),
-            low: Low::default(),
+            space: Arc::default(),
             handle,
             path,
             number: 1,
@@ -147,9 +169,9 @@ impl Writer {
         self.kept_from = job.open;
     }
 
-    /// The flag that says that the disk is full.
-    pub(super) fn low(&self) -> Low {
-        self.low.clone()
+    /// What it shares with whoever makes spares.
+    pub(super) fn space(&self) -> Arc<Space> {
+        self.space.clone()
     }
 
     /// Where it writes.
@@ -218,7 +240,7 @@ impl Writer {
     /// NoSpace nothing of it was written; after Superseded it is void; after any other error the outcome is unknown and
     /// every later commit fails.
     pub(super) fn commit(&mut self, essential: bool) -> Result<u64, JournalError> {
-        let result = self.try_commit(essential);
+        let result = self.try_commit(essential).map_err(|e| self.or_superseded(e));
         self.unstage(Mark { bytes: 0, staged: 0, sync: false });
         match &result {
             Ok(_) | Err(JournalError::NoSpace(_) | JournalError::Failed(_)) => {}
@@ -236,7 +258,7 @@ impl Writer {
             return Err(JournalError::Failed(why.clone()));
         }
         if self.staged > 0 {
-            if !essential && self.low.load(Ordering::Acquire) {
+            if !essential && self.space.is_low() {
                 return Err(JournalError::NoSpace(self.path.clone()));
             }
             if self.at + self.buf.len() as u64 > self.size {
@@ -247,8 +269,28 @@ impl Writer {
                 self.sync()?;
             }
         }
-        epoch::check(self.place.files.as_ref(), &self.place.dir, self.place.epoch)?;
+        epoch::check(self.place.files.as_ref(), &self.place.dir, self.place.epoch).map_err(|e| match e {
+            // "No space" would promise that nothing was written.
+            JournalError::NoSpace(path) => {
+                let source = std::io::ErrorKind::StorageFull.into();
+                JournalError::Io { what: "cannot read the epoch in", path, source }
+            }
+            other => other,
+        })?;
         Ok(self.last())
+    }
+
+    /// A newcomer removes our spare: what fails then fails for another reason than it seems.
+    fn or_superseded(&self, e: JournalError) -> JournalError {
+        let told =
+            matches!(e, JournalError::NoSpace(_) | JournalError::Failed(_) | JournalError::Superseded { .. });
+        if told {
+            return e;
+        }
+        match epoch::check(self.place.files.as_ref(), &self.place.dir, self.place.epoch) {
+            Err(superseded @ JournalError::Superseded { .. }) => superseded,
+            _ => e,
+        }
     }
 
     fn write(&mut self) -> Result<(), JournalError> {
@@ -262,7 +304,7 @@ impl Writer {
             }
             Err(JournalError::NoSpace(path)) => {
                 self.take_back()?;
-                self.low.store(true, Ordering::Release);
+                self.space.set_low(true);
                 Err(JournalError::NoSpace(path))
             }
             Err(e) => Err(e),
@@ -299,11 +341,13 @@ impl Writer {
         if self.dirty {
             self.sync()?;
         }
+        let space = self.space.clone();
+        let _making = space.making();
         let spare = self.place.dir.join(Name::Spare(self.place.epoch).to_string());
         if !self.place.files.exists(&spare).map_err(JournalError::io("cannot look for", &spare))? {
             make_spare(&self.place, self.options.segment).inspect_err(|e| {
                 if matches!(e, JournalError::NoSpace(_)) {
-                    self.low.store(true, Ordering::Release);
+                    self.space.set_low(true);
                 }
             })?;
         }
@@ -330,11 +374,11 @@ impl Writer {
             return Err(JournalError::Failed(why.clone()));
         }
         if self.at > HEADER as u64 {
-            let rolled = self.roll();
-            if let Err(e) = &rolled
-                && !matches!(e, JournalError::NoSpace(_))
-            {
-                self.failed = Some(e.to_string());
+            let rolled = self.roll().map_err(|e| self.or_superseded(e));
+            match &rolled {
+                Ok(()) | Err(JournalError::NoSpace(_)) => {}
+                Err(JournalError::Superseded { newest, .. }) => self.superseded = Some(*newest),
+                Err(e) => self.failed = Some(e.to_string()),
             }
             rolled?;
         }
@@ -348,14 +392,15 @@ impl Writer {
     }
 }
 
-/// Makes the spare segment if it is not there, and says in `low` whether there was space for it.
-pub(super) fn keep_spare(place: &Place, size: u64, low: &Low) -> Result<(), JournalError> {
+/// Makes the spare segment if it is not there, and says in `space` whether there was room for it.
+pub(super) fn keep_spare(place: &Place, size: u64, space: &Space) -> Result<(), JournalError> {
+    let _making = space.making();
     let spare = place.dir.join(Name::Spare(place.epoch).to_string());
     let there = place.files.exists(&spare).map_err(JournalError::io("cannot look for", &spare))?;
     let made = if there { Ok(()) } else { make_spare(place, size).map(drop) };
     match &made {
-        Ok(()) => low.store(false, Ordering::Release),
-        Err(JournalError::NoSpace(_)) => low.store(true, Ordering::Release),
+        Ok(()) => space.set_low(false),
+        Err(JournalError::NoSpace(_)) => space.set_low(true),
         Err(_) => {}
     }
     made
@@ -414,6 +459,11 @@ fn adopt_spare(
     handle.write_at(&header.bytes(), 0).map_err(JournalError::io("cannot write", spare))?;
     handle.sync().map_err(|source| JournalError::Io { what: "cannot sync", path: spare.into(), source })?;
     files.rename(spare, &path).map_err(JournalError::io("cannot rename to", &path))?;
-    files.sync_dir(&place.dir).map_err(JournalError::io("cannot sync", &place.dir))?;
+    // From here on the segment before must not grow: whatever the error is, it is not "nothing written".
+    files.sync_dir(&place.dir).map_err(|source| JournalError::Io {
+        what: "cannot sync",
+        path: place.dir.clone(),
+        source,
+    })?;
     Ok((handle, path))
 }

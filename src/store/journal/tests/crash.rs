@@ -32,7 +32,7 @@ fn cut_everywhere(durability: Durability, epochs: u64, seeds: u64) -> u64 {
 
 #[test]
 fn after_a_power_cut_at_any_operation_what_was_acknowledged_is_there_and_nothing_else() {
-    let cuts = cut_everywhere(Durability::Sync, 4, 12);
+    let cuts = cut_everywhere(Durability::Sync, 3, 26);
     println!("{cuts} cut points");
     assert!(cuts >= 10_000, "{cuts} cut points");
 }
@@ -63,11 +63,19 @@ fn whatever_operation_fails_nothing_acknowledged_is_lost_and_nothing_refused_app
             let what = format!("{fault:?} at operation {op}");
             let mut promise = std::mem::take(&mut *run.promise.lock().unwrap());
             for seed in [0, 1, op + 2] {
-                check(&files.crashed(seed), &mut promise, Durability::Sync, &format!("{what}, cut, seed {seed}"));
+                check(
+                    &files.crashed(seed),
+                    &mut promise,
+                    Durability::Sync,
+                    &format!("{what}, cut, seed {seed}"),
+                );
             }
         }
     }
-    println!("{operations} operations; ended early: {} for want of space, {} for I/O errors", kinds[0], kinds[1]);
+    println!(
+        "{operations} operations; ended early: {} for want of space, {} for I/O errors",
+        kinds[0], kinds[1]
+    );
 }
 
 #[test]

