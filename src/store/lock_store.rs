@@ -141,7 +141,7 @@ pub trait LockStore: Send + Sync {
     ) -> Result<LoadReport, JournalError>;
 
     /// Begins to write at `epoch`, on top of what `load` reported. The entry *opened* is written and durable when this
-    /// returns.
+    /// returns. After an error the epoch is spent: raise again.
     fn own(&self, lock_manager: &str, epoch: Epoch, loaded: &LoadReport) -> Result<(), JournalError>;
 
     /// Puts a batch behind those before it. Returns at once; `done` is called with the outcome, exactly once.

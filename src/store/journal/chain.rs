@@ -23,12 +23,21 @@ pub(super) struct Part {
     pub(super) handle: Box<dyn Handle>,
 }
 
+/// A snapshot that may be used.
+pub(super) struct Base {
+    pub(super) epoch: u64,
+    pub(super) sequence: u64,
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) handle: Box<dyn Handle>,
+}
+
 /// What counts.
 pub(super) struct Chain {
     /// The newest epoch that has a file; 0: none.
     pub(super) head: u64,
     /// Snapshots that may be used, best first.
-    pub(super) snapshots: Vec<(u64, u64)>,
+    pub(super) snapshots: Vec<Base>,
     /// Segments in order.
     pub(super) segments: Vec<Part>,
     /// Files that are damaged at once.
@@ -83,6 +92,10 @@ impl Chain {
         snapshots.retain(|(epoch, sequence)| counts.get(epoch).is_some_and(|last| sequence <= last));
         snapshots.retain(|(_, sequence)| how.until.is_none_or(|until| *sequence <= until));
         snapshots.sort_by_key(|(epoch, sequence)| std::cmp::Reverse((*sequence, *epoch)));
+        let snapshots = snapshots
+            .into_iter()
+            .map(|(epoch, sequence)| base(files, dir, epoch, sequence))
+            .collect::<Result<_, _>>()?;
         let segments = segments
             .into_values()
             .filter(|part| counts.get(&part.header.epoch).is_some_and(|last| part.header.first <= *last))
@@ -105,6 +118,13 @@ fn limits(head: u64, segments: &BTreeMap<(u64, u64), Part>) -> BTreeMap<u64, u64
         last = last.min(first.header.first - 1);
         epoch = first.header.previous;
     }
+}
+
+fn base(files: &dyn Files, dir: &Path, epoch: u64, sequence: u64) -> Result<Base, JournalError> {
+    let name = Name::Snapshot(epoch, sequence).to_string();
+    let path = dir.join(&name);
+    let handle = files.open(&path).map_err(JournalError::io("cannot open", &path))?;
+    Ok(Base { epoch, sequence, name, path, handle })
 }
 
 fn segment(

@@ -221,7 +221,9 @@ impl Files for MemFiles {
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        Ok(self.simple("exists")?.names.contains_key(path))
+        let inner = self.simple("exists")?;
+        // A directory is there as soon as something is in it.
+        Ok(inner.names.keys().any(|name| name == path || name.parent() == Some(path)))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {

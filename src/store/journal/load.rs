@@ -5,12 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::chain::{Chain, Part};
+use super::chain::{Base, Chain, Part};
 use super::codec::{self, DecodeError, TYPE_END};
 use super::error::{Finding, JournalError};
 use super::files::{Files, Handle};
 use super::frame::{self, FRAME, Frame, HEADER, Header, Kind, Look, MAX_FRAME};
-use super::names::Name;
 use super::reader::Reader;
 use crate::store::lock_store::{LoadReport, Loaded, Origin, Torn};
 use crate::store::record::{Durability, Record};
@@ -49,8 +48,6 @@ pub(super) fn load(
 ) -> Result<LoadReport, JournalError> {
     let chain = Chain::open(files, dir, how)?;
     let mut loader = Loader {
-        files,
-        dir,
         how,
         sink,
         damaged: None,
@@ -71,8 +68,6 @@ pub(super) fn load(
 }
 
 struct Loader<'a, 'b> {
-    files: &'a dyn Files,
-    dir: &'a Path,
     how: How<'a>,
     sink: &'a mut Sink<'b>,
     fold: Fold,
@@ -161,46 +156,41 @@ impl Loader<'_, '_> {
     /// Delivers the best snapshot and returns the next sequence.
     fn snapshot(&mut self, chain: &Chain) -> Result<u64, JournalError> {
         let mut damaged = None;
-        for (epoch, sequence) in &chain.snapshots {
-            let name = Name::Snapshot(*epoch, *sequence).to_string();
-            let path = self.dir.join(&name);
-            let handle = self.files.open(&path).map_err(JournalError::io("cannot open", &path))?;
-            self.settle(handle.as_ref(), &path)?;
-            match self.read_snapshot(handle.as_ref(), &name, *epoch, *sequence, None)? {
+        for base in &chain.snapshots {
+            self.settle(base.handle.as_ref(), &base.path)?;
+            match self.read_snapshot(base, None)? {
                 None => {
-                    self.read_snapshot(handle.as_ref(), &name, *epoch, *sequence, Some(Origin::Snapshot))?;
-                    self.report.snapshot = Some(name);
-                    return Ok(sequence + 1);
+                    self.read_snapshot(base, Some(Origin::Snapshot))?;
+                    self.report.snapshot = Some(base.name.clone());
+                    return Ok(base.sequence + 1);
                 }
                 Some(finding) => {
                     self.report.findings.push(finding);
-                    damaged.get_or_insert((name, *epoch, *sequence, handle));
+                    damaged.get_or_insert(base);
                 }
             }
         }
-        let Some((name, epoch, sequence, handle)) = damaged else { return Ok(1) };
+        let Some(base) = damaged else { return Ok(1) };
         if chain.segments.first().is_some_and(|first| first.header.first == 1) {
             // All that it held is still there.
             return Ok(1);
         }
         self.fold.pending = true;
-        self.read_snapshot(handle.as_ref(), &name, epoch, sequence, Some(Origin::Salvaged))?;
-        Ok(sequence + 1)
+        self.read_snapshot(base, Some(Origin::Salvaged))?;
+        Ok(base.sequence + 1)
     }
 
     /// Reads a snapshot; delivers its entries as `origin` if there is one. Returns what is wrong with it.
     fn read_snapshot(
         &mut self,
-        handle: &dyn Handle,
-        name: &str,
-        epoch: u64,
-        sequence: u64,
+        base: &Base,
         origin: Option<Origin>,
     ) -> Result<Option<Finding>, JournalError> {
-        let path = self.dir.join(name);
-        let mut reader = Reader::new(handle, &path)?;
+        let Base { epoch, sequence, name, path, handle } = base;
+        let (epoch, sequence) = (*epoch, *sequence);
+        let mut reader = Reader::new(handle.as_ref(), path)?;
         let bad = |offset, reason: &str| {
-            Ok(Some(Finding { file: name.into(), offset, sequence, reason: reason.into() }))
+            Ok(Some(Finding { file: name.clone(), offset, sequence, reason: reason.into() }))
         };
         if let Err(reason) = snapshot_header(&mut reader, self.how.name, epoch, sequence)? {
             return bad(0, &reason);
@@ -225,7 +215,7 @@ impl Loader<'_, '_> {
             if let Some(origin) = origin {
                 let entry = match codec::decode(frame.kind, frame.version, payload) {
                     Ok(entry) => entry,
-                    Err(e @ DecodeError::Newer(..)) => return Err(newer(&path, &e)),
+                    Err(e @ DecodeError::Newer(..)) => return Err(newer(path, &e)),
                     Err(e) => return bad(at, &e.to_string()),
                 };
                 let spot = Spot { file: name, offset: at };

@@ -1,6 +1,7 @@
 //! Two owners: whatever the old one does at whatever moment of the new one's take-over, and the other way round.
 
 use super::super::faults::MemFiles;
+use super::super::files::Files as _;
 use super::*;
 
 fn begun() -> (MemFiles, Run) {
@@ -150,4 +151,31 @@ fn what_was_handed_over_is_not_taken_up_again_unless_forced() {
     assert!(matches!(epoch::raise(&files, &dir(), false), Err(JournalError::HandedOver(1))));
     assert_eq!(epoch::raise(&files, &dir(), true).unwrap(), 2);
     assert_eq!(epoch::raise(&files, &dir(), false).unwrap(), 3);
+}
+
+#[test]
+fn files_that_the_old_owner_deletes_at_any_step_of_a_load_are_not_missed() {
+    let (before, mut run) = begun();
+    run.compact().unwrap();
+    run.append(&[lock(3, 3)], false).unwrap();
+    // The next compaction is as far as its snapshot; what it will delete is still there.
+    let job = run.writer.as_mut().unwrap().compaction().unwrap();
+    let (_, ledger) = load_state(&before, 0).unwrap();
+    snapshot::write(&before, &dir(), LM, 1, job.until, &ledger).unwrap();
+    let old = [path("snapshot-1-25"), path(&format!("segment-1-{}", job.open - 1))];
+    assert!(old.iter().all(|name| before.contents().contains_key(name)));
+    let (_, state) = load_state(&before, 0).unwrap();
+    let operations = before.ops();
+    load_state(&before, 0).unwrap();
+    let steps = before.ops() - operations;
+    for step in 0..steps {
+        let (files, old) = (before.crashed(1), old.clone());
+        files.set_hook(Some(Box::new(move |op, _, files| {
+            if op == step {
+                old.iter().for_each(|name| files.remove(name).unwrap());
+            }
+        })));
+        let (report, ledger) = load_state(&files, 0).unwrap();
+        assert!(report.findings.is_empty() && ledger.canonical() == state.canonical(), "step {step}");
+    }
 }
