@@ -155,15 +155,31 @@ async fn another_implementation_writes_and_reads_a_tree() {
     node.server.shutdown(Duration::from_secs(1)).await;
 }
 
-/// A program's output; None, said loudly, if it is not installed.
+/// A program's output; None, said loudly, if it is not installed. It is the only prerequisite that `tests/run`
+/// does not install.
 fn run(program: &str, args: &[&str]) -> Option<Output> {
     match Command::new(program).args(args).output() {
         Ok(output) => Some(output),
         Err(error) => {
-            skip(&format!("{program}: {error}"));
+            println!("skipped: {program}: {error} (Debian package libnfs-utils)");
+            eprintln!("skipped: {program}: {error} (Debian package libnfs-utils)");
             None
         }
     }
+}
+
+/// showmount, of the host or else out of the tree of the test machines' image.
+fn showmount() -> Option<Command> {
+    let directories = ["/usr/sbin", "/sbin", "/usr/bin"].map(String::from);
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut on_host = path.split(':').map(String::from).chain(directories);
+    if let Some(found) = on_host.find(|dir| Path::new(dir).join("showmount").is_file()) {
+        return Some(Command::new(format!("{found}/showmount")));
+    }
+    let tree = std::env::var("LOCKFERRY_TEST_TREE").ok()?;
+    let mut command = Command::new("chroot");
+    command.args([&tree, "/usr/sbin/showmount"]);
+    Some(command)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,7 +195,7 @@ async fn libnfs_lists_copies_and_reads() {
         let options = format!("?version=3&nfsport={}&mountport={}", node.nfs, node.mount);
         format!("nfs://127.0.0.1{}/{path}{options}", dir.path().display())
     };
-    let done = tokio::task::block_in_place(|| {
+    tokio::task::block_in_place(|| {
         let ls = run("nfs-ls", &["-R", &url("")])?;
         let text = String::from_utf8_lossy(&ls.stdout);
         assert!(ls.status.success(), "{}", String::from_utf8_lossy(&ls.stderr));
@@ -193,9 +209,6 @@ async fn libnfs_lists_copies_and_reads() {
         assert!(std::fs::read(dir.path().join("copy")).unwrap() == vec![7u8; 2_500_000]);
         Some(())
     });
-    if done.is_none() {
-        skip("libnfs-utils is not installed");
-    }
     node.server.shutdown(Duration::from_secs(1)).await;
 }
 
@@ -224,8 +237,11 @@ fn showmount_lists_exports_and_mounts() {
                 ("-e", "10.1.0.0/16"),
                 ("-a", open.path().to_str().unwrap()),
             ] {
-                let child = tokio_output("showmount", &["--no-headers", arg, "127.0.0.1"]).await;
-                let Some(output) = child else { return };
+                let Some(mut command) = showmount() else {
+                    return skip("showmount is not installed (Debian package nfs-common)");
+                };
+                command.args(["--no-headers", arg, "127.0.0.1"]);
+                let output = output_of(command).await;
                 let text = String::from_utf8_lossy(&output.stdout).into_owned();
                 assert!(
                     text.contains(wanted),
@@ -242,22 +258,15 @@ fn showmount_lists_exports_and_mounts() {
 }
 
 /// Runs a program without stopping the runtime's only thread.
-async fn tokio_output(program: &str, args: &[&str]) -> Option<Output> {
+async fn output_of(mut command: Command) -> Output {
     use std::process::Stdio;
-    let child = Command::new(program).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            skip(&format!("{program}: {error} (Debian package nfs-common)"));
-            return None;
-        }
-    };
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for _ in 0..1_000 {
         if child.try_wait().unwrap().is_some() {
-            return Some(child.wait_with_output().unwrap());
+            return child.wait_with_output().unwrap();
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let _ = child.kill();
-    panic!("{program} did not end");
+    panic!("{command:?} did not end");
 }

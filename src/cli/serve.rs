@@ -26,7 +26,10 @@ pub(super) fn run(serve: &Serve, around: &Surroundings) -> ExitCode {
         Ok(runtime) => runtime,
         Err(why) => return fail(&format!("cannot start: {why}")),
     };
-    match runtime.block_on(run_node(config, socket)) {
+    let ended = runtime.block_on(run_node(config, socket));
+    // Threads that hang with a dead disk are left behind: the end of the process ends them, and it must not wait for them.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) if tracing::enabled!(tracing::Level::ERROR) => {
             tracing::error!("{why}");
@@ -49,12 +52,15 @@ pub(super) fn prepare(serve: &Serve, around: &Surroundings) -> Option<(NodeConfi
 }
 
 async fn run_node(config: NodeConfig, socket: Option<ControlSocket>) -> Result<(), String> {
-    let control = |view| {
-        if let Some(socket) = socket {
-            control_api(socket, view);
-        }
-    };
-    node::serve(config, control, announce).await.map_err(|why| why.to_string())
+    let mut api = None;
+    let control = |view| api = socket.map(|socket| control_api(socket, view));
+    let ended = node::serve(config, control, announce).await;
+    if let Some(api) = api {
+        // Its end takes the socket file away.
+        api.abort();
+        let _ = api.await;
+    }
+    ended.map_err(|why| why.to_string())
 }
 
 /// Serves the control API beside the node, for as long as the task lives.

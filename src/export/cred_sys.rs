@@ -230,6 +230,41 @@ mod tests {
         assert!(std::fs::read(&secret).is_ok());
     }
 
+    /// As a service manager starts it: an ordinary user with capabilities.
+    #[test]
+    fn a_daemon_with_capabilities_but_not_root_drops_them_for_its_callers() {
+        if !is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let open = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, b"x").unwrap();
+        std::fs::set_permissions(&secret, open(0o600)).unwrap();
+        std::fs::set_permissions(dir.path(), open(0o755)).unwrap();
+        std::thread::spawn(move || {
+            let base = capget().unwrap();
+            // SAFETY: plain integers; PR_SET_KEEPCAPS and the raw setresuid concern this thread only.
+            unsafe {
+                assert_eq!(libc::prctl(libc::PR_SET_KEEPCAPS, 1), 0);
+                assert_eq!(libc::syscall(libc::SYS_setresuid, 65533, 65533, 65533), 0);
+            }
+            let permitted = u64::from(base[0].permitted) | u64::from(base[1].permitted) << 32;
+            set_effective(&base, permitted).unwrap();
+            let creds = ThreadCreds::take_over();
+            assert!(creds.can_switch());
+            let read = || std::fs::read(&secret).is_ok();
+            for uid in [12345, 0, 12346, 0, 12345, 12345] {
+                creds.act_as(&Ids { uid, gid: uid, groups: vec![uid] }).unwrap();
+                assert_eq!(read(), uid == 0, "as {uid}");
+                assert!(creds.raised(read));
+                assert_eq!(read(), uid == 0, "as {uid}, after raising");
+            }
+        })
+        .join()
+        .unwrap();
+    }
+
     #[test]
     fn the_invalid_user_is_an_error_and_not_the_user_before() {
         if !is_root() {

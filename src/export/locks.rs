@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::access::permitted;
 use super::handle::Handle;
-use super::table::ExportTable;
+use super::table::{Export, ExportTable};
 use super::{FileKey, LockFiles, LockRefusal};
 use crate::rpc::Cred;
 
@@ -72,12 +72,23 @@ fn question(handle: &[u8], peer: IpAddr, cred: &Cred, exclusive: bool) -> Box<[u
 }
 
 impl ExportTable {
-    fn verdict(&self, handle: &[u8], peer: IpAddr, cred: &Cred, exclusive: bool) -> Verdict {
+    /// What does not depend on the file: whether the address is in the export's list, and whether it is read-only.
+    fn lockable(
+        &self,
+        handle: &[u8],
+        peer: IpAddr,
+        exclusive: bool,
+    ) -> Result<(&Arc<Export>, Handle), LockRefusal> {
         let (export, handle) = self.lock_export(handle)?;
         self.check_peer(export, peer, None).map_err(|_| LockRefusal::Access)?;
         if exclusive && export.config.read_only {
             return Err(LockRefusal::ReadOnly);
         }
+        Ok((export, handle))
+    }
+
+    fn verdict(&self, handle: &[u8], peer: IpAddr, cred: &Cred, exclusive: bool) -> Verdict {
+        let (export, handle) = self.lockable(handle, peer, exclusive)?;
         let stale = |_| LockRefusal::Stale;
         let tree = self.tree(export).map_err(stale)?;
         let fd = tree.open_file(&self.places, &handle).map_err(stale)?;
@@ -107,6 +118,10 @@ impl LockFiles for ExportTable {
         let verdict = self.verdict(handle, peer, cred, exclusive);
         self.verdicts.put(question(handle, peer, cred, exclusive), verdict);
         verdict
+    }
+
+    fn may_reclaim(&self, handle: &[u8], peer: IpAddr, exclusive: bool) -> Verdict {
+        self.lockable(handle, peer, exclusive).map(drop)
     }
 
     fn path(&self, key: &FileKey) -> Option<PathBuf> {

@@ -68,6 +68,10 @@ pub trait LockFiles: Send + Sync + 'static {
     /// calls and may block on a hung disk: call it on a blocking thread only.
     fn check(&self, handle: &[u8], peer: IpAddr, cred: &Cred, exclusive: bool) -> Result<(), LockRefusal>;
 
+    /// Whether this address may reclaim a lock on this export. The file itself is not looked at: a reclaim must not fail, nor
+    /// wait, for the disk. Never blocks.
+    fn may_reclaim(&self, handle: &[u8], peer: IpAddr, exclusive: bool) -> Result<(), LockRefusal>;
+
     /// The path that the file was last seen under (as the server sees it, e.g. /exports/a/b), from memory only.
     fn path(&self, key: &FileKey) -> Option<PathBuf>;
 

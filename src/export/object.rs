@@ -249,11 +249,16 @@ impl<'a> Session<'a> {
             // Opening a device or a pipe has effects of its own.
             _ => Err(Errno::EINVAL),
         };
-        match opened {
-            Ok(fd) => nix::unistd::fsync(fd)?,
-            Err(_) => nix::unistd::syncfs(object.tree.dir())?,
+        // Where it cannot be opened for it, all of the file system.
+        let synced = match opened.map(nix::unistd::fsync) {
+            Ok(Err(error)) if has_no_sync(error) => nix::unistd::syncfs(object.tree.dir()),
+            Ok(synced) => synced,
+            Err(_) => nix::unistd::syncfs(object.tree.dir()),
+        };
+        match synced {
+            Err(error) if has_no_sync(error) => Ok(()),
+            other => Ok(other?),
         }
-        Ok(())
     }
 
     /// Starts reading a directory at a cookie (0: at its start).
@@ -341,4 +346,9 @@ impl Object {
     fn file_use(&self, write: bool) -> FileUse {
         FileUse { export: self.export.number, key: self.key(), write, ids: self.ids.clone() }
     }
+}
+
+/// Whether a sync failed since the file system has no such thing, not since data were lost.
+fn has_no_sync(error: Errno) -> bool {
+    matches!(error, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EROFS)
 }

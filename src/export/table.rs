@@ -191,6 +191,16 @@ impl ExportTable {
         self.exports.iter().filter(|e| e.broken.is_none()).map(|e| &e.config)
     }
 
+    /// The lane of `FilePool` for calls about this handle: one for each export, 0 for handles that are not ours.
+    pub fn lane_of(&self, handle: &[u8]) -> u64 {
+        self.export_of(handle).map_or(0, |(export, _)| export.number)
+    }
+
+    /// The same for a path.
+    pub fn lane_of_path(&self, path: &Path) -> u64 {
+        self.export_at(path).map_or(0, |(export, _)| export.number)
+    }
+
     /// The export that a handle names.
     pub(super) fn export_of(&self, handle: &[u8]) -> Result<(&Arc<Export>, Handle), FsError> {
         let handle = Handle::parse(handle).ok_or(FsError::BadHandle)?;

@@ -63,6 +63,8 @@ pub(super) struct Tree {
 
 /// The number of an export in handles: from its path, which clients name as well.
 pub(super) fn export_number(path: &Path) -> u64 {
+    // Without a trailing slash and the like, which another node's settings may have.
+    let path: PathBuf = path.components().collect();
     stable_hash(&[b"export", path.as_os_str().as_bytes()])
 }
 

@@ -32,7 +32,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A _RES is sent once; its void reply is waited for no longer than this.
 const RES_WAIT: Duration = Duration::from_secs(5);
 /// _RES calls under way at once. Past it they are dropped and the client asks again.
-const RES_MAX: usize = 256;
+const RES_MAX: usize = 1024;
+/// Those of them to one address: one that never answers must not take the room of the others.
+const RES_MAX_EACH: usize = 32;
 
 /// Sends callbacks.
 pub(super) struct Caller {
@@ -45,6 +47,8 @@ pub(super) struct Caller {
     /// GRANTED_MSGs that wait for their GRANTED_RES: from whom, and whom to tell.
     messages: Mutex<HashMap<u64, (IpAddr, oneshot::Sender<bool>)>>,
     res_turns: Arc<Semaphore>,
+    /// _RES calls under way, by address.
+    res_to: Mutex<HashMap<IpAddr, usize>>,
     secret: u64,
 }
 
@@ -60,6 +64,7 @@ impl Caller {
             running: Mutex::default(),
             messages: Mutex::default(),
             res_turns: Arc::new(Semaphore::new(RES_MAX)),
+            res_to: Mutex::default(),
             secret,
         }
     }
@@ -231,6 +236,25 @@ impl Caller {
         }
     }
 
+    /// Counts a _RES call to an address. False: there are too many already.
+    fn begin_res(&self, to: IpAddr) -> bool {
+        let mut all = self.res_to.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(to).or_default();
+        let room = *count < RES_MAX_EACH;
+        *count += usize::from(room);
+        room
+    }
+
+    fn end_res(&self, to: IpAddr) {
+        let mut all = self.res_to.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&to) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&to);
+            }
+        }
+    }
+
     fn running(&self) -> MutexGuard<'_, HashMap<GrantId, AbortHandle>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -283,12 +307,15 @@ impl Callbacks for SharedCaller {
 
 impl Outbox for SharedCaller {
     fn send_res(&self, path: ReturnPath, version: u32, procedure: u32, args: Vec<u8>) {
-        let Ok(turn) = self.0.res_turns.clone().try_acquire_owned() else {
+        let to = path.peer.ip();
+        let turn = self.0.res_turns.clone().try_acquire_owned();
+        let Some(turn) = turn.ok().filter(|_| self.0.begin_res(to)) else {
             return tracing::debug!(client = %path.peer, "too many _RES calls under way: one dropped");
         };
         let this = self.0.clone();
         self.0.runtime.spawn(async move {
-            this.deliver_res(path, version, procedure, args).await;
+            this.clone().deliver_res(path, version, procedure, args).await;
+            this.end_res(to);
             drop(turn);
         });
     }

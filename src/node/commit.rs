@@ -16,6 +16,10 @@ use crate::store::{ClientList, StoreError};
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Entries and answers that wait for the disk. Past it, requests that would add to them get no answer and change nothing: a full
+/// disk must not fill the memory too.
+const WAITING_MAX: usize = 65_536;
+
 /// Something that may leave.
 pub(super) enum Release {
     /// An answer.
@@ -32,6 +36,8 @@ struct Queue {
     stop: bool,
     /// Why nothing can be made durable now.
     trouble: Option<String>,
+    /// Entries and answers that wait, those being written included.
+    waiting: usize,
 }
 
 /// The queue before the thread.
@@ -44,8 +50,16 @@ pub(super) struct Commit {
 impl Commit {
     /// Puts a batch at the end.
     pub(super) fn push(&self, entries: Vec<Entry>, held: Vec<Release>) {
-        self.queue().batches.push_back((entries, held));
+        let mut queue = self.queue();
+        queue.waiting += entries.len() + held.len();
+        queue.batches.push_back((entries, held));
+        drop(queue);
         self.ready.notify_one();
+    }
+
+    /// Whether as much waits as may.
+    pub(super) fn is_full(&self) -> bool {
+        self.queue().waiting >= WAITING_MAX
     }
 
     /// Why clients wait for the disk, if they do.
@@ -74,15 +88,18 @@ impl Commit {
         while let Some(batch) = self.take() {
             let (entries, releases): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
             let entries: Vec<Entry> = entries.into_iter().flatten().collect();
+            let releases: Vec<Release> = releases.into_iter().flatten().collect();
+            let written = entries.len() + releases.len();
             if !self.append(&mut list, &entries) {
                 return;
             }
             watch(&entries);
             let Some(desk) = desk.upgrade() else { return };
             desk.settled(&entries);
-            for release in releases.into_iter().flatten() {
+            for release in releases {
                 desk.let_out(release);
             }
+            self.queue().waiting -= written;
         }
     }
 

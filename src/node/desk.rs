@@ -55,7 +55,7 @@ pub(super) struct Desk {
     origin: Instant,
     origin_unix: Duration,
     tokens: AtomicU64,
-    inner: Mutex<Inner>,
+    inner: parking_lot::Mutex<Inner>,
     commit: Arc<Commit>,
     callbacks: Arc<dyn Callbacks>,
     refusals: Mutex<Refusals>,
@@ -93,7 +93,7 @@ impl Desk {
             origin: Instant::now(),
             origin_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             tokens: AtomicU64::new(1),
-            inner: Mutex::new(inner),
+            inner: parking_lot::Mutex::new(inner),
             commit,
             callbacks,
             refusals: Mutex::new(Refusals::default()),
@@ -177,6 +177,12 @@ impl Desk {
         let key = party_of(&command).map(|p| (p.lm, Box::from(p.name), p.address));
         let mut guard = self.inner();
         let inner = &mut *guard;
+        if self.commit.is_full() && key.as_ref().is_some_and(|k| inner.must_wait_for_disk(k)) {
+            // Silence: the client asks again, and the disk may be there by then. Dropped outside the mutex.
+            drop(guard);
+            drop(answer);
+            return;
+        }
         inner.engine.handle(self.now(), command, &mut inner.fx);
 
         let entries = std::mem::take(&mut inner.fx.entries);
@@ -199,7 +205,8 @@ impl Desk {
                 Effect::Reply { token: t, reply } => {
                     let to = if t == token { answer.take() } else { inner.parked.remove(&t) };
                     let Some(to) = to else { continue };
-                    (Release::Reply(to, reply), mine)
+                    // Another's request that is answered now: whose entries are pending is not looked up, it just waits too.
+                    (Release::Reply(to, reply), mine || (t != token && !inner.pending.is_empty()))
                 }
                 Effect::StopGranted { grant } => (Release::Stop(grant), false),
                 Effect::SendGranted { grant, lm, to, name, oh, svid, range, mode, route } => {
@@ -210,7 +217,7 @@ impl Desk {
             };
             if hold { held.push(release) } else { free.push(release) }
         }
-        if let Some(answer) = answer {
+        if let Some(answer) = answer.filter(|a| !a.is_nowhere()) {
             inner.parked.insert(token, answer);
         }
         if !entries.is_empty() || !held.is_empty() {
@@ -242,8 +249,15 @@ impl Desk {
     }
 
     /// Each command is one engine call; a panic inside it would be a bug that must not stop the others.
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+}
+
+impl Inner {
+    /// Whether a request of this client could not be answered before something is written.
+    fn must_wait_for_disk(&self, key: &ClientKey) -> bool {
+        self.pending.contains_key(key) || !self.engine.is_recorded(key.0, &key.1, key.2)
     }
 }
 
@@ -306,5 +320,30 @@ fn party_of<'a>(command: &Command<'a>) -> Option<Party<'a>> {
         | Command::Trust { party }
         | Command::Restore { party, .. } => Some(*party),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Settings;
+
+    struct Nobody;
+
+    impl Callbacks for Nobody {
+        fn start(&self, _: GrantedOrder) {}
+        fn stop(&self, _: GrantId) {}
+        fn answered(&self, _: &[u8], _: IpAddr, _: bool) {}
+    }
+
+    #[test]
+    fn commands_that_nobody_waits_for_leave_nothing_behind() {
+        let engine = Engine::new(Settings::default());
+        let desk = Desk::new(engine, Arc::default(), Arc::new(Nobody), Box::new(|_| {}), false);
+        for _ in 0..3 {
+            desk.run(Command::Tick);
+            desk.callback_done(GrantId(7), CallbackOutcome::Accepted);
+        }
+        assert_eq!(desk.inner().parked.len(), 0);
     }
 }

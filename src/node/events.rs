@@ -1,10 +1,22 @@
-//! One log line for each decision that an operator would ask about. Must never log what happens on every request.
+//! One log line for each decision that an operator would ask about. Must never log what happens on every request, nor what one
+//! client can cause at will more than once in a while (see [`super::quiet`]).
 
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use super::quiet::Quiet;
 use super::views::text;
 use crate::state::{CallbackOutcome, Deny, Event};
 
+/// The log is one for the process, and so is what was lately in it.
+static QUIET: LazyLock<Quiet> = LazyLock::new(Quiet::default);
+
 /// Logs an event.
 pub(super) fn log(event: &Event) {
+    let Some(left_out) = speak(event) else { return };
+    if left_out > 0 {
+        tracing::warn!("{left_out} more lines like the next one were left out");
+    }
     match event {
         Event::Denied { client, range, why } => {
             let client = text(client);
@@ -18,6 +30,9 @@ pub(super) fn log(event: &Event) {
                     tracing::warn!(%client, "LOCK denied: limits.waiters_per_client is reached");
                 }
                 Deny::Clients => tracing::warn!(%client, "LOCK denied: limits.clients is reached"),
+                Deny::WaitGraph => {
+                    tracing::warn!(%client, "LOCK denied: too many wait for each other to rule a deadlock out");
+                }
                 Deny::NamesPerAddress => {
                     tracing::warn!(%client, "LOCK denied: limits.names_per_address is reached");
                 }
@@ -60,4 +75,27 @@ pub(super) fn log(event: &Event) {
         Event::LmCreated(lm) => tracing::info!(lock_manager = %lm, "new lock manager"),
         Event::GraceEnded(lm) => tracing::info!(lock_manager = %lm, "grace window ended"),
     }
+}
+
+/// Whether to log it now, and how many equal ones were left out since the last time. Refused requests cost a client nothing, so
+/// they are told once in a while; where a client can make up names, names are not told apart.
+fn speak(event: &Event) -> Option<u64> {
+    let (what, about): (_, &[u8]) = match event {
+        Event::Denied { client, why, .. } => match why {
+            Deny::LocksPerClient => ("locks_per_client", client),
+            Deny::WaitersPerClient => ("waiters_per_client", client),
+            Deny::Clients => ("clients", b""),
+            Deny::NamesPerAddress => ("names_per_address", b""),
+            Deny::ReclaimTooLate => ("reclaim too late", client),
+            Deny::ReclaimConflict => ("reclaim conflict", client),
+            Deny::Deadlock => ("deadlock", client),
+            Deny::WaitGraph => ("wait graph", client),
+            Deny::Conflict | Deny::Grace => return Some(0),
+        },
+        Event::Refused { from, .. } => {
+            return QUIET.speak("refused", from.to_string().as_bytes(), Instant::now());
+        }
+        _ => return Some(0),
+    };
+    QUIET.speak(what, about, Instant::now())
 }

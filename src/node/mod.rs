@@ -5,10 +5,13 @@
 mod callbacks;
 mod commit;
 pub mod config;
+mod descriptors;
 mod desk;
 mod events;
+mod file_checks;
 mod notify;
 mod programs;
+mod quiet;
 mod refusals;
 mod registration;
 mod serve;

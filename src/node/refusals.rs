@@ -1,7 +1,7 @@
 //! Requests that were refused because their sender is not the client: kept so that an operator can look at them and have one
-//! carried out after all. Bounded: the oldest go first. Must never carry anything out by itself.
+//! carried out after all. Bounded: the oldest of whoever has the most go first. Must never carry anything out by itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use super::desk::Desk;
@@ -9,7 +9,7 @@ use super::view::RefusalView;
 use crate::service::nlm::LockService;
 use crate::state::{Command, Mode, Party, Range, RefusedKind};
 
-/// How many are kept. A flood of them is one line, as equal ones are counted together.
+/// How many are kept. Equal ones are counted together.
 const KEPT: usize = 256;
 
 /// What a refused request would have done.
@@ -85,7 +85,7 @@ impl Refusals {
             return;
         }
         if self.rows.len() >= KEPT {
-            self.rows.pop_front();
+            self.make_room();
         }
         self.next += 1;
         let request = match kind {
@@ -107,6 +107,18 @@ impl Refusals {
             count: 1,
         };
         self.rows.push_back(Refusal { view, lm, name: name.into(), from, replay });
+    }
+
+    /// Drops the oldest row of the sender that has the most: a flood pushes out only itself.
+    fn make_room(&mut self) {
+        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for row in &self.rows {
+            *counts.entry(row.from).or_default() += 1;
+        }
+        let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(from, _)| from);
+        if let Some(at) = self.rows.iter().position(|row| Some(row.from) == most) {
+            self.rows.remove(at);
+        }
     }
 
     pub(super) fn views(&self) -> Vec<RefusalView> {

@@ -153,7 +153,7 @@ async fn look_after(registry: Arc<Registry>, text: Arc<Mutex<String>>) {
             trouble = false;
             continue;
         }
-        match registry.register(&missing).await {
+        match registry.restore(&missing).await {
             Ok(()) => tracing::error!(
                 programs = ?missing.iter().map(|m| m.program).collect::<Vec<_>>(),
                 "registrations had vanished from rpcbind and are restored: did an NFS mount on this host start a \

@@ -5,24 +5,24 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use super::callbacks::{Caller, SharedCaller};
 use super::commit::Commit;
 use super::config::{AddressCheck, NodeConfig, NsmMode};
 use super::desk::Desk;
+use super::file_checks::FileChecks;
 use super::notify::Notifier;
 use super::programs::{self, Served};
 use super::registration::Registration;
 use super::statd::Statd;
-use super::view::{ListenerView, NodeView, Status};
+use super::view::{ExportView, ListenerView, NodeView, Status};
 use super::views::Views;
 use crate::export::{ExportTable, FilePool, LockFiles};
-use crate::rpc::client::{ClientSettings, RpcClient};
+use crate::rpc::client::{CallError, ClientSettings, RpcClient};
 use crate::rpc::drc::{Drc, DrcLimits};
 use crate::rpc::server::{ListenError, RpcServer, ServerLimits};
 use crate::service::nlm::Spawn;
@@ -31,8 +31,6 @@ use crate::store::{ClientList, Loaded, NsmState, StoreError};
 
 /// In-flight replies are waited for no longer than this at the end.
 const DRAIN: Duration = Duration::from_secs(2);
-/// File checks for locks under way at once, each on a thread that may hang with its disk.
-const FILE_CHECKS: usize = 64;
 /// A held-back request is answered DENIED_GRACE_PERIOD after this (Linux then sleeps 5 s by itself).
 const PARK: Duration = Duration::from_secs(2);
 
@@ -48,6 +46,11 @@ pub enum ServeError {
     /// rpcbind, or another lock manager on this host.
     #[error("{0}")]
     Registration(String),
+    /// The host's status monitor.
+    #[error(
+        "nsm.mode = \"statd\", but no rpc.statd answers on this host ({0}): start it first, or use nsm.mode = \"builtin\""
+    )]
+    Statd(CallError),
     /// A thread or signal handler.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
@@ -89,7 +92,8 @@ struct Node {
     loaded: Loaded,
     nsm_state: u32,
     views: Arc<Views>,
-    registration_text: Arc<std::sync::Mutex<String>>,
+    registration_text: Arc<Mutex<String>>,
+    statd: Arc<Statd>,
 }
 
 impl Node {
@@ -101,6 +105,9 @@ impl Node {
         let exports = Arc::new(ExportTable::open(&config.exports));
         for warning in exports.warnings() {
             tracing::warn!("{warning}");
+        }
+        if !exports.privileged() {
+            tracing::warn!("{UNPRIVILEGED}");
         }
         let broken: Vec<String> = exports.views().into_iter().filter_map(|v| v.error).collect();
         if broken.len() == config.exports.len() {
@@ -128,7 +135,7 @@ impl Node {
         let commit_thread = commit.start(list, Arc::downgrade(&desk), statd.watcher(Handle::current()))?;
 
         let limits = ServerLimits {
-            connections: config.limits.connections as usize,
+            connections: super::descriptors::for_connections(config.limits.connections as usize),
             idle: config.limits.idle,
             ..ServerLimits::default()
         };
@@ -140,7 +147,7 @@ impl Node {
             exports: exports.clone(),
             pool,
             outbox: Arc::new(SharedCaller(caller)),
-            spawn: blocking_spawn(),
+            spawn: blocking_spawn(exports.clone()),
             nsm_state,
         };
         programs::serve(&server, &served, parts)?;
@@ -148,7 +155,7 @@ impl Node {
             let desk = desk.clone();
             async move { desk.run_timers().await }
         });
-        let registration_text = Arc::new(std::sync::Mutex::new("not yet known".to_owned()));
+        let registration_text = Arc::new(Mutex::new("not yet known".to_owned()));
         let views = Arc::new(Views {
             desk: desk.clone(),
             files: exports.clone() as Arc<dyn LockFiles>,
@@ -173,35 +180,40 @@ impl Node {
             nsm_state,
             views,
             registration_text,
+            statd,
         })
     }
 
     async fn register(&self) -> Result<Registration, ServeError> {
+        self.statd.find().await.map_err(ServeError::Statd)?;
         let registration =
             Registration::start(&self.server, &self.served, &self.config, self.registration_text.clone());
         registration.await.map_err(ServeError::Registration)
     }
 
     fn notify_clients(&self) {
+        for lm in self.desk.read(|e| e.lm_rows()).iter().filter(|lm| lm.full_grace_until.is_some()) {
+            let seconds = self.config.grace.as_secs();
+            tracing::info!(lock_manager = %lm.address, seconds, "grace window: clients may reclaim, new locks wait");
+        }
         let name = self.config.nsm.notify_name.clone();
-        self.notifier.start(&self.client, self.loaded.clients.clone(), self.nsm_state, name);
+        // Calls of its own: many clients that are gone must not take the turns of callbacks.
+        let client = RpcClient::new(self.client.settings().clone());
+        self.notifier.start(&client, self.loaded.clients.clone(), self.nsm_state, name);
     }
 
     fn ready_line(&self) -> String {
         let rpcbind = self.registration_text.lock().map(|t| t.clone()).unwrap_or_default();
-        let exports: Vec<String> = self.config.exports.iter().map(|e| e.path.display().to_string()).collect();
+        let exports = (self.views.base)().exports;
+        let (bad, good): (Vec<_>, Vec<_>) = exports.into_iter().partition(|e| e.error.is_some());
+        let paths = |of: Vec<ExportView>| of.into_iter().map(|e| e.path).collect::<Vec<_>>().join(", ");
+        let not = if bad.is_empty() { String::new() } else { format!(" (NOT served: {})", paths(bad)) };
+        let on = self.served.summary();
         let grace = match self.desk.read(|e| e.lm_rows().len()) {
             0 => String::new(),
-            n => format!(
-                ", {n} lock manager(s) in grace for {}",
-                humantime::format_duration(self.config.grace)
-            ),
+            _ => format!("; grace window of {}", humantime::format_duration(self.config.grace)),
         };
-        format!(
-            "lockferry ready: {} on {}; rpcbind: {rpcbind}{grace}",
-            exports.join(", "),
-            self.served.summary()
-        )
+        format!("lockferry ready: {}{not} on {on}; rpcbind: {rpcbind}{grace}", paths(good))
     }
 
     async fn stop(self, registration: Option<Registration>) -> Result<(), ServeError> {
@@ -210,7 +222,13 @@ impl Node {
         }
         self.server.shutdown(DRAIN).await;
         self.commit.stop();
-        let _ = tokio::task::spawn_blocking(move || self.commit_thread.join()).await;
+        // Bounded, as the disk under the state directory may hang: then nothing more becomes durable anyway.
+        let written = tokio::task::spawn_blocking(move || self.commit_thread.join());
+        if tokio::time::timeout(DRAIN, written).await.is_err() {
+            tracing::error!(
+                "the client list cannot be written: its last entries are given up, as their clients got no answer"
+            );
+        }
         Ok(())
     }
 }
@@ -218,18 +236,28 @@ impl Node {
 struct Signals {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { term, int, hup: signal(SignalKind::hangup())? })
     }
 
     async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+        use std::io::IsTerminal as _;
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                // A terminal that goes away ends what was started on it.
+                _ = self.hup.recv() => match std::io::stdin().is_terminal() {
+                    true => return,
+                    false => tracing::warn!("SIGHUP does nothing: settings are read at the start only"),
+                },
+            }
         }
     }
 }
@@ -241,6 +269,7 @@ fn engine(config: &NodeConfig) -> Engine {
             waiters_per_client: config.limits.waiters_per_client,
             clients: config.limits.clients,
             names_per_address: config.limits.names_per_address,
+            ..Settings::default().limits
         },
         address_check: match config.client.address_check {
             AddressCheck::Learn => state::AddressCheck::Learn,
@@ -267,7 +296,6 @@ fn restore(desk: &Desk, loaded: &Loaded, config: &NodeConfig) {
     }
     let deadline = Time(desk.now().0).plus(config.grace);
     for lm in managers {
-        tracing::info!(lock_manager = %lm, seconds = config.grace.as_secs(), "grace window opened: clients may reclaim");
         desk.run(Command::StartFullGrace { lm, deadline });
     }
 }
@@ -292,25 +320,18 @@ fn observer(notifier: Arc<Notifier>) -> Box<dyn Fn(&Event) + Send + Sync> {
     })
 }
 
-/// File checks of LOCKs, on tokio's blocking threads, a bounded number at once.
-fn blocking_spawn() -> Spawn {
-    let turns = Arc::new(Semaphore::new(FILE_CHECKS));
+/// File checks of LOCKs, on tokio's blocking threads.
+fn blocking_spawn(exports: Arc<ExportTable>) -> Spawn {
     let runtime = Handle::current();
-    Box::new(move |job| {
-        let Ok(turn) = turns.clone().try_acquire_owned() else { return false };
-        runtime.spawn_blocking(move || {
-            job();
-            drop(turn);
-        });
-        true
-    })
+    let checks = FileChecks::new(move |job| drop(runtime.spawn_blocking(job)));
+    Box::new(move |handle, job| checks.submit(exports.lane_of(handle), job))
 }
 
 fn base_status(
     served: &Arc<Served>,
     exports: &Arc<ExportTable>,
     commit: &Arc<Commit>,
-    registration: &Arc<std::sync::Mutex<String>>,
+    registration: &Arc<Mutex<String>>,
 ) -> Box<dyn Fn() -> Status + Send + Sync> {
     let started = Instant::now();
     let (served, commit) = (served.clone(), commit.clone());

@@ -52,6 +52,14 @@ impl Statd {
         }
     }
 
+    /// Whether it is there, where it is wanted at all. A client that cannot be handed to it would keep its locks over a reboot.
+    pub(super) async fn find(&self) -> Result<(), CallError> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.client.getport(HERE, Some(HERE), SM_PROG, 1, Transport::Udp, WAIT).await.map(drop)
+    }
+
     async fn monitor(&self, address: IpAddr) -> Result<(), String> {
         let port = self
             .client

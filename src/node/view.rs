@@ -183,7 +183,7 @@ pub struct WaiterView {
     pub request: LockView,
     /// The locks it waits for, the first few.
     pub waits_for: Vec<LockView>,
-    /// How many there are in all.
+    /// How many there are in all, counted up to 1,000.
     pub waits_for_count: u64,
     /// Why, in one sentence.
     pub reason: String,

@@ -16,6 +16,8 @@ use crate::state::{ClientRow, Condition, Engine, LockRow, Mode, Time, WaiterRow}
 
 /// Rows looked at under one hold of the mutex.
 const ROWS_PER_HOLD: usize = 1_000;
+/// The same for waiters, as each is shown with what it waits for.
+const WAITERS_PER_HOLD: usize = 20;
 /// Rows looked at for one page: a filter that matches little answers with a short page and a cursor.
 const ROWS_PER_PAGE: usize = 100_000;
 
@@ -87,7 +89,7 @@ impl NodeView for Views {
     fn waiters(&self, filter: &Filter, page: Page) -> Listing<WaiterView> {
         self.list(
             page,
-            |e, slot, n| e.waiter_rows(slot, n),
+            |e, slot, n| e.waiter_rows(slot, n.min(WAITERS_PER_HOLD)),
             |row| {
                 let view = self.waiter_view(&row);
                 matches(filter, &view.request).then_some(view)

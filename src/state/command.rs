@@ -248,6 +248,8 @@ pub enum Deny {
     Clients,
     /// `limits.names_per_address`.
     NamesPerAddress,
+    /// So many wait for each other that a deadlock cannot be ruled out in bounded time.
+    WaitGraph,
     /// In a full grace window.
     Grace,
     /// A reclaim outside the window that nothing covers.

@@ -40,6 +40,10 @@ pub struct Limits {
     pub locks_per_client: u32,
     /// Requests of one client that may wait.
     pub waiters_per_client: u32,
+    /// Locks in all, 20,000,000: some 4 GB. A client's own limit is far below, so many clients must conspire to reach it.
+    pub locks: u32,
+    /// Waiting requests in all, 1,000,000: some 600 MB.
+    pub waiters: u32,
     /// Clients in all.
     pub clients: u32,
     /// Clients from one address.
@@ -67,6 +71,8 @@ impl Default for Settings {
             limits: Limits {
                 locks_per_client: 1_000_000,
                 waiters_per_client: 100_000,
+                locks: 20_000_000,
+                waiters: 1_000_000,
                 clients: 100_000,
                 names_per_address: 1_000,
             },

@@ -40,7 +40,7 @@ pub struct WaiterRow {
     pub request: LockRow,
     /// The first few locks in its way.
     pub blockers: Vec<LockRow>,
-    /// How many there are.
+    /// How many there are, counted up to 1,000.
     pub blocker_count: u64,
     /// Whether it waits for the end of its lock manager's window, and when that is at the latest.
     pub window_until: Option<Time>,
@@ -92,6 +92,8 @@ pub struct LmRow {
 
 /// How many blockers a row names. More do not fit on a screen.
 const BLOCKERS_SHOWN: usize = 5;
+/// How many are counted: with thousands of readers before thousands of writers a list must not stop the locking.
+pub(super) const BLOCKERS_COUNTED: usize = 1_000;
 
 impl Engine {
     /// Up to `count` slots of the lock table from `slot` on, and where to go on (`None`: the end).
@@ -133,6 +135,12 @@ impl Engine {
         self.names.lms.iter().map(row).collect()
     }
 
+    /// Whether this client is on the durable list, as far as entries were given out.
+    pub fn is_recorded(&self, lm: IpAddr, name: &[u8], address: IpAddr) -> bool {
+        let id = self.names.find_lm(&lm).and_then(|lm| self.names.find_client(lm, name, &address));
+        id.is_some_and(|id| self.names.client(id).recorded)
+    }
+
     /// Every client that comes from this address: lock manager and name.
     pub fn clients_at(&self, address: IpAddr) -> Vec<(IpAddr, Box<[u8]>)> {
         let row = |id| {
@@ -171,7 +179,8 @@ impl Engine {
         let owner = self.names.owner_by_id(w.owner);
         let client = self.names.client(w.client);
         let lm = self.names.lm_by_id(w.lm);
-        let blockers: Vec<LockId> = self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner)).collect();
+        let conflicts = self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner));
+        let blockers: Vec<LockId> = conflicts.take(BLOCKERS_COUNTED).collect();
         WaiterRow {
             request: LockRow {
                 id: u64::from(id.0) + 1 + ((w.seq & 0xf_ffff) << 32),

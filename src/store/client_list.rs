@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crc32c::crc32c;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{StoreError, replace_file, sync_parent};
+use super::{StoreError, put_in_place, replace_file, sync_parent, write_beside};
 use crate::state::Entry;
 
 /// Dead lines are not worth a rewrite below this.
@@ -117,7 +117,7 @@ impl ClientList {
             apply(&mut self.live, entry);
         }
         if self.lines > COMPACT_ABOVE + 4 * self.live.len() {
-            self.compact()?;
+            self.compact_later()?;
         }
         Ok(())
     }
@@ -130,17 +130,47 @@ impl ClientList {
         Ok(())
     }
 
+    /// Rewrites the list while it is in use. No room for the new one is no harm: the old one goes on growing. A rename that
+    /// may or may not last is, as nobody knows then which file a restart reads: that is an error like a failed sync.
+    fn compact_later(&mut self) -> Result<(), StoreError> {
+        let text = self.live_text();
+        let (file, new) = match write_beside(&self.path, text.as_bytes()) {
+            Ok(done) => done,
+            Err(e) => {
+                tracing::warn!(error = %e, "the client list cannot be rewritten: it goes on growing");
+                // Not again with the next entry.
+                self.lines = self.live.len();
+                return Ok(());
+            }
+        };
+        put_in_place(&self.path, &new).map_err(|e| match e {
+            StoreError::Io { path, source, .. } => StoreError::Io { what: "cannot sync", path, source },
+            other => other,
+        })?;
+        self.use_file(file, &text);
+        Ok(())
+    }
+
     fn compact(&mut self) -> Result<(), StoreError> {
+        let text = self.live_text();
+        let file = replace_file(&self.path, text.as_bytes())?;
+        self.use_file(file, &text);
+        Ok(())
+    }
+
+    fn live_text(&self) -> String {
         let mut text = String::new();
         for ((lm, name, address), state) in &self.live {
             let entry = Entry::Client { lm: *lm, name: name.clone(), address: *address, state: *state };
             write_line(&mut text, &entry);
         }
-        replace_file(&self.path, text.as_bytes())?;
-        self.file = open_append(&self.path)?;
+        text
+    }
+
+    fn use_file(&mut self, file: File, text: &str) {
+        self.file = file;
         self.lines = self.live.len();
         self.length = text.len() as u64;
-        Ok(())
     }
 }
 
@@ -302,6 +332,18 @@ mod tests {
         flipped[5] ^= 1;
         let (live, corrupt) = replay(&flipped);
         assert_eq!((live.len(), corrupt), (2, vec![0]));
+    }
+
+    #[test]
+    fn a_list_that_is_rewritten_while_in_use_keeps_what_is_appended_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut list, _) = ClientList::open(dir.path()).unwrap();
+        list.append(&[client(1, 3), client(2, 5), forget(2)]).unwrap();
+        list.compact_later().unwrap();
+        list.append(&[client(3, 7)]).unwrap();
+        drop(list);
+        let (_, loaded) = ClientList::open(dir.path()).unwrap();
+        assert_eq!(names(&loaded), [("client 1".into(), 3), ("client 3".into(), 7)]);
     }
 
     #[test]

@@ -46,14 +46,26 @@ impl StoreError {
 }
 
 /// Replaces `path` by `bytes` so that after a crash it holds either the old or the new ones: written beside it, synced,
-/// renamed, directory synced.
-fn replace_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), StoreError> {
+/// renamed, directory synced. Returns the new file, open for writing at its end.
+fn replace_file(path: &std::path::Path, bytes: &[u8]) -> Result<std::fs::File, StoreError> {
+    let (file, new) = write_beside(path, bytes)?;
+    put_in_place(path, &new)?;
+    Ok(file)
+}
+
+/// The first half: nothing has changed yet if this fails.
+fn write_beside(path: &std::path::Path, bytes: &[u8]) -> Result<(std::fs::File, PathBuf), StoreError> {
     use std::io::Write as _;
     let new = path.with_extension("new");
     let mut file = std::fs::File::create(&new).map_err(StoreError::io("cannot create", &new))?;
     file.write_all(bytes).map_err(StoreError::io("cannot write", &new))?;
     file.sync_all().map_err(StoreError::io("cannot sync", &new))?;
-    std::fs::rename(&new, path).map_err(StoreError::io("cannot rename to", path))?;
+    Ok((file, new))
+}
+
+/// The second half. If it fails, which of the two a restart finds is not known.
+fn put_in_place(path: &std::path::Path, new: &std::path::Path) -> Result<(), StoreError> {
+    std::fs::rename(new, path).map_err(StoreError::io("cannot rename to", path))?;
     sync_parent(path)
 }
 

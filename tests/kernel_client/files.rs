@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::{MOUNT, World};
 
+/// The ordinary user of the guests.
+pub(super) const USER: u32 = 1000;
+
 pub(super) fn mounts_as_version_3(w: &mut World) {
     w.mount(w.a(), "vers=3");
     assert_mounted_as_3(&w.a().sh(&format!("grep ' {MOUNT} ' /proc/mounts")));
@@ -96,7 +99,6 @@ pub(super) fn fifty_megabytes_survive_the_round_trip(w: &mut World) {
 }
 
 pub(super) fn an_ordinary_user_has_his_rights_and_no_more(w: &mut World) {
-    const USER: u32 = 1000;
     let try_it = |script: &str| w.a().try_sh_as(USER, &[1001], &format!("cd {MOUNT} && {script}"));
     let (rc, out, err) = try_it(
         "mkdir u && echo mine >u/f && chmod 600 u/f && chgrp 1001 u/f && stat -c '%u %g %a' u/f && mv u/f u/g",

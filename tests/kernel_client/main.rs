@@ -25,6 +25,9 @@ use support::server::{Knfsd, Lockferry, Server};
 use support::vm::{Vm, VmConfig, boot_all};
 use support::wait_for;
 
+/// No scenario: mounts, then waits for a person to be done.
+const HOLD: &str = "hold_for_a_person";
+
 /// Where both clients mount the export.
 const MOUNT: &str = "/mnt/nfs";
 
@@ -159,6 +162,8 @@ impl World {
             agent.sh(&format!("for m in {EXTRA_MOUNTS}*; do ! mountpoint -q $m || umount $m; done"));
         }
         self.await_server(0, 0);
+        // The server may squash root, who cannot remove what the ordinary user has made then.
+        let _ = self.a().try_sh_as(files::USER, &[], &format!("rm -rf {MOUNT}/*"));
         self.a().sh_within(&format!("rm -rf {MOUNT}/*"), Duration::from_secs(300));
     }
 
@@ -179,8 +184,14 @@ impl World {
             let log = if vm.is_off() { vm.console() } else { vm.agent().dmesg() };
             println!("--- {}, kernel log, last lines\n{}", vm.name(), last_lines(&log, 8));
         }
-        let ways = [self.server.way_in(), self.net.way_in(), self.a.way_in(), self.b.way_in()];
-        support::hold_if_asked(&ways.join("\n"));
+        if std::env::var("LOCKFERRY_TEST_HOLD").is_ok() {
+            support::hold(&self.ways_in());
+        }
+    }
+
+    /// How a person gets into each part.
+    fn ways_in(&self) -> String {
+        [self.server.way_in(), self.net.way_in(), self.a.way_in(), self.b.way_in()].join("\n")
     }
 }
 
@@ -188,6 +199,7 @@ impl World {
 fn run(mut world: World) {
     let only = std::env::var("LOCKFERRY_TEST_ONLY").unwrap_or_default();
     let mut failed = Vec::new();
+    let hold = only == HOLD;
     for (number, (name, scenario)) in SCENARIOS.iter().enumerate() {
         // The mounts are always needed.
         if number >= 2 && !name.contains(&only) {
@@ -213,6 +225,9 @@ fn run(mut world: World) {
             }));
             assert!(recovered.is_ok(), "cannot go on after {name}; failed: {failed:?}");
         }
+    }
+    if hold {
+        support::hold(&world.ways_in());
     }
     assert!(failed.is_empty(), "failed: {failed:?}");
 }

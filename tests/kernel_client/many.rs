@@ -72,7 +72,8 @@ pub(super) fn a_thousand_waiters_are_granted_in_turn(w: &mut World) {
     let a = w.a().owner("holder");
     let fa = a.open(&path);
     a.lock(fa, Kind::Write, 0, 1);
-    let confirmed = w.server.counter("callbacks_confirmed");
+    let counters = ["granted", "blocked", "callbacks_confirmed", "callbacks_failed"];
+    let before = counters.map(|name| w.server.counter(name));
     let swarm = w.b().owner("swarm").swarm(&path, COUNT);
     wait_for("a thousand waiters", LONG, || match w.server.waiters() {
         COUNT => Ok(()),
@@ -82,8 +83,10 @@ pub(super) fn a_thousand_waiters_are_granted_in_turn(w: &mut World) {
     a.unlock(fa, 0, 1);
     let result = swarm.wait(LONG).expect("the swarm");
     println!("     {COUNT} waiters served in {:.1} s", start.elapsed().as_secs_f64());
-    if let (Some(before), Some(now)) = (confirmed, w.server.counter("callbacks_confirmed")) {
-        println!("     {} of them by callback", now - before);
+    for (name, before) in counters.iter().zip(before) {
+        if let (Some(before), Some(now)) = (before, w.server.counter(name)) {
+            println!("     {name}: {}", now - before);
+        }
     }
     assert_eq!(result["failed"], serde_json::json!([]), "some were refused");
     assert_eq!(result["most_inside"], 1, "more than one had the lock at once");

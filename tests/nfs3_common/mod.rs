@@ -71,9 +71,11 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Says loudly that a test cannot run.
+/// Says loudly that a test cannot run. Where `tests/run` has promised that everything is there, it fails.
 pub fn skip(why: &str) {
+    assert!(std::env::var("LOCKFERRY_TEST_REQUIRE").is_err(), "LOCKFERRY_TEST_REQUIRE is set, but: {why}");
     eprintln!("skipped: {why}");
+    println!("skipped: {why}");
 }
 
 pub fn config(path: &Path) -> ExportConfig {

@@ -257,3 +257,18 @@ async fn a_thousand_idle_connections_are_fine() {
         assert_eq!(tcp.ask(&call(1, ECHO, b"")).await, ok(1));
     }
 }
+
+#[tokio::test]
+async fn a_connection_with_a_thousand_calls_at_once_lets_others_in_between() {
+    let served = serve();
+    let (mut greedy, mut other) = (Tcp::connect(served.port).await, Tcp::connect(served.port).await);
+    greedy.ask(&call(1, ECHO, b"")).await;
+    other.ask(&call(1, ECHO, b"")).await;
+    // One thread for all: the server reads nothing before both are sent.
+    let calls: Vec<u8> = (0..1_000).flat_map(|n| record(&call(10 + n, COUNT, b""))).collect();
+    greedy.send(&calls).await;
+    other.send(&record(&call(2, COUNT, b""))).await;
+    let reply = other.receive().await.unwrap();
+    let count = u32::from_be_bytes(reply[reply.len() - 4..].try_into().unwrap());
+    assert!(count < 1_000, "{count} calls came first");
+}

@@ -161,7 +161,7 @@ async fn set_is_for_root_on_this_host_only_and_callit_for_nobody() {
 
 /// Runs one of the ignored tests below in network and mount namespaces of its own, where it has port 111 and
 /// /run for itself. Everything it starts ends with it.
-fn in_namespace(test: &str, needs: &str) {
+pub(crate) fn in_namespace(test: &str, needs: &str) {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: {test} needs root for a network namespace");
         return;
@@ -170,7 +170,7 @@ fn in_namespace(test: &str, needs: &str) {
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
         path.split(':').any(|dir| Path::new(dir).join(tool).exists())
     };
-    for tool in needs.split(' ').chain(["unshare", "ip"]) {
+    for tool in needs.split_whitespace().chain(["unshare", "ip"]) {
         if !found(tool) {
             println!("skipped: {test} needs {tool} (apt-get install rpcbind iproute2)");
             return;
@@ -293,5 +293,10 @@ async fn by_socket(client: &RpcClient) {
     let taken = next.register(&registrations(PROGRAM, &[3], &listening(4003))).await;
     let Err(RpcbindError::Taken(listed)) = taken else { panic!("{taken:?}") };
     assert_eq!((listed.program, listed.addr.unwrap().port()), (PROGRAM, served.port));
+    // Unless it had been registered there first and the other pushed in.
+    next.restore(&registrations(PROGRAM, &[3], &listening(4003))).await.unwrap();
+    assert_eq!(first.missing().await.unwrap().len(), 4);
+    first.restore(&first.missing().await.unwrap()).await.unwrap();
+    assert!(first.missing().await.unwrap().is_empty());
     first.unregister().await.unwrap();
 }

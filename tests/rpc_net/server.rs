@@ -338,3 +338,39 @@ async fn a_program_that_panics_loses_the_call_and_nothing_else() {
     udp.send(&call(1, PANIC, b"")).await;
     assert_eq!(udp.ask(&call(2, ECHO, b"")).await, ok(2));
 }
+
+#[test]
+fn addresses_that_appear_later_are_served_as_themselves() {
+    super::portmap::in_namespace("server::inside_addresses", "");
+}
+
+fn ip(args: &str) {
+    let status = std::process::Command::new("ip").args(args.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {args}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by addresses_that_appear_later_are_served_as_themselves"]
+async fn inside_addresses() {
+    let served = serve();
+    for (add, addr) in [
+        ("-4 addr add 10.9.0.1/32 dev lo", "10.9.0.1"),
+        ("-4 addr add 10.9.0.2/32 dev lo", "10.9.0.2"),
+        ("-6 addr add fd00::1/128 dev lo nodad", "fd00::1"),
+        ("-6 addr add fd00::2/128 dev lo nodad", "fd00::2"),
+    ] {
+        ip(add);
+        let addr = SocketAddr::new(addr.parse().unwrap(), served.port);
+        // The kernel brings an IPv6 address up in the background.
+        eventually("the address is up", || std::net::TcpStream::connect(addr).is_ok()).await;
+        let udp = Udp::to(addr).await;
+        let mut tcp = Tcp::connect_to(addr).await;
+        for reply in [udp.ask(&call(1, WHERE, b"")).await, tcp.ask(&call(1, WHERE, b"")).await] {
+            assert!(reply[28..].starts_with(format!("{addr} ").as_bytes()));
+        }
+    }
+    // And one that goes takes nothing with it.
+    ip("-6 addr del fd00::1/128 dev lo");
+    let udp = Udp::to(SocketAddr::new("fd00::2".parse().unwrap(), served.port)).await;
+    assert_eq!(udp.ask(&call(1, ECHO, b"abcd")).await, ok_with(1, b"abcd"));
+}

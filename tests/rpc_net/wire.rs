@@ -60,7 +60,7 @@ impl Tcp {
     }
 
     pub(crate) async fn connect_to(addr: SocketAddr) -> Tcp {
-        let stream = TcpStream::connect(addr).await.unwrap();
+        let stream = TcpStream::connect(addr).await.unwrap_or_else(|e| panic!("{addr}: {e}"));
         stream.set_nodelay(true).unwrap();
         Tcp(stream)
     }

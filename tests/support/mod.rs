@@ -74,11 +74,9 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> 
     }
 }
 
-/// Holds the run where it failed, so that a person can look around (`LOCKFERRY_TEST_HOLD=1`).
-pub(crate) fn hold_if_asked(what: &str) {
-    if std::env::var("LOCKFERRY_TEST_HOLD").is_ok() {
-        eprintln!("held: {what}. Press Enter (or close stdin) to go on.");
-        let mut line = String::new();
-        let _ = std::io::stdin().read_line(&mut line);
-    }
+/// Holds the run, so that a person can look around.
+pub(crate) fn hold(ways_in: &str) {
+    eprintln!("held. The ways in:\n{ways_in}\nPress Enter (or close stdin) to go on.");
+    let mut line = String::new();
+    let _ = std::io::stdin().read_line(&mut line);
 }

@@ -10,6 +10,9 @@ use super::{Draft, Exported, export_spec};
 /// Variables that are not named after a setting: the file, the exports (separated by `;`), the log level for short.
 pub(super) const SPECIAL: [&str; 3] = ["LOCKFERRY_CONFIG", "LOCKFERRY_EXPORT", "LOCKFERRY_LOG"];
 
+/// What the tests are told (docs/testing.md); no settings, and not worth a warning.
+const TESTS: &str = "LOCKFERRY_TEST_";
+
 /// A variable so near to a known one is a slip that must not go unnoticed.
 const SLIP: usize = 2;
 
@@ -17,7 +20,7 @@ const SLIP: usize = 2;
 pub(super) fn read(vars: &[(OsString, OsString)], draft: &mut Draft) {
     for (name, value) in vars {
         let Some(name) = name.to_str().filter(|name| name.starts_with("LOCKFERRY_")) else { continue };
-        if value.is_empty() {
+        if value.is_empty() || name.starts_with(TESTS) {
             continue;
         }
         let origin = Origin::Env(name.into());

@@ -7,6 +7,7 @@
 mod getport;
 mod socket;
 mod stream;
+mod turns;
 mod udp;
 
 use std::collections::HashMap;
@@ -18,7 +19,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::header::{CallHeader, ReplyStatus, parse_reply, write_call};
@@ -26,6 +26,7 @@ use super::server::UdpEndpoint;
 use super::types::{AuthSys, Cred, Transport};
 use getport::PortCache;
 use stream::Connections;
+use turns::Turns;
 
 pub(super) use stream::exchange;
 
@@ -34,6 +35,8 @@ pub(super) use stream::exchange;
 pub struct ClientSettings {
     /// Calls in flight, 1,024. More wait for their turn inside their own `give_up`.
     pub outstanding: usize,
+    /// Of those, calls to one host, 64: one that never answers must not take the turns of the others.
+    pub outstanding_per_host: usize,
     /// A TCP connection without calls is closed after this, 60 s.
     pub idle: Duration,
     /// The back-off between retransmissions ends growing here, 30 s.
@@ -50,6 +53,7 @@ impl Default for ClientSettings {
     fn default() -> Self {
         Self {
             outstanding: 1_024,
+            outstanding_per_host: 64,
             idle: Duration::from_secs(60),
             max_timeout: Duration::from_secs(30),
             reserved_port: true,
@@ -175,7 +179,7 @@ struct Inner {
     settings: ClientSettings,
     next_xid: AtomicU32,
     host_name: Box<[u8]>,
-    turns: Semaphore,
+    turns: Turns,
     streams: Connections,
     ports: PortCache,
 }
@@ -241,7 +245,7 @@ impl RpcClient {
         let inner = Inner {
             next_xid: AtomicU32::new(RandomState::new().hash_one(0) as u32),
             host_name: host.as_encoded_bytes().into(),
-            turns: Semaphore::new(settings.outstanding),
+            turns: Turns::new(settings.outstanding, settings.outstanding_per_host),
             streams: Connections::default(),
             ports: PortCache::default(),
             settings,
@@ -265,7 +269,8 @@ impl RpcClient {
             max_timeout: inner.settings.max_timeout.max(spec.first_timeout),
             transmissions: 0,
         };
-        let Ok(Ok(_turn)) = tokio::time::timeout_at(attempt.deadline, inner.turns.acquire()).await else {
+        let Ok(Some(_turn)) = tokio::time::timeout_at(attempt.deadline, inner.turns.take(spec.to.ip())).await
+        else {
             return Err(attempt.timeout());
         };
         match (spec.transport, &spec.via) {

@@ -134,13 +134,27 @@ impl HostRpcbind {
             debug!(%stale, "stale registration replaced");
             self.unset(&r).await?;
         }
+        self.set_all(&wanted).await
+    }
+
+    /// Registers again what another program has taken meanwhile, whether it lives or not: a kernel lockd that a
+    /// mount on this host started would otherwise swallow our clients' reclaims.
+    pub async fn restore(&self, registrations: &[Registration]) -> Result<(), RpcbindError> {
+        let wanted: Vec<_> = registrations.iter().filter(|r| self.knows(r.netid)).copied().collect();
+        for r in &wanted {
+            self.unset(r).await?;
+        }
+        self.set_all(&wanted).await
+    }
+
+    async fn set_all(&self, wanted: &[Registration]) -> Result<(), RpcbindError> {
         for r in wanted {
-            if !self.change(rpcbprog::v4::SET, &r).await? {
-                return Err(RpcbindError::Refused(r));
+            if !self.change(rpcbprog::v4::SET, r).await? {
+                return Err(RpcbindError::Refused(*r));
             }
             let mut ours = self.ours.lock().unwrap_or_else(PoisonError::into_inner);
-            ours.retain(|known| !known.same_place(&r));
-            ours.push(r);
+            ours.retain(|known| !known.same_place(r));
+            ours.push(*r);
         }
         Ok(())
     }

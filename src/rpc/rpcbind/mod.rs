@@ -55,6 +55,14 @@ impl Registry {
         }
     }
 
+    /// Takes registrations back from whoever has them now; see [`HostRpcbind::restore`].
+    pub async fn restore(&self, registrations: &[Registration]) -> Result<(), RpcbindError> {
+        match self {
+            Registry::Host(host) => host.restore(registrations).await,
+            Registry::Own(_) | Registry::Off => self.register(registrations).await,
+        }
+    }
+
     /// Drops what is ours.
     pub async fn unregister(&self) -> Result<(), RpcbindError> {
         match self {

@@ -28,6 +28,10 @@ use super::shared::{Control, Shared};
 const READ_SIZE: usize = 64 * 1024;
 /// Reads before replies are written and others get their turn.
 const READS_PER_TURN: usize = 4;
+/// Calls before others get their turn.
+const CALLS_PER_TURN: usize = 64;
+/// The same in time: a call may take a millisecond when clients crowd one file.
+const TURN: Duration = Duration::from_millis(1);
 /// How long a peer whose record was refused may go on sending it before it is cut off.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -172,7 +176,10 @@ impl Connection {
             }
             if self.stash.is_some() && self.waiting.is_none() && room {
                 match self.unstash() {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
                     Err(end) => return end,
                 }
             }
@@ -295,7 +302,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes calls out of `input` as long as there is room; returns how much of it is used.
+    /// Takes calls out of `input` as long as there is room, but no more than a turn's; returns how much of it is used.
     fn process(&mut self, input: &[u8]) -> Result<usize, End> {
         let now = Instant::now();
         self.shared.touch(now);
@@ -303,10 +310,14 @@ impl Connection {
         let local = shared.local.ip();
         let mut judge = |header: &CallHeader| shared.router.judge(header, &local);
         let mut rest = input;
+        let mut calls = 0;
         loop {
             match self.assembler.next(&mut rest, &mut judge) {
                 Step::NeedInput => return Ok(input.len()),
-                Step::Call { header, args, reserved } => self.call(now, header, args, reserved),
+                Step::Call { header, args, reserved } => {
+                    calls += 1;
+                    self.call(now, header, args, reserved);
+                }
                 Step::Reserve(bytes) => {
                     if !self.reserve(bytes) {
                         break;
@@ -328,7 +339,8 @@ impl Connection {
                 }
                 Step::Unserved => return Err(End::Reset),
             }
-            if !shared.queue().has_room(&self.common.limits, self.writing.bytes()) {
+            let over = calls >= CALLS_PER_TURN || now.elapsed() >= TURN;
+            if over || !shared.queue().has_room(&self.common.limits, self.writing.bytes()) {
                 break;
             }
         }

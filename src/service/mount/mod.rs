@@ -80,7 +80,7 @@ impl Program for Mount {
         let peer = call.info.peer.ip();
         match call.info.procedure {
             v3::NULL => responder.success(&()),
-            v3::MNT => match self.pool.reserve(call.args.len()) {
+            v3::MNT => match self.pool.reserve(self.shared.lane(&call.args), call.args.len()) {
                 Some(slot) => {
                     let shared = self.shared.clone();
                     slot.run(move |creds| mnt(&shared, creds, &call, responder));
@@ -162,6 +162,12 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, VecDeque<(IpAddr, Box<[u8]>)>> {
         // Each change is one call on the list, so a panic elsewhere leaves it whole.
         self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pool's lane for a MNT.
+    fn lane(&self, args: &[u8]) -> u64 {
+        let path = path_in(args).unwrap_or_default();
+        self.table.lane_of_path(Path::new(std::ffi::OsStr::from_bytes(path)))
     }
 
     fn remember(&self, client: IpAddr, path: &[u8]) {

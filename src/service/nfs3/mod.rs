@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lockferry_xdr::nfs3::nfs_program::v3;
 use lockferry_xdr::nfs3::{NFS_PROGRAM, NFS_V3, NFS3_DATA_MAX, NFS3_FHSIZE, NFS3_PATH_MAX, Nfsstat3};
-use lockferry_xdr::{Decode, DecodeError, Encode, Writer};
+use lockferry_xdr::{Decode, DecodeError, Encode, Reader, Writer};
 
 use crate::export::{ExportTable, FilePool, Session, ThreadCreds};
 use crate::rpc::{Call, Program, Responder, Transport};
@@ -126,7 +126,9 @@ impl Program for Nfs3 {
             return responder.success(&());
         }
         let Some(failure) = failure_words(procedure) else { return responder.proc_unavail() };
-        match self.pool.reserve(call.args.len()) {
+        // All arguments begin with a handle.
+        let handle = Reader::new(&call.args).opaque_var(NFS3_FHSIZE as usize).unwrap_or_default();
+        match self.pool.reserve(self.shared.table.lane_of(handle), call.args.len()) {
             Some(slot) => {
                 let shared = self.shared.clone();
                 slot.run(move |creds| serve(&shared, creds, &call, responder));

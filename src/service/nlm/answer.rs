@@ -57,6 +57,11 @@ impl Answer {
         Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Nowhere }
     }
 
+    /// Whether nobody waits for it: it need not be kept.
+    pub fn is_nowhere(&self) -> bool {
+        matches!(self.way, Way::Nowhere)
+    }
+
     pub(super) fn by_call(
         outbox: Arc<dyn Outbox>,
         path: ReturnPath,

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// File checks under way at once. They take microseconds unless a disk hangs; then the rest is refused.
-const CHECKS_MAX: usize = 1024;
+use crate::state::Range;
 
-/// Whose LOCK on what.
+/// File checks under way at once, about 1 KiB each. They take microseconds unless a disk hangs; then the rest is refused.
+const CHECKS_MAX: usize = 16_384;
+
+/// Whose LOCK on what bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
     pub(super) address: IpAddr,
@@ -17,6 +19,19 @@ pub(super) struct Subject {
     pub(super) oh: Box<[u8]>,
     pub(super) svid: u32,
     pub(super) handle: Box<[u8]>,
+    pub(super) range: Range,
+}
+
+impl Subject {
+    /// Whether an UNLOCK or CANCEL of `given_up` is about this LOCK. Other bytes of the owner are another thread's.
+    fn is_part_of(&self, given_up: &Subject) -> bool {
+        let same = |s: &Subject| (s.address, s.svid);
+        same(self) == same(given_up)
+            && self.range.overlaps(given_up.range)
+            && self.name == given_up.name
+            && self.oh == given_up.oh
+            && self.handle == given_up.handle
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,13 +69,13 @@ impl Checks {
         there
     }
 
-    /// Cancels all checks for this subject.
+    /// Cancels all checks that this gives up.
     pub(super) fn cancel(&self, subject: &Subject) {
         if self.len.load(Ordering::Acquire) == 0 {
             return;
         }
         let mut table = self.table();
-        table.running.retain(|_, s| s.as_ref() != Some(subject));
+        table.running.retain(|_, s| !s.as_ref().is_some_and(|s| s.is_part_of(subject)));
         self.len.store(table.running.len(), Ordering::Release);
     }
 
@@ -74,16 +89,25 @@ impl Checks {
 mod tests {
     use super::*;
 
+    fn subject(svid: u32, range: Range) -> Subject {
+        let (name, handle) = (b"c".as_slice().into(), Box::default());
+        Subject { address: IpAddr::from([127, 0, 0, 1]), name, oh: Box::default(), svid, handle, range }
+    }
+
+    #[test]
+    fn an_unlock_of_other_bytes_leaves_the_check_alone() {
+        let checks = Checks::default();
+        let bytes = |start, end| subject(1, Range { start, end });
+        let (a, b) = (checks.begin(Some(bytes(0, 9))).unwrap(), checks.begin(Some(bytes(10, 19))).unwrap());
+        checks.cancel(&bytes(10, u64::MAX));
+        assert!(checks.end(a));
+        assert!(!checks.end(b));
+    }
+
     #[test]
     fn a_cancel_ends_the_checks_of_its_owner_only() {
         let checks = Checks::default();
-        let subject = |svid| Subject {
-            address: IpAddr::from([127, 0, 0, 1]),
-            name: b"c".as_slice().into(),
-            oh: Box::default(),
-            svid,
-            handle: Box::default(),
-        };
+        let subject = |svid| subject(svid, Range::ALL);
         let (a, b) = (checks.begin(Some(subject(1))).unwrap(), checks.begin(Some(subject(2))).unwrap());
         checks.cancel(&subject(1));
         assert!(!checks.end(a));

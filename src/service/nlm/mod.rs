@@ -42,8 +42,8 @@ pub trait LockService: Send + Sync + 'static {
     fn monitor_notice(&self, name: &[u8], state: u32, private: [u8; 16], responder: Responder);
 }
 
-/// Runs a job on a thread that may block. False: no room, nothing was run.
-pub type Spawn = Box<dyn Fn(Box<dyn FnOnce() + Send>) -> bool + Send + Sync>;
+/// Runs a job about a file handle on a thread that may block. False: no room, nothing was run.
+pub type Spawn = Box<dyn Fn(&[u8], Box<dyn FnOnce() + Send>) -> bool + Send + Sync>;
 
 /// The program.
 pub struct Nlm {
@@ -171,7 +171,7 @@ impl Inner {
             Err(refusal) => return self.refuse(info, parsed, refusal, responder),
         };
         let verdict = if reclaim {
-            Some(Ok(()))
+            Some(self.files.may_reclaim(handle, info.peer.ip(), exclusive))
         } else {
             verdict.or_else(|| self.files.cached(handle, info.peer.ip(), &info.cred, exclusive))
         };
@@ -193,21 +193,22 @@ impl Inner {
     ) {
         let info = &call.info;
         let lock = match &parsed.request {
-            Request::Lock { lock, .. } | Request::Test(lock, _) => Some(subject(info, lock)),
+            Request::Lock { lock, .. } => Some(subject(info, lock)),
+            // Nothing is taken: there is nothing to give up.
             _ => None,
         };
         let Some(check) = this.checks.begin(lock) else {
             return this.answer(info, parsed, Status::DeniedNolocks, responder);
         };
-        let (again, call, handle) = (this.clone(), call.clone(), Bytes::copy_from_slice(handle));
-        let spawned = (this.spawn)(Box::new(move || {
-            let verdict = again.files.check(&handle, call.info.peer.ip(), &call.info.cred, exclusive);
+        let (again, call, file) = (this.clone(), call.clone(), Bytes::copy_from_slice(handle));
+        let job = Box::new(move || {
+            let verdict = again.files.check(&file, call.info.peer.ip(), &call.info.cred, exclusive);
             if again.checks.end(check) {
                 Inner::dispatch(&again, call, responder, Some(verdict));
             }
             // Else the responder is dropped: the client does not wait for this LOCK any more.
-        }));
-        if !spawned {
+        });
+        if !(this.spawn)(handle, job) {
             this.checks.end(check);
         }
     }
@@ -340,6 +341,7 @@ fn subject(info: &CallInfo, lock: &LockArg<'_>) -> Subject {
         oh: lock.oh.into(),
         svid: lock.svid,
         handle: lock.handle.into(),
+        range: lock.clamped(),
     }
 }
 

@@ -308,6 +308,8 @@ impl Engine {
         touched.dedup();
         for id in touched {
             let Some(range) = self.grants.get(&id.0).map(|g| g.range) else { continue };
+            // Other waiters of the owner may have waited for these bytes to be settled.
+            self.wake(place.file, range);
             let left = self
                 .locks
                 .own(place.file, place.owner, range)
@@ -315,8 +317,6 @@ impl Engine {
             if !left {
                 self.grants.remove(&id.0);
                 fx.stop_granted(id);
-                // Other waiters of the owner may have waited for its end.
-                self.wake(place.file, range);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Must never refuse an UNLOCK or CANCEL of the client itself, and never change anything for one of a stranger.
 
 use crate::state::command::{Deny, Effects, Event, LockRequest, Party, RefusedKind, Reply, Token};
-use crate::state::deadlock::would_deadlock;
+use crate::state::deadlock::{Verdict, would_deadlock};
 use crate::state::table::Attrs;
 use crate::state::types::{ClientId, Condition, LmId, Mode, OwnerId, Range, Status, Time, WaiterId};
 use crate::state::waiting::{How, Waiter};
@@ -47,6 +47,11 @@ impl Engine {
         let mut freed = false;
         let places = self.held_places(&party, oh, svid, file);
         for place in places.iter().copied() {
+            // The sender's own locks come first. Two hosts that share a name and, as cloned machines do, an NSM state
+            // number cannot be told apart: what one of them holds itself is surely what it means.
+            if freed {
+                break;
+            }
             self.touch(now, place.client);
             self.cancel_overlapping(now, place, range, fx);
             freed |= self.free(now, place, range, fx);
@@ -205,7 +210,8 @@ impl Engine {
     }
 
     fn is_full(&self, client: ClientId) -> bool {
-        self.locks.count_of(client) >= self.settings.limits.locks_per_client
+        let limits = &self.settings.limits;
+        self.locks.count_of(client) >= limits.locks_per_client || self.locks.len() >= limits.locks as usize
     }
 
     fn has_stronger(&self, place: Place, range: Range, mode: Mode) -> bool {
@@ -214,9 +220,18 @@ impl Engine {
 
     fn block(&mut self, now: Time, lm: LmId, place: Place, r: &LockRequest<'_>, fx: &mut Effects) -> Status {
         let queued = self.queued(place, r.range, r.mode);
-        if would_deadlock(&self.locks, &self.waiters, place.owner, place.file, r.range, r.mode) {
+        // Nobody waits for an owner that holds nothing.
+        let holds = self.names.owner_by_id(place.owner).locks > 0;
+        let verdict = match holds {
+            true => would_deadlock(&self.locks, &self.waiters, place.owner, place.file, r.range, r.mode),
+            false => Verdict::Clear,
+        };
+        if verdict != Verdict::Clear {
             if let Some(waiter) = queued {
                 self.remove_waiter(now, waiter);
+            }
+            if verdict == Verdict::TooLarge {
+                return self.over_limit(r, Deny::WaitGraph, fx);
             }
             self.totals.deadlocks += 1;
             self.denied_event(r, Deny::Deadlock, fx);
@@ -226,7 +241,7 @@ impl Engine {
             self.waiters.get_mut(waiter).how = How::Callback(r.route.clone());
             return Status::Blocked;
         }
-        if self.names.client(place.client).waiters >= self.settings.limits.waiters_per_client {
+        if self.may_not_wait(place.client) {
             return self.over_limit(r, Deny::WaitersPerClient, fx);
         }
         self.record(place.client, fx);
@@ -299,6 +314,13 @@ impl Engine {
         fx.event(Event::Reclaimed { client, address, range: r.range });
     }
 
+    /// Whether the client, or all together, have as many waiting requests as may be.
+    fn may_not_wait(&self, client: ClientId) -> bool {
+        let limits = &self.settings.limits;
+        self.names.client(client).waiters >= limits.waiters_per_client
+            || self.waiters.len() >= limits.waiters as usize
+    }
+
     /// Holds a non-blocking LOCK back: the window may end in time for an answer.
     fn park_lock(
         &mut self,
@@ -308,7 +330,7 @@ impl Engine {
         r: &LockRequest<'_>,
         fx: &mut Effects,
     ) -> Option<Status> {
-        if self.names.client(place.client).waiters >= self.settings.limits.waiters_per_client {
+        if self.may_not_wait(place.client) {
             return Some(self.over_limit(r, Deny::WaitersPerClient, fx));
         }
         let how = How::Reply { token: r.token, until: now.plus(self.settings.park), test: false };
@@ -330,9 +352,7 @@ impl Engine {
         fx: &mut Effects,
     ) {
         let client = match self.client_for(now, lm, party) {
-            Ok(client) if self.names.client(client).waiters < self.settings.limits.waiters_per_client => {
-                client
-            }
+            Ok(client) if !self.may_not_wait(client) => client,
             // No room to wait in: the client asks again by itself.
             Ok(_) | Err(_) => return fx.status(token, Status::DeniedGracePeriod),
         };

@@ -156,8 +156,9 @@ impl Both {
     }
 
     fn run_engine(&mut self, op: Op, fx: &mut Effects) {
-        let (route, token, now) = (self.route.clone(), Token(self.token), Time(self.now));
+        let (token, now) = (Token(self.token), Time(self.now));
         let file = |spot: Spot| [spot.file as u8];
+        let route = |spot: Spot| Route { handle: Box::from(file(spot)), ..self.route.clone() };
         match op {
             Op::Lock { who, spot, mode, block, monitored, state } => {
                 let request = LockRequest {
@@ -171,7 +172,7 @@ impl Both {
                     reclaim: false,
                     monitored,
                     state,
-                    route: &route,
+                    route: &route(spot),
                     token,
                 };
                 self.engine.handle(now, Command::Lock(request), fx);
@@ -188,7 +189,7 @@ impl Both {
                     reclaim: true,
                     monitored: true,
                     state,
-                    route: &route,
+                    route: &route(spot),
                     token,
                 };
                 self.engine.handle(now, Command::Lock(request), fx);
@@ -277,8 +278,9 @@ impl Both {
                 Effect::Reply { token, reply } => {
                     assert!(answers.insert(token.0, reply).is_none(), "answered twice: {token:?}");
                 }
-                Effect::SendGranted { grant, lm, to, name, svid, range, mode, .. } => {
-                    sent.push((*grant, (*lm, *to, name.clone(), *svid, *range, *mode)));
+                Effect::SendGranted { grant, lm, to, name, svid, range, mode, route, .. } => {
+                    let file = route.handle[0];
+                    sent.push((*grant, (*lm, *to, name.clone(), *svid, file, *range, *mode)));
                 }
                 Effect::StopGranted { grant } => stopped.push(*grant),
                 Effect::Event(_) => {}
@@ -292,7 +294,15 @@ impl Both {
         let mut unmatched = sent;
         for (id, g) in &expected.sent {
             let p = party(g.who.lm, g.who.client);
-            let wanted = (p.lm, p.address, p.name.into(), g.who.n as u32, self.range(g.spot), g.mode);
+            let wanted = (
+                p.lm,
+                p.address,
+                p.name.into(),
+                g.who.n as u32,
+                g.spot.file as u8,
+                self.range(g.spot),
+                g.mode,
+            );
             let at = unmatched.iter().position(|(_, s)| *s == wanted);
             let at = at.unwrap_or_else(|| panic!("not granted: {g:?}"));
             self.grant_ids.insert(*id, unmatched.remove(at).0);
@@ -355,11 +365,11 @@ impl Both {
             });
             let under = a.under.map(|u| (u.condition, u.state));
             let cell = Cell { mode: a.mode, condition: a.condition, state: a.state, grant, under };
-            for byte in 0..BYTES {
+            for (byte, seen) in seen[file][index].iter_mut().enumerate() {
                 let range = self.range(spot_of(byte));
                 if lock.range.overlaps(range) {
                     assert!(lock.range.contains(range), "ends within a byte: {lock:?}");
-                    seen[file][index][byte] = Some(cell);
+                    *seen = Some(cell);
                 }
             }
         }
@@ -539,4 +549,19 @@ fn the_model_knows_that_only_overlapping_bytes_conflict() {
     let got: Vec<_> =
         m.expected.answers.values().map(|a| matches!(a, Answer::Status(Status::Granted))).collect();
     assert_eq!(got, [true, false, true]);
+}
+
+#[test]
+fn one_owner_that_waits_for_the_same_bytes_of_two_files_gets_both() {
+    let (a, b) = (Who { lm: 0, client: 0, n: 0 }, Who { lm: 1, client: 0, n: 1 });
+    let spot = |file| Spot { file, lo: 1, hi: 2 };
+    let lock = |who, file, block| Op::Lock {
+        who,
+        spot: spot(file),
+        mode: Mode::Exclusive,
+        block,
+        monitored: true,
+        state: 0,
+    };
+    run(1, vec![lock(a, 0, false), lock(a, 1, false), lock(b, 1, true), lock(b, 0, true)]);
 }
