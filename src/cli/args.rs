@@ -51,6 +51,8 @@ pub(super) enum Command {
     Refusals(Refusals),
     /// Carry out a refused request after all, and believe its sender from then on.
     Accept(Accept),
+    /// Print, check or repair a journal directory, without a server.
+    Journal(super::journal::Journal),
 }
 
 const SERVE_EXAMPLES: &str = "\

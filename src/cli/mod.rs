@@ -3,6 +3,7 @@
 
 mod args;
 pub mod config;
+mod journal;
 mod logging;
 mod serve;
 mod show;
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
     match &cli.command {
         Command::Serve(serve) => serve::run(serve, &around),
         Command::CheckConfig(check) => check_config(check, &around),
+        Command::Journal(journal) => journal::run(journal),
         command => ask(command, &around),
     }
 }
@@ -92,7 +94,7 @@ fn ask(command: &Command, around: &Surroundings) -> ExitCode {
             Command::Clients(list) => show::clients(list, around, out).await,
             Command::Refusals(refusals) => show::refusals(refusals, around, out).await,
             Command::Accept(accept) => show::accept(accept, around, out).await,
-            Command::Serve(_) | Command::CheckConfig(_) => Ok(()),
+            Command::Serve(_) | Command::CheckConfig(_) | Command::Journal(_) => Ok(()),
         }
     });
     let flushed = out.flush().map_err(ShowError::Output);

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use crc32c::crc32c;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{StoreError, put_in_place, replace_file, sync_parent, write_beside};
@@ -276,18 +277,6 @@ fn unhex(text: &str) -> Option<Box<[u8]>> {
         return None;
     }
     (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()).collect()
-}
-
-/// CRC-32C (Castagnoli), bit by bit: a few hundred bytes at a time need no table.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = !0u32;
-    for b in bytes {
-        crc ^= u32::from(*b);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (0x82f6_3b78 & 0u32.wrapping_sub(crc & 1));
-        }
-    }
-    !crc
 }
 
 #[cfg(test)]

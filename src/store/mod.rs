@@ -1,13 +1,21 @@
-//! Where the record lives. So far: the durable list of clients and our own NSM state; the journal of locks comes
-//! behind the same door.
+//! Where the record lives: the store of locks behind [`LockStore`] with the embedded journal as its first kind, and,
+//! until the node uses that, the durable list of clients and our own NSM state.
 //!
 //! What this room must never do: say that something is durable before the disk said so, or skip a corrupt record in
 //! silence.
 
 mod client_list;
+pub mod journal;
+mod ledger;
+mod lock_store;
 mod nsm_state;
+pub mod record;
 
 pub use client_list::{ClientList, ClientRecord, Loaded};
+pub use ledger::Ledger;
+pub use lock_store::{
+    Batch, Done, Epoch, Listed, LoadReport, LoadSink, Loaded as LoadedEntry, LockStore, Origin, Outcome, Torn,
+};
 pub use nsm_state::NsmState;
 
 use std::path::PathBuf;

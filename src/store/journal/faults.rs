@@ -1,0 +1,407 @@
+//! A file system in memory that knows what is durable and what is not: for the crash tests and the simulator. It can be
+//! cut off at any operation, fail at any operation, run out of space, and let others act between two operations.
+//!
+//! What a power cut leaves: of each 512-byte sector written since the last sync the old or any newer contents, of a file's
+//! size the old or the new one, of the changes to names since the last sync of the directory any part. Must never be kinder than a
+//! real disk.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::files::{Files, Handle};
+
+/// What a disk writes whole.
+const SECTOR: usize = 512;
+
+/// Called before each operation with its number and name; may use the file system (without being called again).
+pub type Hook = Box<dyn FnMut(u64, &str, &MemFiles) + Send>;
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// ENOSPC, after a part of a write.
+    NoSpace,
+    /// EIO, after a part of a write. A failed sync also loses what it should have made durable, while reads still show it.
+    Io,
+}
+
+/// The file system. Clones share it.
+#[derive(Clone, Default)]
+pub struct MemFiles {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    inodes: Vec<Inode>,
+    names: BTreeMap<PathBuf, usize>,
+    durable_names: BTreeMap<PathBuf, usize>,
+    changes: Vec<Change>,
+    ops: u64,
+    faults: BTreeMap<u64, Fault>,
+    space: Option<u64>,
+    hook: Option<Hook>,
+    random: u64,
+}
+
+#[derive(Clone, Default)]
+struct Inode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// By sector, what it held after each write since the last sync, oldest first.
+    pending: BTreeMap<usize, Vec<Vec<u8>>>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Add(PathBuf, usize),
+    Remove(PathBuf),
+    Rename(PathBuf, PathBuf),
+}
+
+impl MemFiles {
+    /// Empty.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many operations there were.
+    pub fn ops(&self) -> u64 {
+        self.lock().ops
+    }
+
+    /// Operation number `op` (the first is 0) will fail.
+    pub fn fail_at(&self, op: u64, fault: Fault) {
+        self.lock().faults.insert(op, fault);
+    }
+
+    /// All files together may have this many bytes; `None`: no limit.
+    pub fn limit_space(&self, bytes: Option<u64>) {
+        self.lock().space = bytes;
+    }
+
+    /// Bytes in files now.
+    pub fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
+    /// Calls `hook` before each operation from now on.
+    pub fn set_hook(&self, hook: Option<Hook>) {
+        self.lock().hook = hook;
+    }
+
+    /// What a power cut now would leave: another file system. `seed` chooses among all that is possible; 0 is nothing that was
+    /// not synced, 1 is everything.
+    pub fn crashed(&self, seed: u64) -> MemFiles {
+        let inner = self.lock();
+        let mut dice = Dice::new(seed);
+        let names = dice.names(&inner);
+        let mut after = Inner::default();
+        for (name, old) in names {
+            let bytes = dice.contents(&inner.inodes[old]);
+            after.names.insert(name, after.inodes.len());
+            after.inodes.push(Inode { live: bytes.clone(), durable: bytes, pending: BTreeMap::new() });
+        }
+        after.durable_names = after.names.clone();
+        MemFiles { inner: Arc::new(Mutex::new(after)) }
+    }
+
+    /// Flips one bit of a file, on the disk and in the cache.
+    pub fn flip(&self, path: &Path, bit: u64) -> bool {
+        let mut inner = self.lock();
+        let Some(id) = inner.names.get(path).copied() else { return false };
+        let (at, mask) = ((bit / 8) as usize, 1u8 << (bit % 8));
+        let inode = &mut inner.inodes[id];
+        for bytes in [&mut inode.live, &mut inode.durable] {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= mask;
+            }
+        }
+        true
+    }
+
+    /// Names and contents as a reader sees them.
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let inner = self.lock();
+        inner.names.iter().map(|(name, id)| (name.clone(), inner.inodes[*id].live.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an operation, lets the hook act, and says how the operation shall fail.
+    fn begin(&self, what: &str) -> Option<Fault> {
+        let mut inner = self.lock();
+        let op = inner.ops;
+        inner.ops += 1;
+        let fault = inner.faults.remove(&op);
+        let hook = inner.hook.take();
+        drop(inner);
+        if let Some(mut hook) = hook {
+            hook(op, what, self);
+            self.lock().hook.get_or_insert(hook);
+        }
+        fault
+    }
+
+    fn simple(&self, what: &str) -> io::Result<MutexGuard<'_, Inner>> {
+        match self.begin(what) {
+            Some(fault) => Err(fault.error()),
+            None => Ok(self.lock()),
+        }
+    }
+
+    fn handle(&self, id: usize) -> Box<dyn Handle> {
+        Box::new(MemHandle { files: self.clone(), id })
+    }
+}
+
+impl std::fmt::Debug for MemFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemFiles").field("ops", &self.ops()).finish_non_exhaustive()
+    }
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(match self {
+            Fault::NoSpace => libc::ENOSPC,
+            Fault::Io => libc::EIO,
+        })
+    }
+}
+
+impl Inner {
+    fn used(&self) -> u64 {
+        self.names.values().map(|id| self.inodes[*id].live.len() as u64).sum()
+    }
+
+    fn find(&self, path: &Path) -> io::Result<usize> {
+        self.names.get(path).copied().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn write(&mut self, id: usize, bytes: &[u8], at: usize) -> io::Result<()> {
+        let end = at + bytes.len();
+        let growth = end.saturating_sub(self.inodes[id].live.len()) as u64;
+        if growth > 0 && self.space.is_some_and(|space| self.used() + growth > space) {
+            return Err(Fault::NoSpace.error());
+        }
+        let inode = &mut self.inodes[id];
+        if inode.live.len() < end {
+            inode.live.resize(end, 0);
+        }
+        inode.live[at..end].copy_from_slice(bytes);
+        if !bytes.is_empty() {
+            for sector in at / SECTOR..=(end - 1) / SECTOR {
+                let now = sector_of(&inode.live, sector).to_vec();
+                inode.pending.entry(sector).or_default().push(now);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sector_of(bytes: &[u8], sector: usize) -> &[u8] {
+    let from = (sector * SECTOR).min(bytes.len());
+    &bytes[from..(from + SECTOR).min(bytes.len())]
+}
+
+impl Files for MemFiles {
+    fn make_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.simple("make_dir").map(drop)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let inner = self.simple("list")?;
+        let inside = inner.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(inside.filter_map(|path| path.file_name()?.to_str().map(Into::into)).collect())
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        let inner = self.simple("exists")?;
+        // A directory is there as soon as something is in it.
+        Ok(inner.names.keys().any(|name| name == path || name.parent() == Some(path)))
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        let mut inner = self.simple("create")?;
+        if inner.names.contains_key(path) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let id = inner.inodes.len();
+        inner.inodes.push(Inode::default());
+        inner.names.insert(path.into(), id);
+        inner.changes.push(Change::Add(path.into(), id));
+        drop(inner);
+        Ok(self.handle(id))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        let id = self.simple("open")?.find(path)?;
+        Ok(self.handle(id))
+    }
+
+    fn open_write(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        let id = self.simple("open")?.find(path)?;
+        Ok(self.handle(id))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut inner = self.simple("rename")?;
+        let id = inner.find(from)?;
+        inner.names.remove(from);
+        inner.names.insert(to.into(), id);
+        inner.changes.push(Change::Rename(from.into(), to.into()));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.simple("remove")?;
+        inner.find(path)?;
+        inner.names.remove(path);
+        inner.changes.push(Change::Remove(path.into()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        let mut inner = self.simple("sync_dir")?;
+        inner.changes.clear();
+        inner.durable_names = inner.names.clone();
+        Ok(())
+    }
+}
+
+struct MemHandle {
+    files: MemFiles,
+    id: usize,
+}
+
+impl Handle for MemHandle {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.files.simple("size")?.inodes[self.id].live.len() as u64)
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let inner = self.files.simple("read")?;
+        let live = &inner.inodes[self.id].live;
+        let from = usize::try_from(at).unwrap_or(usize::MAX).min(live.len());
+        let n = buf.len().min(live.len() - from);
+        buf[..n].copy_from_slice(&live[from..from + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let fault = self.files.begin("write");
+        let mut inner = self.files.lock();
+        let at = usize::try_from(at).unwrap_or(usize::MAX / 2);
+        let Some(fault) = fault else { return inner.write(self.id, bytes, at) };
+        inner.random =
+            inner.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // The kernel takes whole pages, or none.
+        let end = (at + (inner.random >> 33) as usize % (bytes.len() + SECTOR)) / SECTOR * SECTOR;
+        let part = end.saturating_sub(at).min(bytes.len());
+        inner.write(self.id, &bytes[..part], at)?;
+        Err(fault.error())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let fault = self.files.begin("sync");
+        let mut inner = self.files.lock();
+        let inode = &mut inner.inodes[self.id];
+        inode.pending.clear();
+        match fault {
+            Some(fault) => Err(fault.error()),
+            None => {
+                inode.durable = inode.live.clone();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Chooses what survives.
+struct Dice {
+    seed: u64,
+    random: u64,
+}
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self { seed, random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1 }
+    }
+
+    fn next(&mut self, below: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) as usize % below.max(1)
+    }
+
+    fn names(&mut self, inner: &Inner) -> BTreeMap<PathBuf, usize> {
+        let mut names = inner.durable_names.clone();
+        // One half of the seeds keeps the order of changes, as journalling file systems do; the other does not.
+        let prefix = self.seed.is_multiple_of(2).then(|| self.next(inner.changes.len() + 1));
+        for (i, change) in inner.changes.iter().enumerate() {
+            let kept = match (self.seed, prefix) {
+                (0, _) => false,
+                (1, _) => true,
+                (_, Some(prefix)) => i < prefix,
+                (_, None) => self.next(2) == 0,
+            };
+            if !kept {
+                continue;
+            }
+            match change {
+                Change::Add(name, id) => {
+                    names.insert(name.clone(), *id);
+                }
+                Change::Remove(name) => {
+                    names.remove(name);
+                }
+                Change::Rename(from, to) => {
+                    if let Some(id) = names.remove(from) {
+                        names.insert(to.clone(), id);
+                    }
+                }
+            }
+        }
+        names
+    }
+
+    fn contents(&mut self, inode: &Inode) -> Vec<u8> {
+        let mut bytes = inode.durable.clone();
+        let grown = inode.live.len() > bytes.len();
+        if grown && (self.seed == 1 || (self.seed != 0 && self.next(2) == 0)) {
+            bytes.resize(inode.live.len(), 0);
+        }
+        // Sectors reach the disk in order, or in none.
+        let front = (self.seed % 3 == 2).then(|| self.next(inode.pending.len() + 1));
+        for (i, (sector, versions)) in inode.pending.iter().enumerate() {
+            let newest = versions.len();
+            let chosen = match (self.seed, front) {
+                (0, _) => 0,
+                (1, _) => newest,
+                (_, Some(front)) => {
+                    if i < front {
+                        newest
+                    } else {
+                        0
+                    }
+                }
+                (_, None) => self.next(newest + 1),
+            };
+            if let Some(version) = chosen.checked_sub(1).and_then(|n| versions.get(n)) {
+                let from = sector * SECTOR;
+                for (offset, byte) in version.iter().enumerate() {
+                    if let Some(place) = bytes.get_mut(from + offset) {
+                        *place = *byte;
+                    }
+                }
+            }
+        }
+        bytes
+    }
+}

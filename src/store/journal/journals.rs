@@ -1,0 +1,479 @@
+//! The embedded store: a journal per lock manager, each with a thread that writes (group commit: what arrives while one batch is
+//! being made durable forms the next) and one that keeps house (spare segments, snapshots).
+//!
+//! Must never call back with an outcome before it is one, nor lose a callback.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::error::JournalError;
+use super::files::Files;
+use super::load::{self, How};
+use super::names::Name;
+use super::writer::{Place, Space, Writer, keep_spare};
+use super::{Options, epoch, snapshot};
+use crate::store::lock_store::{Batch, Done, Epoch, Listed, LoadReport, LoadSink, LockStore, Outcome};
+use crate::store::record::{Durability, Record};
+
+/// Most bytes written and synced together: a few milliseconds of any disk.
+const GROUP: usize = 1 << 20;
+/// How often a full disk is looked at again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Journals below one directory, or wherever [`Journals::place`] says.
+pub struct Journals {
+    files: Arc<dyn Files>,
+    base: PathBuf,
+    options: Options,
+    dirs: Mutex<HashMap<String, PathBuf>>,
+    owners: Mutex<HashMap<String, Arc<Owner>>>,
+}
+
+struct Owner {
+    epoch: u64,
+    place: Place,
+    options: Options,
+    writer: Mutex<Option<Writer>>,
+    queue: Mutex<Queue>,
+    ready: Condvar,
+    /// Only one compaction at a time.
+    compacting: Mutex<()>,
+    keeper: Mutex<Chores>,
+    chores: Condvar,
+    space: Arc<Space>,
+    gone: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    batches: VecDeque<(Batch, Done)>,
+    /// After these batches: write this last entry, or nothing, and end.
+    stop: Option<Option<Record>>,
+    /// What the last entry came to.
+    stopped: Option<Result<(), JournalError>>,
+}
+
+#[derive(Default)]
+struct Chores {
+    look: bool,
+    compact: bool,
+    stop: bool,
+}
+
+impl Journals {
+    /// Journals in `base`, one directory per lock manager.
+    pub fn new(files: Arc<dyn Files>, base: PathBuf, options: Options) -> Self {
+        Self { files, base, options, dirs: Mutex::default(), owners: Mutex::default() }
+    }
+
+    /// Puts a lock manager's journal elsewhere: on the disk that moves with its address.
+    pub fn place(&self, lock_manager: &str, dir: PathBuf) {
+        lock(&self.dirs).insert(lock_manager.to_owned(), dir);
+    }
+
+    /// Where a lock manager's journal lies.
+    pub fn dir(&self, lock_manager: &str) -> PathBuf {
+        match lock(&self.dirs).get(lock_manager) {
+            Some(dir) => dir.clone(),
+            None => self.base.join(directory_name(lock_manager)),
+        }
+    }
+
+    /// Marks the record as handed over to another place and stops writing: it will not be taken up here again unless it is
+    /// imported or forced. Every file is closed when this returns.
+    pub fn hand_over(&self, lock_manager: &str, epoch: Epoch, to: &str) -> Result<(), JournalError> {
+        self.end(lock_manager, epoch, Record::HandedOver { time: now(), to: to.into() })?;
+        epoch::mark_handed_over(self.files.as_ref(), &self.dir(lock_manager), epoch.0)
+    }
+
+    /// Whether the disk is so full that new locks are refused.
+    pub fn is_low(&self, lock_manager: &str) -> bool {
+        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
+    }
+
+    fn owner(&self, lock_manager: &str, epoch: Epoch) -> Option<Arc<Owner>> {
+        lock(&self.owners).get(lock_manager).filter(|owner| owner.epoch == epoch.0).cloned()
+    }
+
+    fn end(&self, lock_manager: &str, epoch: Epoch, last: Record) -> Result<(), JournalError> {
+        let Some(owner) = self.owner(lock_manager, epoch) else {
+            return Err(JournalError::Failed("this epoch is not being written here".into()));
+        };
+        lock(&self.owners).remove(lock_manager);
+        owner.stop(Some(last))
+    }
+}
+
+impl LockStore for Journals {
+    fn list(&self) -> Result<Vec<Listed>, JournalError> {
+        let mut names: HashMap<String, PathBuf> = lock(&self.dirs).clone();
+        match self.files.list(&self.base) {
+            Ok(found) => {
+                for name in found.iter().filter_map(|name| lock_manager_name(name)) {
+                    names.entry(name).or_insert_with_key(|name| self.base.join(directory_name(name)));
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(JournalError::io("cannot list", &self.base)(e)),
+        }
+        let mut listed = Vec::new();
+        for (lock_manager, dir) in names {
+            let epoch = newest_or_none(self.files.as_ref(), &dir)?;
+            if epoch > 0 {
+                let handed_over = epoch::handed_over(self.files.as_ref(), &dir, epoch)?;
+                listed.push(Listed { lock_manager, epoch: Epoch(epoch), handed_over });
+            }
+        }
+        listed.sort_by(|a, b| a.lock_manager.cmp(&b.lock_manager));
+        Ok(listed)
+    }
+
+    fn read_epoch(&self, lock_manager: &str) -> Result<Epoch, JournalError> {
+        newest_or_none(self.files.as_ref(), &self.dir(lock_manager)).map(Epoch)
+    }
+
+    fn raise_epoch(&self, lock_manager: &str, force: bool) -> Result<Epoch, JournalError> {
+        let dir = self.dir(lock_manager);
+        self.files.make_dir(&dir).map_err(JournalError::io("cannot create", &dir))?;
+        for above in dir.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
+            self.files.sync_dir(above).map_err(JournalError::io("cannot sync", above))?;
+        }
+        epoch::raise(self.files.as_ref(), &dir, force).map(Epoch)
+    }
+
+    fn load(
+        &self,
+        lock_manager: &str,
+        epoch: Epoch,
+        sink: &mut LoadSink<'_>,
+    ) -> Result<LoadReport, JournalError> {
+        let dir = self.dir(lock_manager);
+        epoch::check(self.files.as_ref(), &dir, epoch.0)?;
+        let how = How { name: Some(lock_manager), settle: true, mine: epoch.0, until: None };
+        load::load(self.files.as_ref(), &dir, how, &mut |_, loaded| sink(loaded))
+    }
+
+    fn own(&self, lock_manager: &str, epoch: Epoch, loaded: &LoadReport) -> Result<(), JournalError> {
+        let place = Place {
+            files: self.files.clone(),
+            dir: self.dir(lock_manager),
+            name: lock_manager.to_owned(),
+            epoch: epoch.0,
+        };
+        let writer = Writer::open(place, &self.options, loaded, now())?;
+        // Damage must not be met again and again: a snapshot of what was kept replaces it.
+        let owner = Owner::start(writer, &self.options, epoch.0, !loaded.findings.is_empty())?;
+        let before = lock(&self.owners).insert(lock_manager.to_owned(), owner);
+        before.map_or(Ok(()), |before| before.stop(None).or(Ok(())))
+    }
+
+    fn append(&self, lock_manager: &str, epoch: Epoch, batch: Batch, done: Done) {
+        match self.owner(lock_manager, epoch) {
+            Some(owner) => owner.push(batch, done),
+            None => done(Outcome::Failed("this epoch is not being written here".into())),
+        }
+    }
+
+    fn compact(&self, lock_manager: &str, epoch: Epoch) -> Result<(), JournalError> {
+        match self.owner(lock_manager, epoch) {
+            Some(owner) => owner.compact(),
+            None => Err(JournalError::Failed("this epoch is not being written here".into())),
+        }
+    }
+
+    fn release(&self, lock_manager: &str, epoch: Epoch) -> Result<(), JournalError> {
+        self.end(lock_manager, epoch, Record::Released { time: now() })
+    }
+}
+
+impl Drop for Journals {
+    /// Stops the threads; nothing is marked as released.
+    fn drop(&mut self) {
+        for (_, owner) in lock(&self.owners).drain() {
+            let _ = owner.stop(None);
+        }
+    }
+}
+
+impl Owner {
+    fn start(
+        writer: Writer,
+        options: &Options,
+        epoch: u64,
+        compact: bool,
+    ) -> Result<Arc<Self>, JournalError> {
+        let owner = Arc::new(Owner {
+            epoch,
+            place: writer.place().clone(),
+            options: options.clone(),
+            space: writer.space(),
+            writer: Mutex::new(Some(writer)),
+            queue: Mutex::default(),
+            ready: Condvar::new(),
+            compacting: Mutex::default(),
+            keeper: Mutex::new(Chores { look: true, compact, stop: false }),
+            chores: Condvar::new(),
+            gone: AtomicBool::new(false),
+            threads: Mutex::default(),
+        });
+        let dir = owner.place.dir.clone();
+        for (name, work) in [("journal-commit", Owner::commit as fn(&Owner)), ("journal-keeper", Owner::keep)]
+        {
+            let this = owner.clone();
+            let spawned = std::thread::Builder::new().name(name.into()).spawn(move || work(&this));
+            match spawned {
+                Ok(thread) => lock(&owner.threads).push(thread),
+                Err(e) => {
+                    let _ = owner.stop(None);
+                    return Err(JournalError::io("cannot start a thread for", &dir)(e));
+                }
+            }
+        }
+        Ok(owner)
+    }
+
+    fn push(&self, batch: Batch, done: Done) {
+        let mut queue = lock(&self.queue);
+        if queue.stop.is_some() || self.gone.load(Ordering::Acquire) {
+            drop(queue);
+            return done(Outcome::Failed("the lock manager is being released".into()));
+        }
+        if queue.batches.len() >= self.options.queue {
+            drop(queue);
+            return done(Outcome::NoSpace);
+        }
+        queue.batches.push_back((batch, done));
+        drop(queue);
+        self.ready.notify_one();
+    }
+
+    /// Ends both threads behind everything queued, with `last` as the last entry. Closes all files.
+    fn stop(&self, last: Option<Record>) -> Result<(), JournalError> {
+        lock(&self.queue).stop = Some(last);
+        lock(&self.keeper).stop = true;
+        self.ready.notify_all();
+        self.chores.notify_all();
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            // A thread that panicked has said so itself; what it owed is reported below.
+            let _ = thread.join();
+        }
+        self.gone.store(true, Ordering::Release);
+        let mut queue = lock(&self.queue);
+        for (_, done) in queue.batches.drain(..) {
+            done(Outcome::Failed("the writing thread has ended".into()));
+        }
+        let result = queue.stopped.take();
+        drop(queue);
+        // A compaction that somebody asked for ends first: it has files open.
+        let _only = lock(&self.compacting);
+        lock(&self.writer).take();
+        result.unwrap_or_else(|| Err(JournalError::Failed("the writing thread has ended".into())))
+    }
+
+    fn commit(&self) {
+        while let Some(group) = self.next_group() {
+            let mut writer = lock(&self.writer);
+            let Some(writer) = writer.as_mut() else { return };
+            if group.is_empty() {
+                // Time to flush. What failed is remembered, and said to the next batch.
+                let _ = writer.sync();
+                continue;
+            }
+            self.carry_out(writer, group);
+            if writer.take_rolled() {
+                let mut chores = lock(&self.keeper);
+                chores.look = true;
+                chores.compact |= writer.full_segments() >= self.options.compact_after;
+                self.chores.notify_one();
+            }
+        }
+        let last = lock(&self.queue).stop.take().flatten();
+        let mut writer = lock(&self.writer);
+        let result = match (writer.as_mut(), last) {
+            (Some(writer), Some(last)) => writer.append(&[last.into()], true).map(drop),
+            (Some(writer), None) if writer.is_dirty() => writer.sync(),
+            _ => Ok(()),
+        };
+        drop(writer);
+        let mut queue = lock(&self.queue);
+        queue.stop = Some(None);
+        queue.stopped = Some(result);
+    }
+
+    /// Waits for batches. Empty: time to flush. `None`: stop.
+    fn next_group(&self) -> Option<VecDeque<(Batch, Done)>> {
+        let dirty = lock(&self.writer).as_ref().is_some_and(Writer::is_dirty)
+            && self.options.durability != Durability::None;
+        let mut queue = lock(&self.queue);
+        loop {
+            if !queue.batches.is_empty() {
+                return Some(std::mem::take(&mut queue.batches));
+            }
+            if queue.stop.is_some() {
+                return None;
+            }
+            if !dirty {
+                queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let (next, waited) =
+                self.ready.wait_timeout(queue, self.options.flush).unwrap_or_else(PoisonError::into_inner);
+            queue = next;
+            if waited.timed_out() && queue.batches.is_empty() {
+                return Some(VecDeque::new());
+            }
+        }
+    }
+
+    fn carry_out(&self, writer: &mut Writer, group: VecDeque<(Batch, Done)>) {
+        let mut staged: Vec<(Batch, Done)> = Vec::with_capacity(group.len());
+        for (batch, done) in group {
+            if !batch.essential && !batch.entries.is_empty() && self.space.is_low() {
+                done(Outcome::NoSpace);
+                continue;
+            }
+            let mark = writer.mark();
+            if let Err(e) = writer.stage(&batch.entries) {
+                done(Outcome::Refused(e.to_string().into()));
+                continue;
+            }
+            if !staged.is_empty() && !writer.fits(GROUP) {
+                writer.unstage(mark);
+                self.flush_group(writer, std::mem::take(&mut staged));
+                if let Err(e) = writer.stage(&batch.entries) {
+                    done(Outcome::Refused(e.to_string().into()));
+                    continue;
+                }
+            }
+            staged.push((batch, done));
+        }
+        if !staged.is_empty() {
+            self.flush_group(writer, staged);
+        }
+    }
+
+    /// Commits what is staged. If there is no space, what may use the reserve is tried again without the rest.
+    fn flush_group(&self, writer: &mut Writer, group: Vec<(Batch, Done)>) {
+        let mut group = group;
+        let mut result = writer.commit(group.iter().all(|(batch, _)| batch.essential));
+        let may = |batch: &Batch| batch.essential || batch.entries.is_empty();
+        if matches!(result, Err(JournalError::NoSpace(_))) && !group.iter().all(|(batch, _)| may(batch)) {
+            let (rest, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|(batch, _)| may(batch));
+            refused.into_iter().for_each(|(_, done)| done(Outcome::NoSpace));
+            group = rest;
+            if group.is_empty() {
+                return;
+            }
+            let staged = group.iter().try_for_each(|(batch, _)| writer.stage(&batch.entries));
+            result = staged.and_then(|()| writer.commit(true));
+        }
+        let outcome = outcome(result);
+        group.into_iter().for_each(|(_, done)| done(outcome.clone()));
+    }
+
+    fn keep(&self) {
+        let mut look_again = false;
+        loop {
+            let mut chores = lock(&self.keeper);
+            while !chores.stop && !chores.look && !chores.compact && !look_again {
+                chores = self.chores.wait(chores).unwrap_or_else(PoisonError::into_inner);
+            }
+            if look_again && !chores.stop {
+                chores = self.chores.wait_timeout(chores, RETRY).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if chores.stop {
+                return;
+            }
+            let compact = std::mem::take(&mut chores.compact);
+            chores.look = false;
+            drop(chores);
+            look_again = match keep_spare(&self.place, self.options.segment, &self.space) {
+                Ok(()) => false,
+                Err(e) => {
+                    tracing::warn!("{e}");
+                    true
+                }
+            };
+            if compact && let Err(e) = self.compact() {
+                tracing::warn!("the journal of {} was not compacted: {e}", self.place.name);
+            }
+        }
+    }
+
+    fn compact(&self) -> Result<(), JournalError> {
+        let _only = lock(&self.compacting);
+        let job = match lock(&self.writer).as_mut() {
+            Some(writer) => writer.compaction()?,
+            None => return Err(JournalError::Failed("the lock manager is being released".into())),
+        };
+        snapshot::compact(self.place.files.as_ref(), &job)?;
+        if let Some(writer) = lock(&self.writer).as_mut() {
+            writer.compacted(&job);
+        }
+        Ok(())
+    }
+}
+
+fn outcome(result: Result<u64, JournalError>) -> Outcome {
+    match result {
+        Ok(last) => Outcome::Durable(last),
+        Err(JournalError::NoSpace(_)) => Outcome::NoSpace,
+        Err(JournalError::Superseded { newest, .. }) => Outcome::Superseded(Epoch(newest)),
+        Err(JournalError::Failed(why)) => Outcome::Failed(why.into()),
+        Err(e @ (JournalError::TooLong(_) | JournalError::TooLarge(_))) => {
+            Outcome::Refused(e.to_string().into())
+        }
+        Err(e) => Outcome::Unknown(e.to_string().into()),
+    }
+}
+
+fn newest_or_none(files: &dyn Files, dir: &Path) -> Result<u64, JournalError> {
+    match epoch::newest(files, dir) {
+        Err(e) if e.is_gone() => Ok(0),
+        other => other,
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A lock manager's name as the name of a directory: what is not a letter, digit, `.`, `:`, `-` or `_` becomes `%XX`.
+fn directory_name(lock_manager: &str) -> String {
+    let mut out = String::new();
+    for (i, b) in lock_manager.bytes().enumerate() {
+        let plain = b.is_ascii_alphanumeric() || b":-_".contains(&b) || (b == b'.' && i > 0);
+        if plain { out.push(b.into()) } else { out.push_str(&format!("%{b:02X}")) }
+    }
+    out
+}
+
+fn lock_manager_name(directory: &str) -> Option<String> {
+    if Name::parse(directory).is_some() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    let mut rest = directory.as_bytes();
+    while let Some((b, after)) = rest.split_first() {
+        rest = after;
+        if *b == b'%' {
+            let (digits, after) = rest.split_at_checked(2)?;
+            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+            rest = after;
+        } else {
+            bytes.push(*b);
+        }
+    }
+    let name = String::from_utf8(bytes).ok()?;
+    (directory_name(&name) == directory).then_some(name)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere must not turn into silence here: the writer itself knows whether it may go on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

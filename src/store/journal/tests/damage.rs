@@ -1,0 +1,196 @@
+//! Damage: every flipped bit is noticed or harmless, what lies before it stays, and repair cuts where it is told.
+
+use super::super::faults::MemFiles;
+use super::super::repair::{Cut, dump, repair, verify};
+use super::*;
+use crate::store::lock_store::Origin;
+
+/// A journal of several segments and a snapshot, and the run that is still open.
+fn written() -> (MemFiles, Run) {
+    let files = MemFiles::new();
+    let mut run = Run::new(&files, Durability::Sync);
+    workload(&mut run, 1).unwrap();
+    run.take_over().unwrap();
+    for _ in 0..15 {
+        let entries = run.some_entries();
+        run.append(&entries, false).unwrap();
+    }
+    (files, run)
+}
+
+#[test]
+fn every_flipped_bit_is_reported_or_changes_nothing() {
+    let (files, _) = written();
+    let (_, whole) = load_state(&files, 0).unwrap();
+    let whole = whole.canonical();
+    let (mut reported, mut harmless) = (0u32, 0u32);
+    for (path, bytes) in files.contents() {
+        let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        // Each byte, with another bit in each round; and some of the zeros behind.
+        for byte in (0..used).chain((used..bytes.len()).step_by(97)) {
+            let bit = (byte * 8 + byte % 8) as u64;
+            files.flip(&path, bit);
+            match load_state(&files, 0) {
+                Ok((report, _)) if !report.findings.is_empty() => {
+                    assert!(report.findings.iter().all(|f| !f.file.is_empty() && !f.reason.is_empty()));
+                    reported += 1;
+                }
+                Err(_) => reported += 1,
+                Ok((_, ledger)) => {
+                    assert!(ledger.canonical() == whole, "{}: bit {bit} is not noticed", path.display());
+                    harmless += 1;
+                }
+            }
+            files.flip(&path, bit);
+        }
+    }
+    println!("{reported} reported, {harmless} harmless");
+    assert!(reported > 5_000);
+}
+
+/// Where each record of the log lies.
+fn places(files: &MemFiles) -> Vec<(String, u64, u64)> {
+    let mut places = Vec::new();
+    dump(files, &dir(), &mut |file, offset, loaded| {
+        if loaded.origin == Origin::Log {
+            places.push((file.to_owned(), offset, loaded.sequence));
+        }
+    })
+    .unwrap();
+    places
+}
+
+#[test]
+fn damage_before_the_tail_is_named_and_what_lies_before_it_is_the_record() {
+    let (files, run) = written();
+    for (file, offset, sequence) in places(&files) {
+        files.flip(&path(&file), offset * 8 + 300);
+        let (mut last, mut salvaged) = (0, 0);
+        let report = dump(&files, &dir(), &mut |_, _, loaded| match loaded.origin {
+            Origin::Salvaged => salvaged += 1,
+            _ => last = loaded.sequence.max(last),
+        })
+        .unwrap();
+        let finding = &report.findings[0];
+        assert_eq!(
+            (finding.file.as_str(), finding.offset, finding.sequence),
+            (file.as_str(), offset, sequence)
+        );
+        assert!(!report.complete);
+        assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
+        assert!(
+            salvaged > 0
+                || sequence as usize == run.promise.lock().unwrap().appended.len()
+                || last > sequence
+        );
+        files.flip(&path(&file), offset * 8 + 300);
+    }
+}
+
+#[test]
+fn a_corrupt_snapshot_is_reported_and_not_used() {
+    let (files, _) = written();
+    let name = files.contents().into_keys().find(|p| p.display().to_string().contains("snapshot")).unwrap();
+    files.flip(&name, 200 * 8);
+    let report = verify(&files, &dir()).unwrap();
+    assert!(!report.complete && report.snapshot.is_none());
+    assert_eq!(path(&report.findings[0].file), name);
+}
+
+#[test]
+fn the_next_owner_of_a_damaged_record_says_incomplete_until_its_window_ended_and_sets_the_file_aside() {
+    let (files, _) = written();
+    let (file, offset, _) = places(&files)[3].clone();
+    files.flip(&path(&file), offset * 8 + 300);
+    let mine = epoch::raise(&files, &dir(), false).unwrap();
+    let (report, mut ledger) = load_state(&files, mine).unwrap();
+    assert!(!report.complete);
+    let place = Place { files: Arc::new(files.clone()), dir: dir(), name: LM.into(), epoch: mine };
+    let mut writer = Writer::open(place, &options(Durability::Sync), &report, 7).unwrap();
+    let (again, _) = load_state(&files, 0).unwrap();
+    assert!(!again.complete && !again.unaccounted);
+    let job = writer.compaction().unwrap();
+    snapshot::compact(&files, &job).unwrap();
+    assert!(files.contents().contains_key(&path(&format!("{file}.corrupt"))));
+    let (clean, _) = load_state(&files, 0).unwrap();
+    assert!(clean.findings.is_empty() && !clean.complete);
+    writer.append(&[lock(60, 60), Record::WindowEnded.into()], false).unwrap();
+    let (after, state) = load_state(&files, 0).unwrap();
+    assert!(after.complete);
+    let opened = Record::Opened {
+        lock_manager: LM.into(),
+        node: "n".into(),
+        time: 7,
+        durability: Durability::Sync,
+        complete: false,
+    };
+    for record in [opened.into(), lock(60, 60), Record::WindowEnded.into()] {
+        ledger.apply_entry(record);
+    }
+    assert!(state.canonical() == ledger.canonical());
+}
+
+#[test]
+fn damage_under_a_living_owner_stops_compaction_and_keeps_every_file() {
+    let (files, mut run) = written();
+    let (file, offset, _) = places(&files)[3].clone();
+    files.flip(&path(&file), offset * 8 + 300);
+    let before: Vec<_> = files.contents().into_keys().collect();
+    assert!(matches!(run.compact(), Err(JournalError::Damaged(_))));
+    let after = files.contents();
+    assert!(
+        before
+            .iter()
+            .filter(|name| !name.display().to_string().contains("spare"))
+            .all(|name| after.contains_key(name))
+    );
+}
+
+#[test]
+fn repair_cuts_where_it_is_told_says_what_is_lost_and_a_living_owner_falls_silent() {
+    let all = places(&written().0);
+    for (n, (file, offset, sequence)) in all.iter().enumerate().filter(|(n, _)| n % 3 == 1) {
+        let damaged = n % 2 == 0;
+        let (files, mut run) = written();
+        if damaged {
+            files.flip(&path(file), offset * 8 + 300);
+        }
+        let cut = Cut { file: file.clone(), offset: *offset };
+        let untouched = files.contents();
+        let would = repair(&files, &dir(), &cut, true).unwrap();
+        assert!(files.contents() == untouched, "a dry run changes nothing");
+        let loss = repair(&files, &dir(), &cut, false).unwrap();
+        assert_eq!((would.kept, would.lost.len()), (loss.kept, loss.lost.len()));
+        assert_eq!(loss.last, sequence - 1);
+        assert_eq!(loss.lost.len() + usize::from(damaged), all.len() - n, "everything from the cut on");
+        assert!(matches!(run.append(&[lock(1, 1)], true), Err(JournalError::Superseded { .. })));
+        let (report, ledger) = load_state(&files, 0).unwrap();
+        assert!(report.findings.is_empty() && !report.complete);
+        let mut promise = run.promise.lock().unwrap();
+        promise.truncate(loss.last as usize);
+        let opened = Record::Opened {
+            lock_manager: LM.into(),
+            node: "repair".into(),
+            time: 0,
+            durability: Durability::Sync,
+            complete: false,
+        };
+        promise.push(&[opened.into()]);
+        let expected = promise.state(loss.last as usize + 1);
+        assert!(ledger.canonical() == expected, "cut at {file}:{offset}");
+    }
+}
+
+#[test]
+fn repair_never_guesses() {
+    let (files, _) = written();
+    let (file, offset, _) = places(&files)[3].clone();
+    let untouched = files.contents();
+    for (file, offset) in
+        [(file.clone(), offset + 8), (file, 3), ("segment-9-9".into(), 64), ("epoch-1".into(), 0)]
+    {
+        let refused = repair(&files, &dir(), &Cut { file, offset }, false);
+        assert!(matches!(refused, Err(JournalError::NoCut { .. })), "{refused:?}");
+    }
+    assert!(files.contents() == untouched);
+}

@@ -1,0 +1,447 @@
+//! A record replayed: the state that a journal amounts to. Used to load, to compact, to list, and by tests to compare.
+//!
+//! Must never decide anything: it does what the entries say, in order, and gives the same for the same entries on any node.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::lock_store::{Loaded, Origin};
+use super::record::{ClientKey, Entry, LockFields, OwnerKey, Place, Record, ReplySeed, WaiterFields};
+use crate::state::Range;
+
+/// Replies kept: as many as the reply cache of a running server.
+const MAX_REPLIES: usize = 16_384;
+
+/// The state of one lock manager's record.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    locks: BTreeMap<(u32, u32, u64), (u64, LockFields)>,
+    files: Interned<Box<[u8]>>,
+    owners: Interned<OwnerKey>,
+    waiters: BTreeMap<u64, (u64, WaiterFields)>,
+    waiter_order: HashMap<u64, u64>,
+    next_waiter: u64,
+    clients: BTreeMap<ClientKey, u32>,
+    bindings: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    nsm_state: Option<u32>,
+    opened: Option<Record>,
+    window: Option<(bool, u64)>,
+    ended: Option<Record>,
+    replies: VecDeque<ReplySeed>,
+}
+
+impl Ledger {
+    /// Replays a loaded entry. Of what was found behind damage only clients, bindings and the NSM state count: they tell
+    /// whom to notify; a lock may have been freed in the part that is lost.
+    pub fn apply(&mut self, loaded: Loaded) {
+        if loaded.origin != Origin::Salvaged {
+            return self.apply_entry(loaded.entry);
+        }
+        match loaded.entry.record {
+            Record::NsmState(state) => self.nsm_state = Some(self.nsm_state.unwrap_or(0).max(state)),
+            record @ (Record::Client(..) | Record::Bound { .. } | Record::Unbound { .. }) => {
+                self.apply_entry(record.into());
+            }
+            _ => {}
+        }
+    }
+
+    /// Replays an entry.
+    pub fn apply_entry(&mut self, entry: Entry) {
+        if let Some(reply) = entry.reply {
+            if self.replies.len() >= MAX_REPLIES {
+                self.replies.pop_front();
+            }
+            self.replies.push_back(reply);
+        }
+        match entry.record {
+            Record::Set(place, fields) => self.set(&place, Some(fields)),
+            Record::Unset(place) => self.set(&place, None),
+            Record::Granted(waiter, place, fields) => {
+                self.unqueue(waiter);
+                self.set(&place, Some(fields));
+            }
+            Record::Queued(waiter, fields) => {
+                self.unqueue(waiter);
+                self.next_waiter += 1;
+                self.waiter_order.insert(waiter, self.next_waiter);
+                self.waiters.insert(self.next_waiter, (waiter, fields));
+            }
+            Record::Unqueued(waiter) => self.unqueue(waiter),
+            Record::Client(client, state) => {
+                self.clients.insert(client, state);
+            }
+            Record::Forgotten(client) => {
+                self.clients.remove(&client);
+            }
+            Record::NsmState(state) => self.nsm_state = Some(state),
+            Record::Bound { path, prefix } => {
+                self.bindings.insert(path, prefix);
+            }
+            Record::Unbound { path } => {
+                self.bindings.remove(&path);
+            }
+            record @ Record::Sweep { .. } => self.sweep(&record),
+            Record::WindowOpened { full, deadline_ms } => self.window = Some((full, deadline_ms)),
+            Record::WindowEnded => {
+                self.window = None;
+                if let Some(Record::Opened { complete, .. }) = &mut self.opened {
+                    *complete = true;
+                }
+            }
+            record @ Record::Opened { .. } => {
+                self.opened = Some(record);
+                self.ended = None;
+                self.window = None;
+            }
+            record @ (Record::Released { .. } | Record::HandedOver { .. }) => self.ended = Some(record),
+            Record::Answered => {}
+        }
+    }
+
+    /// The locks: one item for each stretch of one owner's bytes on one file.
+    pub fn locks(&self) -> impl Iterator<Item = (Place, LockFields)> + '_ {
+        self.locks.iter().filter_map(|((file, owner, start), (end, fields))| {
+            let place = Place {
+                owner: self.owners.get(*owner)?.as_ref().clone(),
+                file: self.files.get(*file)?.as_ref().clone(),
+                range: Range::new(*start, *end)?,
+            };
+            Some((place, *fields))
+        })
+    }
+
+    /// How many stretches of locked bytes there are.
+    pub fn lock_count(&self) -> usize {
+        self.locks.len()
+    }
+
+    /// The waiting requests with their numbers, in order.
+    pub fn waiters(&self) -> impl Iterator<Item = &(u64, WaiterFields)> {
+        self.waiters.values()
+    }
+
+    /// The clients to notify, with their NSM states.
+    pub fn clients(&self) -> &BTreeMap<ClientKey, u32> {
+        &self.clients
+    }
+
+    /// The exports bound to the lock manager: path to file key prefix.
+    pub fn bindings(&self) -> &BTreeMap<Box<[u8]>, Box<[u8]>> {
+        &self.bindings
+    }
+
+    /// The NSM state last announced.
+    pub fn nsm_state(&self) -> Option<u32> {
+        self.nsm_state
+    }
+
+    /// The grace window that is open: full or not, and its deadline in milliseconds since 1970 UTC.
+    pub fn window(&self) -> Option<(bool, u64)> {
+        self.window
+    }
+
+    /// The last *opened*; its `complete` is true once a window ended.
+    pub fn opened(&self) -> Option<&Record> {
+        self.opened.as_ref()
+    }
+
+    /// *Released* or *handed over*, if that was the end.
+    pub fn ended(&self) -> Option<&Record> {
+        self.ended.as_ref()
+    }
+
+    /// The replies of the last requests, oldest first.
+    pub fn replies(&self) -> &VecDeque<ReplySeed> {
+        &self.replies
+    }
+
+    /// Entries that replay to this state: what a snapshot holds.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let bindings = self
+            .bindings
+            .iter()
+            .map(|(path, prefix)| Record::Bound { path: path.clone(), prefix: prefix.clone() });
+        let window = self.window.map(|(full, deadline_ms)| Record::WindowOpened { full, deadline_ms });
+        let records = self
+            .opened
+            .clone()
+            .into_iter()
+            .chain(self.nsm_state.map(Record::NsmState))
+            .chain(bindings)
+            .chain(self.clients.iter().map(|(client, state)| Record::Client(client.clone(), *state)))
+            .chain(self.locks().map(|(place, fields)| Record::Set(place, fields)))
+            .chain(self.waiters.values().map(|(n, fields)| Record::Queued(*n, fields.clone())))
+            .chain(window)
+            .map(Entry::from);
+        let replies = self.replies.iter().map(|r| Entry { record: Record::Answered, reply: Some(r.clone()) });
+        records.chain(replies).chain(self.ended.clone().map(Entry::from))
+    }
+
+    /// The same for equal states, however they came about.
+    pub fn canonical(&self) -> Vec<Entry> {
+        let mut locks: Vec<(Place, LockFields)> = self.locks().collect();
+        locks.sort();
+        self.entries()
+            .filter(|entry| !matches!(entry.record, Record::Set(..)))
+            .chain(locks.into_iter().map(|(place, fields)| Record::Set(place, fields).into()))
+            .collect()
+    }
+
+    fn unqueue(&mut self, waiter: u64) {
+        if let Some(order) = self.waiter_order.remove(&waiter) {
+            self.waiters.remove(&order);
+        }
+    }
+
+    fn set(&mut self, place: &Place, fields: Option<LockFields>) {
+        let file = self.files.hold(&place.file);
+        let owner = self.owners.hold(&place.owner);
+        self.overlay(file, owner, place.range, fields);
+        self.files.drop(file);
+        self.owners.drop(owner);
+    }
+
+    fn overlay(&mut self, file: u32, owner: u32, range: Range, fields: Option<LockFields>) {
+        let key = |start| (file, owner, start);
+        let before = self.locks.range(key(0)..key(range.start)).next_back().map(|(k, v)| (k.2, *v));
+        let old: Vec<(u64, (u64, LockFields))> = before
+            .filter(|(_, (end, _))| *end >= range.start)
+            .into_iter()
+            .chain(self.locks.range(key(range.start)..=key(range.end)).map(|(k, v)| (k.2, *v)))
+            .collect();
+        for (start, (end, was)) in old {
+            self.take(key(start));
+            if start < range.start {
+                self.put(key(start), range.start - 1, was);
+            }
+            if end > range.end {
+                self.put(key(range.end + 1), end, was);
+            }
+        }
+        let Some(mut fields) = fields else { return };
+        let (mut start, mut end) = (range.start, range.end);
+        if let Some((k, (e, f))) = self.locks.range(key(0)..key(start)).next_back().map(|(k, v)| (*k, *v))
+            && e.checked_add(1) == Some(start)
+            && alike(&f, &fields)
+        {
+            fields.since = fields.since.min(f.since);
+            start = k.2;
+            self.take(k);
+        }
+        if let Some(after) = end.checked_add(1)
+            && let Some((e, f)) = self.locks.get(&key(after)).copied()
+            && alike(&f, &fields)
+        {
+            fields.since = fields.since.min(f.since);
+            end = e;
+            self.take(key(after));
+        }
+        self.put(key(start), end, fields);
+    }
+
+    fn put(&mut self, key: (u32, u32, u64), end: u64, fields: LockFields) {
+        self.files.add(key.0);
+        self.owners.add(key.1);
+        self.locks.insert(key, (end, fields));
+    }
+
+    fn take(&mut self, key: (u32, u32, u64)) {
+        if self.locks.remove(&key).is_some() {
+            self.files.drop(key.0);
+            self.owners.drop(key.1);
+        }
+    }
+
+    fn sweep(&mut self, record: &Record) {
+        let Record::Sweep { from, to, prefix } = record else { return };
+        let meant: Vec<_> = self
+            .locks
+            .iter()
+            .filter(|((file, _, _), (_, fields))| {
+                fields.condition.bit() & from != 0
+                    && self.files.get(*file).is_some_and(|key| key.starts_with(prefix))
+            })
+            .map(|(key, (end, fields))| (*key, *end, *fields))
+            .collect();
+        for ((file, owner, start), end, mut fields) in meant {
+            let Some(range) = Range::new(start, end) else { continue };
+            if let Some(to) = to {
+                fields.condition = *to;
+            }
+            // Held for the moment in between.
+            self.files.add(file);
+            self.owners.add(owner);
+            self.overlay(file, owner, range, to.map(|_| fields));
+            self.files.drop(file);
+            self.owners.drop(owner);
+        }
+    }
+}
+
+fn alike(a: &LockFields, b: &LockFields) -> bool {
+    LockFields { since: 0, ..*a } == LockFields { since: 0, ..*b }
+}
+
+/// Things that many locks share, counted.
+#[derive(Debug)]
+struct Interned<T> {
+    numbers: HashMap<Arc<T>, u32>,
+    things: Vec<Option<(Arc<T>, u32)>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Interned<T> {
+    fn default() -> Self {
+        Self { numbers: HashMap::new(), things: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T: Hash + Eq + Clone> Interned<T> {
+    fn get(&self, number: u32) -> Option<&Arc<T>> {
+        self.things.get(number as usize)?.as_ref().map(|(thing, _)| thing)
+    }
+
+    /// Its number, with one more use.
+    fn hold(&mut self, thing: &T) -> u32 {
+        if let Some(number) = self.numbers.get(thing).copied() {
+            self.add(number);
+            return number;
+        }
+        let thing = Arc::new(thing.clone());
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.things.push(None);
+            self.things.len() as u32 - 1
+        });
+        self.things[number as usize] = Some((thing.clone(), 1));
+        self.numbers.insert(thing, number);
+        number
+    }
+
+    fn add(&mut self, number: u32) {
+        if let Some(Some((_, uses))) = self.things.get_mut(number as usize) {
+            *uses += 1;
+        }
+    }
+
+    fn drop(&mut self, number: u32) {
+        let Some(slot) = self.things.get_mut(number as usize) else { return };
+        let Some((thing, uses)) = slot else { return };
+        *uses -= 1;
+        if *uses == 0 {
+            self.numbers.remove(thing.as_ref());
+            *slot = None;
+            self.free.push(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Mode;
+    use crate::store::record::LockCondition;
+    use proptest::prelude::*;
+
+    fn place(owner: u32, file: u8, start: u64, end: u64) -> Place {
+        let client = ClientKey { name: (*b"c").into(), address: std::net::IpAddr::from([10, 0, 0, 1]) };
+        let owner = OwnerKey { client, oh: (*b"o").into(), svid: owner };
+        Place { owner, file: Box::new([file]), range: Range::new(start, end).unwrap() }
+    }
+
+    fn fields(mode: Mode, condition: LockCondition) -> LockFields {
+        LockFields { mode, condition, state: 1, since: 5, under: None }
+    }
+
+    fn operations() -> impl Strategy<Value = Vec<(u32, u8, u64, u64, u8)>> {
+        proptest::collection::vec((0u32..2, 0u8..2, 0u64..24, 0u64..9, 0u8..9), 0..60)
+    }
+
+    fn record((owner, file, start, len, what): (u32, u8, u64, u64, u8)) -> Record {
+        let place = place(owner, file, start, start + len);
+        match what {
+            0..3 => Record::Unset(place),
+            3..5 => Record::Set(place, fields(Mode::Shared, LockCondition::Held)),
+            5..7 => Record::Set(place, fields(Mode::Exclusive, LockCondition::Reclaimable)),
+            7 => Record::Sweep {
+                from: LockCondition::Held.bit(),
+                to: Some(LockCondition::Reclaimable),
+                prefix: Box::new([file]),
+            },
+            _ => Record::Sweep { from: LockCondition::Reclaimable.bit(), to: None, prefix: Box::new([file]) },
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn locks_equal_a_brute_force_byte_map_and_a_snapshot_replays_to_the_same(ops in operations()) {
+            let (mut ledger, mut map) = (Ledger::default(), BTreeMap::new());
+            for op in ops {
+                let (owner, file, start, len, _) = op;
+                let record = record(op);
+                for at in start..=start + len {
+                    match &record {
+                        Record::Set(_, f) => { map.insert((owner, file, at), (f.mode, f.condition)); }
+                        Record::Unset(_) => { map.remove(&(owner, file, at)); }
+                        _ => {}
+                    }
+                }
+                if let Record::Sweep { from, to, .. } = &record {
+                    map.retain(|k, v| {
+                        let meant = k.1 == file && v.1.bit() & from != 0;
+                        if let (true, Some(to)) = (meant, to) { v.1 = *to; }
+                        !meant || to.is_some()
+                    });
+                }
+                ledger.apply_entry(record.into());
+                let mut seen = BTreeMap::new();
+                for (p, f) in ledger.locks() {
+                    for at in p.range.start..=p.range.end {
+                        let byte = (p.owner.svid, p.file[0], at);
+                        prop_assert!(seen.insert(byte, (f.mode, f.condition)).is_none(), "an owner's locks overlap");
+                    }
+                }
+                prop_assert_eq!(&seen, &map);
+            }
+            let mut again = Ledger::default();
+            ledger.entries().for_each(|entry| again.apply_entry(entry));
+            prop_assert_eq!(again.canonical(), ledger.canonical());
+            let used = ledger.files.things.iter().flatten().count();
+            prop_assert!(used <= 2, "{} files are remembered", used);
+        }
+
+        #[test]
+        fn any_entries_replay_to_a_state_that_a_snapshot_keeps(
+            entries in proptest::collection::vec(crate::store::journal::any_entry(), 0..40),
+        ) {
+            let mut ledger = Ledger::default();
+            entries.into_iter().for_each(|entry| ledger.apply_entry(entry));
+            let mut again = Ledger::default();
+            ledger.entries().for_each(|entry| again.apply_entry(entry));
+            prop_assert_eq!(again.canonical(), ledger.canonical());
+        }
+    }
+
+    #[test]
+    fn waiters_keep_their_order_and_a_grant_takes_one_out() {
+        let mut ledger = Ledger::default();
+        let waiter = |n: u32| WaiterFields {
+            place: place(n, 0, 0, 9),
+            mode: Mode::Shared,
+            state: 0,
+            since: 0,
+            version: 4,
+            tcp: true,
+            asynchronous: false,
+            handle: Box::default(),
+        };
+        for n in [5u32, 3, 9] {
+            ledger.apply_entry(Record::Queued(n.into(), waiter(n)).into());
+        }
+        let granted = fields(Mode::Shared, LockCondition::Granting);
+        ledger.apply_entry(Record::Granted(3, place(3, 0, 0, 9), granted).into());
+        assert_eq!(ledger.waiters().map(|(n, _)| *n).collect::<Vec<_>>(), [5, 9]);
+        assert_eq!(ledger.lock_count(), 1);
+    }
+}
