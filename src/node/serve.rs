@@ -366,7 +366,7 @@ fn base_status(
 /// What a kernel client would need that an unprivileged server does not have.
 const UNPRIVILEGED: &str = "not privileged: files are accessed as this user, and kernel clients find the \
      locks only if this host's rpcbind knows our ports (root, or CAP_NET_BIND_SERVICE for port 111 and \
-     CAP_DAC_READ_SEARCH for file handles, makes it whole)";
+     CAP_DAC_READ_SEARCH, CAP_SETUID and CAP_SETGID for files, makes it whole)";
 
 fn random_u64() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
