@@ -253,10 +253,10 @@ fn engine(config: &NodeConfig) -> Engine {
             AddressCheck::Strict => state::AddressCheck::Strict,
             AddressCheck::Off => state::AddressCheck::Off,
         },
-        park: PARK,
         // A restored client must stay on the list for as long as it may still reclaim.
         forget_after: Duration::from_secs(600).max(config.grace * 2),
         hash_seed: random_u64(),
+        ..Settings::default()
     })
 }
 
@@ -274,7 +274,7 @@ fn restore(desk: &Desk, loaded: &Loaded, config: &NodeConfig) {
     let deadline = Time(desk.now().0).plus(config.grace);
     for lm in managers {
         tracing::info!(lock_manager = %lm, seconds = config.grace.as_secs(), "grace window opened: clients may reclaim");
-        desk.run(Command::StartFullGrace { lm, deadline });
+        desk.run(Command::StartGrace { lm, deadline, full: true, park: PARK });
     }
 }
 
