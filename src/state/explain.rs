@@ -93,7 +93,8 @@ pub struct Preview {
     pub freed: u64,
     /// Waiting requests that would be dropped without an answer.
     pub dropped: u64,
-    /// Waiting requests, of any lock manager, that would wait on; with `EndGrace` and `Release` those that would not are let go.
+    /// Waiting requests, of any lock manager, that would wait on. The others are let go, each looked at by itself: of several
+    /// that want the same bytes only the first gets them.
     pub waiting: u64,
     /// Whether every plain LOCK and TEST would wait, not only conflicting ones.
     pub all_wait: bool,

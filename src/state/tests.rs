@@ -10,3 +10,4 @@ mod kit;
 mod ledger;
 mod model;
 mod requests;
+mod windows;
