@@ -140,8 +140,7 @@ impl Desk {
     /// Entries that were pending are durable now.
     pub(super) fn settled(&self, entries: &[Entry]) {
         let mut inner = self.inner();
-        for entry in entries.iter().filter(|e| e.is_sync()) {
-            let key = key_of(entry);
+        for key in entries.iter().filter(|e| e.is_sync()).filter_map(key_of) {
             if let Some(count) = inner.pending.get_mut(&key) {
                 *count -= 1;
                 if *count == 0 {
@@ -187,8 +186,8 @@ impl Desk {
 
         let entries = std::mem::take(&mut inner.fx.entries);
         let sync = entries.iter().any(Entry::is_sync);
-        for entry in entries.iter().filter(|e| e.is_sync()) {
-            *inner.pending.entry(key_of(entry)).or_default() += 1;
+        for key in entries.iter().filter(|e| e.is_sync()).filter_map(key_of) {
+            *inner.pending.entry(key).or_default() += 1;
         }
         let mine = sync
             || (!inner.pending.is_empty() && key.as_ref().is_some_and(|k| inner.pending.contains_key(k)));
@@ -299,11 +298,13 @@ async fn sleep(wait: Option<Duration>) {
     }
 }
 
-fn key_of(entry: &Entry) -> ClientKey {
+fn key_of(entry: &Entry) -> Option<ClientKey> {
     match entry {
         Entry::Client { lm, name, address, .. } | Entry::Forget { lm, name, address } => {
-            (*lm, name.clone(), *address)
+            Some((*lm, name.clone(), *address))
         }
+        // Locks are not recorded yet.
+        _ => None,
     }
 }
 

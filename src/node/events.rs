@@ -40,6 +40,10 @@ pub(super) fn log(event: &Event) {
                 Deny::ReclaimTooLate => {
                     tracing::warn!(%client, %range, "reclaim refused: no grace window and nothing recorded");
                 }
+                Deny::ReclaimBeyond => tracing::warn!(
+                    %client, %range,
+                    "reclaim refused: more than what is recorded for this owner"
+                ),
                 Deny::ReclaimConflict => {
                     tracing::warn!(%client, %range, "reclaim refused: another client holds these bytes");
                 }
@@ -74,6 +78,30 @@ pub(super) fn log(event: &Event) {
         }
         Event::LmCreated(lm) => tracing::info!(lock_manager = %lm, "new lock manager"),
         Event::GraceEnded(lm) => tracing::info!(lock_manager = %lm, "grace window ended"),
+        Event::GraceStarted { lm, full, reclaimable } => {
+            tracing::info!(lock_manager = %lm, full, locks = reclaimable, "grace window open");
+        }
+        Event::Unreclaimed { lm, locks } => {
+            tracing::warn!(lock_manager = %lm, locks, "not reclaimed in the grace window: expired");
+        }
+        Event::Expired(s) => tracing::warn!(
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            "lock expired: not reclaimed in the grace window"
+        ),
+        Event::Yielded(s) => tracing::warn!(
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            "lock that was not reclaimed gave way to another client's"
+        ),
+        Event::ExpiredDropped { lm, locks } => {
+            tracing::warn!(lock_manager = %lm, locks, "expired locks dropped: the hold time is over");
+        }
+        Event::LoadRefused(s) => tracing::error!(
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            "recorded lock not loaded: it conflicts with another"
+        ),
+        Event::Released { lm, locks, waiters } => {
+            tracing::info!(lock_manager = %lm, locks, waiters, "lock manager released");
+        }
     }
 }
 
@@ -87,6 +115,7 @@ fn speak(event: &Event) -> Option<u64> {
             Deny::Clients => ("clients", b""),
             Deny::NamesPerAddress => ("names_per_address", b""),
             Deny::ReclaimTooLate => ("reclaim too late", client),
+            Deny::ReclaimBeyond => ("reclaim beyond the record", client),
             Deny::ReclaimConflict => ("reclaim conflict", client),
             Deny::Deadlock => ("deadlock", client),
             Deny::WaitGraph => ("wait graph", client),

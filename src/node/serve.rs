@@ -192,7 +192,7 @@ impl Node {
     }
 
     fn notify_clients(&self) {
-        for lm in self.desk.read(|e| e.lm_rows()).iter().filter(|lm| lm.full_grace_until.is_some()) {
+        for lm in self.desk.read(|e| e.lm_rows()).iter().filter(|lm| lm.window.is_some()) {
             let seconds = self.config.grace.as_secs();
             tracing::info!(lock_manager = %lm.address, seconds, "grace window: clients may reclaim, new locks wait");
         }
@@ -276,10 +276,10 @@ fn engine(config: &NodeConfig) -> Engine {
             AddressCheck::Strict => state::AddressCheck::Strict,
             AddressCheck::Off => state::AddressCheck::Off,
         },
-        park: PARK,
         // A restored client must stay on the list for as long as it may still reclaim.
         forget_after: Duration::from_secs(600).max(config.grace * 2),
         hash_seed: random_u64(),
+        ..Settings::default()
     })
 }
 
@@ -296,7 +296,7 @@ fn restore(desk: &Desk, loaded: &Loaded, config: &NodeConfig) {
     }
     let deadline = Time(desk.now().0).plus(config.grace);
     for lm in managers {
-        desk.run(Command::StartFullGrace { lm, deadline });
+        desk.run(Command::StartGrace { lm, deadline, full: true, park: PARK });
     }
 }
 

@@ -50,12 +50,12 @@ impl NodeView for Views {
             .into_iter()
             .map(|lm| LockManagerView {
                 name: lm.address.to_string(),
-                state: if lm.full_grace_until.is_some() { "grace" } else { "active" }.into(),
+                state: if lm.window.is_some() { "grace" } else { "active" }.into(),
                 locks: lm.locks,
                 waiters: lm.waiters,
                 clients: lm.clients,
                 nsm_state: self.nsm_state,
-                grace_seconds_left: lm.full_grace_until.map(|t| t.0.saturating_sub(now.0).div_ceil(1000)),
+                grace_seconds_left: lm.window.map(|w| w.until.0.saturating_sub(now.0).div_ceil(1000)),
             })
             .collect();
         status.counters = Counters {
@@ -163,6 +163,7 @@ impl Views {
                 Condition::Granting => "granting",
                 Condition::Unconfirmed => "unconfirmed",
                 Condition::Reclaimable => "reclaimable",
+                Condition::Expired => "expired",
             }
             .into(),
             since: self.desk.unix(row.since),

@@ -1,7 +1,9 @@
 //! What goes into the engine and what comes out. Plain data: commands borrow from the request, effects own.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::entry::{Entry, LockState, Stretch};
 use super::types::{Access, GrantId, Mode, Range, Status, Time};
 
 /// The caller's mark for a request; comes back with its reply.
@@ -178,11 +180,61 @@ pub enum Command<'a> {
         /// Its recorded NSM state.
         state: u32,
     },
-    /// Opens a full grace window for a lock manager: its record is lost or incomplete.
-    StartFullGrace {
+    /// Puts a lock of the record back, before anything is served through its lock manager. Lays `lock` over what
+    /// the owner has there; what others have stays, and is said in [`Event::LoadRefused`]. Held: adopted; granting becomes
+    /// unconfirmed.
+    LoadLock {
+        /// Lock manager, name and address.
+        party: Party<'a>,
+        /// Owner handle.
+        oh: &'a [u8],
+        /// Owner number.
+        svid: u32,
+        /// The file's key.
+        file: &'a [u8],
+        /// Which bytes.
+        range: Range,
+        /// What the owner has there.
+        lock: LockState,
+    },
+    /// Puts a waiter of the record back, after the locks and in order of `seq`: the lock manager is adopted.
+    LoadWaiter {
+        /// Lock manager, name and address.
+        party: Party<'a>,
+        /// Owner handle.
+        oh: &'a [u8],
+        /// Owner number.
+        svid: u32,
+        /// The file's key.
+        file: &'a [u8],
+        /// Which bytes.
+        range: Range,
+        /// Shared or exclusive.
+        mode: Mode,
+        /// The client's NSM state, 0 = unknown.
+        state: u32,
+        /// How a GRANTED finds it.
+        route: &'a Route,
+        /// Its number in the record.
+        seq: u64,
+    },
+    /// Opens a lock manager's grace window, or sets the running one's deadline and park time. A full window stays full. One
+    /// that is not full ends with this command if nothing is reclaimable.
+    StartGrace {
         /// The lock manager.
         lm: IpAddr,
-        /// When it ends.
+        /// When it ends at the latest.
+        deadline: Time,
+        /// The record is lost or incomplete: whatever nothing covers waits, and the window does not end early.
+        full: bool,
+        /// How long a non-blocking request is held back before DENIED_GRACE_PERIOD.
+        park: Duration,
+    },
+    /// Moves the end of a running window.
+    SetDeadline {
+        /// The lock manager.
+        lm: IpAddr,
+        /// Its new end.
         deadline: Time,
     },
     /// Ends a lock manager's window now.
@@ -190,6 +242,14 @@ pub enum Command<'a> {
         /// The lock manager.
         lm: IpAddr,
     },
+    /// `unlock_ip`: forgets a lock manager with its clients, locks, waiters and shares. Requests in waiting get silence. In the
+    /// record its locks are reclaimable from here on.
+    Release {
+        /// The lock manager.
+        lm: IpAddr,
+    },
+    /// Whether a request through an unknown address makes a lock manager of it (as at the start), or gets silence.
+    AnyAddress(bool),
     /// Time has come: see [`super::Engine::next_timer`].
     Tick,
 }
@@ -256,6 +316,8 @@ pub enum Deny {
     ReclaimTooLate,
     /// A reclaim that conflicts with a held lock.
     ReclaimConflict,
+    /// A reclaim in the window of what is not recorded for that owner.
+    ReclaimBeyond,
 }
 
 /// Requests that only the client itself may make.
@@ -271,38 +333,6 @@ pub enum RefusedKind {
     FreeAll,
     /// SM_NOTIFY.
     Notify,
-}
-
-/// A durable entry. The effects that come with it may leave only after it is on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// This client has, or may soon have, locks: tell it when we come back.
-    Client {
-        /// Lock manager.
-        lm: IpAddr,
-        /// Its name.
-        name: Box<[u8]>,
-        /// Its address.
-        address: IpAddr,
-        /// Its NSM state, 0 = unknown.
-        state: u32,
-    },
-    /// This client has nothing any more. May be lost: it is then told once too often.
-    Forget {
-        /// Lock manager.
-        lm: IpAddr,
-        /// Its name.
-        name: Box<[u8]>,
-        /// Its address.
-        address: IpAddr,
-    },
-}
-
-impl Entry {
-    /// Whether effects must wait for it.
-    pub fn is_sync(&self) -> bool {
-        matches!(self, Entry::Client { .. })
-    }
 }
 
 /// A decision that an operator may ask about.
@@ -370,8 +400,46 @@ pub enum Event {
     },
     /// A lock manager came into being.
     LmCreated(IpAddr),
+    /// A grace window opened or changed.
+    GraceStarted {
+        /// Lock manager.
+        lm: IpAddr,
+        /// Whether all wait, or only conflicts.
+        full: bool,
+        /// Locks to be reclaimed.
+        reclaimable: u64,
+    },
     /// A grace window ended.
     GraceEnded(IpAddr),
+    /// Locks were not reclaimed in the window that ended: an [`Event::Expired`] for each came before.
+    Unreclaimed {
+        /// Lock manager.
+        lm: IpAddr,
+        /// How many.
+        locks: u64,
+    },
+    /// A lock was not reclaimed in the window.
+    Expired(Box<Stretch>),
+    /// These bytes of a lock that was not reclaimed went to somebody else.
+    Yielded(Box<Stretch>),
+    /// The hold time is over: what had expired is gone.
+    ExpiredDropped {
+        /// Lock manager.
+        lm: IpAddr,
+        /// How many locks.
+        locks: u64,
+    },
+    /// A lock of the record conflicts with one in the table and was not loaded.
+    LoadRefused(Box<Stretch>),
+    /// A lock manager was released.
+    Released {
+        /// Lock manager.
+        lm: IpAddr,
+        /// Its locks.
+        locks: u64,
+        /// Its waiting requests.
+        waiters: u64,
+    },
 }
 
 /// Something for the caller to do.

@@ -1,6 +1,7 @@
 //! The engine: takes commands, keeps the tables, says what to do. This file has its outside and the timers; what each
 //! request gets is in `requests`, clients and their reboots in `clients`, waking and callbacks in `grants`,
-//! changes of byte ranges in `segments`.
+//! changes of byte ranges in `segments`, grace windows
+//! and releases in `windows`, what comes from and goes to the record in `load`.
 //!
 //! Must never answer before its tables are changed for good: an effect, once out, is true.
 
@@ -8,18 +9,22 @@
 mod check;
 mod clients;
 mod grants;
+mod load;
 mod requests;
 mod segments;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::command::{Command, Effect, Effects, Entry, Event};
+use super::command::{Command, Effect, Effects, Event, Party, Reply, Token};
+use super::entry::Entry;
 use super::names::Names;
 use super::shares::Shares;
 use super::table::LockTable;
 use super::types::{ClientId, FileId, LmId, Range, Time, WaiterId};
-use super::waiting::{How, Waiter, Waiters};
+use super::waiting::{Waiter, Waiters};
 use grants::Grant;
 
 /// Which addresses may act for a client (setting `client.address_check`).
@@ -31,6 +36,24 @@ pub enum AddressCheck {
     Strict,
     /// Any.
     Off,
+}
+
+/// What a non-blocking LOCK gets while only reclaimable locks are in its way (setting `grace.conflict`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraceConflict {
+    /// It is held back for a while, then DENIED_GRACE_PERIOD.
+    Wait,
+    /// DENIED, as if they were held.
+    Deny,
+}
+
+/// Whose records a reclaim may name (setting `reclaim.match`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReclaimMatch {
+    /// Owner and range decide; the address as [`AddressCheck`] says, where an unknown one will do if the name is one host's.
+    Owner,
+    /// The address must be the recorded one too.
+    Strict,
 }
 
 /// Bounds; past them DENIED_NOLOCKS.
@@ -57,8 +80,14 @@ pub struct Settings {
     pub limits: Limits,
     /// Which addresses may act for a client.
     pub address_check: AddressCheck,
-    /// How long a non-blocking request is held back in a grace window before DENIED_GRACE_PERIOD.
-    pub park: Duration,
+    /// What a non-blocking LOCK gets while only reclaimable locks are in its way.
+    pub grace_conflict: GraceConflict,
+    /// Whose records a reclaim may name.
+    pub reclaim_match: ReclaimMatch,
+    /// How long expired locks are kept.
+    pub hold: Duration,
+    /// Whether changes of locks and waiters come with entries.
+    pub journal: bool,
     /// A client that has nothing for this long is forgotten, and with it its place on the SM_NOTIFY list.
     pub forget_after: Duration,
     /// Secret seed of the hash tables; fixed in tests. Does not change any outcome.
@@ -77,7 +106,10 @@ impl Default for Settings {
                 names_per_address: 1_000,
             },
             address_check: AddressCheck::Learn,
-            park: Duration::from_secs(2),
+            grace_conflict: GraceConflict::Wait,
+            reclaim_match: ReclaimMatch::Owner,
+            hold: Duration::from_secs(24 * 3600),
+            journal: false,
             forget_after: Duration::from_secs(600),
             hash_seed: 0,
         }
@@ -111,6 +143,8 @@ pub struct Totals {
     pub reclaimed: u64,
     /// Reclaims refused.
     pub reclaim_refused: u64,
+    /// Locks that were not reclaimed in their window.
+    pub expired: u64,
 }
 
 /// The lock core.
@@ -125,8 +159,15 @@ pub struct Engine {
     next_grant: u64,
     /// Clients that have nothing, by since when.
     idle: BTreeSet<(Time, ClientId)>,
-    /// Ends of full grace windows.
-    windows: BTreeSet<(Time, LmId)>,
+    /// Ends of grace windows.
+    windows: BTreeSet<(Time, IpAddr)>,
+    /// Ends of the hold times of expired locks.
+    holds: BTreeSet<(Time, IpAddr)>,
+    /// Lock managers of which the last reclaimable lock has gone.
+    emptied: BTreeSet<IpAddr>,
+    pub(super) any_address: bool,
+    /// Entries of the command at hand.
+    journal: Vec<Entry>,
     /// Bytes whose waiters are to be looked at before the command ends.
     to_wake: BTreeMap<FileId, Range>,
     pub(super) totals: Totals,
@@ -145,6 +186,10 @@ impl Engine {
             next_grant: 0,
             idle: BTreeSet::new(),
             windows: BTreeSet::new(),
+            holds: BTreeSet::new(),
+            emptied: BTreeSet::new(),
+            any_address: true,
+            journal: Vec::new(),
             to_wake: BTreeMap::new(),
             totals: Totals::default(),
         }
@@ -153,6 +198,16 @@ impl Engine {
     /// Does one thing. `now` must not be before that of an earlier call. What is due is done first.
     pub fn handle(&mut self, now: Time, command: Command<'_>, fx: &mut Effects) {
         self.run_timers(now, fx);
+        if let Some((_, token)) = asks(&command).filter(|(party, _)| self.is_silent(party)) {
+            return fx.reply(token, Reply::Silent);
+        }
+        self.dispatch(now, command, fx);
+        self.run_wakes(now, fx);
+        self.end_emptied(now, fx);
+        fx.entries.append(&mut self.journal);
+    }
+
+    fn dispatch(&mut self, now: Time, command: Command<'_>, fx: &mut Effects) {
         match command {
             Command::Lock(request) => self.lock(now, request, fx),
             Command::Unlock { party, oh, svid, file, range, token } => {
@@ -173,7 +228,18 @@ impl Engine {
             Command::CallbackDone { grant, outcome } => self.callback_done(now, grant, outcome, fx),
             Command::Trust { party } => self.trust(party, fx),
             Command::Restore { party, state } => self.restore(now, party, state, fx),
-            Command::StartFullGrace { lm, deadline } => self.start_full_grace(lm, deadline, fx),
+            Command::LoadLock { party, oh, svid, file, range, lock } => {
+                self.load_lock(now, party, (oh, svid), file, range, lock, fx);
+            }
+            Command::LoadWaiter { party, oh, svid, file, range, mode, state, route, seq } => {
+                self.load_waiter(now, party, (oh, svid), file, range, mode, state, route, seq, fx);
+            }
+            Command::StartGrace { lm, deadline, full, park } => {
+                self.start_grace(lm, deadline, full, park, fx);
+            }
+            Command::SetDeadline { lm, deadline } => self.set_deadline(lm, deadline),
+            Command::Release { lm } => self.release_lm(lm, fx),
+            Command::AnyAddress(any) => self.any_address = any,
             Command::EndGrace { lm } => {
                 if let Some(lm) = self.names.find_lm(&lm) {
                     self.end_grace(now, lm, fx);
@@ -181,7 +247,6 @@ impl Engine {
             }
             Command::Tick => {}
         }
-        self.run_wakes(now, fx);
     }
 
     /// When [`Command::Tick`] is due at the latest.
@@ -189,7 +254,8 @@ impl Engine {
         let idle = self.idle.first().map(|(since, _)| since.plus(self.settings.forget_after));
         let parked = self.waiters.first_deadline().map(|(until, _)| until);
         let window = self.windows.first().map(|(until, _)| *until);
-        [idle, parked, window].into_iter().flatten().min()
+        let hold = self.holds.first().map(|(until, _)| *until);
+        [idle, parked, window, hold].into_iter().flatten().min()
     }
 
     /// Totals since the start.
@@ -198,8 +264,18 @@ impl Engine {
     }
 
     fn run_timers(&mut self, now: Time, fx: &mut Effects) {
-        while let Some((_, lm)) = self.windows.first().copied().filter(|(until, _)| *until <= now) {
-            self.end_grace(now, lm, fx);
+        while let Some(lm) = first_due(&self.windows, now) {
+            match self.names.find_lm(&lm) {
+                Some(lm) => self.end_grace(now, lm, fx),
+                None => drop(self.windows.pop_first()),
+            }
+            self.run_wakes(now, fx);
+        }
+        while let Some(lm) = first_due(&self.holds, now) {
+            match self.names.find_lm(&lm) {
+                Some(lm) => self.drop_expired(now, lm, fx),
+                None => drop(self.holds.pop_first()),
+            }
         }
         while let Some((_, id)) = self.waiters.first_deadline().filter(|(until, _)| *until <= now) {
             self.give_up_parked(now, id, fx);
@@ -220,31 +296,13 @@ impl Engine {
         id
     }
 
-    fn start_full_grace(&mut self, lm: std::net::IpAddr, deadline: Time, fx: &mut Effects) {
-        let id = self.lm(lm, fx);
-        if let Some(old) = self.names.lms[id.index()].full_grace_until.replace(deadline) {
-            self.windows.remove(&(old, id));
-        }
-        self.windows.insert((deadline, id));
-    }
-
-    fn end_grace(&mut self, now: Time, lm: LmId, fx: &mut Effects) {
-        let entry = &mut self.names.lms[lm.index()];
-        let Some(until) = entry.full_grace_until.take() else { return };
-        fx.event(Event::GraceEnded(entry.address));
-        self.windows.remove(&(until, lm));
-        let waiting: Vec<WaiterId> = self.waiters.of_lm(lm).collect();
-        for id in waiting {
-            match self.waiters.get(id).how {
-                How::Callback(_) => self.try_waiter(now, id, fx),
-                How::Reply { .. } => self.settle_parked(now, id, fx),
-            }
-        }
-        self.run_wakes(now, fx);
-    }
-
     fn in_full_grace(&self, lm: LmId) -> bool {
-        self.names.lm_by_id(lm).full_grace_until.is_some()
+        self.names.lm_by_id(lm).in_full_grace()
+    }
+
+    /// Whether requests through this address get no answer.
+    fn is_silent(&self, party: &Party<'_>) -> bool {
+        !self.any_address && self.names.find_lm(&party.lm).is_none()
     }
 
     /// Adds a waiter and the references that it takes.
@@ -252,11 +310,14 @@ impl Engine {
         self.names.hold_owner(waiter.owner);
         self.names.hold_file(waiter.file);
         self.names.client_mut(waiter.client).waiters += 1;
-        self.waiters.push(waiter)
+        let id = self.waiters.push(waiter);
+        self.journal_queued(id);
+        id
     }
 
     /// Takes a waiter out. Its owner and file must be held by the caller if they are still needed.
     fn remove_waiter(&mut self, now: Time, id: WaiterId) -> Waiter {
+        self.journal_unqueued(id);
         let waiter = self.waiters.remove(id);
         self.names.client_mut(waiter.client).waiters -= 1;
         self.names.drop_owner(waiter.owner);
@@ -310,6 +371,25 @@ impl Engine {
     /// Whether a GRANTED is still worth sending.
     pub fn is_granting(&self, grant: super::types::GrantId) -> bool {
         self.grants.contains_key(&grant.0)
+    }
+}
+
+fn first_due(due: &BTreeSet<(Time, IpAddr)>, now: Time) -> Option<IpAddr> {
+    due.first().filter(|(until, _)| *until <= now).map(|(_, lm)| *lm)
+}
+
+/// The sender of a request, and where the answer goes.
+fn asks<'a>(command: &Command<'a>) -> Option<(Party<'a>, Token)> {
+    match command {
+        Command::Lock(r) => Some((r.party, r.token)),
+        Command::Unlock { party, token, .. }
+        | Command::Cancel { party, token, .. }
+        | Command::Test { party, token, .. }
+        | Command::Share { party, token, .. }
+        | Command::Unshare { party, token, .. }
+        | Command::FreeAll { party, token }
+        | Command::Rebooted { party, token, .. } => Some((*party, *token)),
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::engine::Engine;
-use super::types::{ClientId, Condition, LockId, Mode, Range, Time, WaiterId};
+use super::types::{ClientId, Condition, LmId, LockId, Mode, Range, Time, WaiterId};
 use super::waiting::How;
 
 /// A lock.
@@ -29,6 +29,8 @@ pub struct LockRow {
     pub mode: Mode,
     /// What is known of it.
     pub condition: Condition,
+    /// The client's NSM state when it was taken; 0 = unknown.
+    pub state: u32,
     /// When it was granted (full seconds), or began to wait.
     pub since: Time,
 }
@@ -42,7 +44,8 @@ pub struct WaiterRow {
     pub blockers: Vec<LockRow>,
     /// How many there are, counted up to 1,000.
     pub blocker_count: u64,
-    /// Whether it waits for the end of its lock manager's window, and when that is at the latest.
+    /// Whether it waits for the end of a window (its own lock manager's full one, or those of reclaimable locks in its way), and
+    /// when that is at the latest.
     pub window_until: Option<Time>,
     /// Whether it is a TEST.
     pub is_test: bool,
@@ -65,6 +68,8 @@ pub struct ClientRow {
     pub state: u32,
     /// Locks.
     pub locks: u64,
+    /// Of these, still to be reclaimed.
+    pub reclaimable: u64,
     /// Waiting requests.
     pub waiters: u64,
     /// Shares.
@@ -86,12 +91,27 @@ pub struct LmRow {
     pub waiters: u64,
     /// Clients.
     pub clients: u64,
-    /// End of its full grace window.
-    pub full_grace_until: Option<Time>,
+    /// Its grace window.
+    pub window: Option<WindowRow>,
+    /// Locks that are still to be reclaimed.
+    pub reclaimable: u64,
+    /// Locks that were not reclaimed in their window.
+    pub expired: u64,
+    /// When those are dropped.
+    pub hold_until: Option<Time>,
+}
+
+/// A grace window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowRow {
+    /// Its end at the latest.
+    pub until: Time,
+    /// Whether the record may be incomplete: then whatever nothing covers waits, and it does not end early.
+    pub full: bool,
 }
 
 /// How many blockers a row names. More do not fit on a screen.
-const BLOCKERS_SHOWN: usize = 5;
+pub(super) const BLOCKERS_SHOWN: usize = 5;
 /// How many are counted: with thousands of readers before thousands of writers a list must not stop the locking.
 pub(super) const BLOCKERS_COUNTED: usize = 1_000;
 
@@ -114,25 +134,28 @@ impl Engine {
         page(rows, count)
     }
 
-    /// The lock managers, in order of creation.
+    /// The lock managers, in order of their addresses.
     pub fn lm_rows(&self) -> Vec<LmRow> {
-        let row = |lm: &super::names::Lm| {
-            let clients = lm.groups.values().flat_map(|g| g.members.values());
+        let row = |id: LmId| {
+            let lm = self.names.lm_by_id(id);
             let mut row = LmRow {
                 address: lm.address,
                 locks: 0,
                 waiters: 0,
                 clients: 0,
-                full_grace_until: lm.full_grace_until,
+                window: lm.window.map(|w| WindowRow { until: w.until, full: w.full }),
+                reclaimable: lm.reclaimable,
+                expired: lm.expired,
+                hold_until: lm.hold_until.filter(|_| lm.expired > 0),
             };
-            for id in clients {
+            for id in self.names.clients_of(id) {
                 row.clients += 1;
-                row.locks += u64::from(self.locks.count_of(*id));
-                row.waiters += u64::from(self.names.client(*id).waiters);
+                row.locks += u64::from(self.locks.count_of(id));
+                row.waiters += u64::from(self.names.client(id).waiters);
             }
             row
         };
-        self.names.lms.iter().map(row).collect()
+        self.names.lms_in_order().map(row).collect()
     }
 
     /// Whether this client is on the durable list, as far as entries were given out.
@@ -155,7 +178,7 @@ impl Engine {
         (self.locks.len(), self.waiters.len())
     }
 
-    fn lock_row(&self, id: LockId) -> LockRow {
+    pub(super) fn lock_row(&self, id: LockId) -> LockRow {
         let lock = self.locks.get(id);
         let owner = self.names.owner_by_id(lock.owner);
         let client = self.names.client(lock.client);
@@ -170,8 +193,21 @@ impl Engine {
             range: lock.range,
             mode: lock.attrs.mode,
             condition: lock.attrs.condition,
+            state: lock.attrs.state,
             since: Time(u64::from(lock.since_s) * 1000),
         }
+    }
+
+    /// The latest end of the windows that a request waits for: its own lock manager's full one, and those of reclaimable
+    /// locks in its way.
+    pub(super) fn window_in_the_way(&self, lm: LmId, blockers: &[LockId]) -> Option<Time> {
+        let own = self.names.lm_by_id(lm).window.filter(|w| w.full);
+        let others = blockers.iter().map(|id| self.locks.get(*id)).filter_map(|lock| {
+            let reclaimable = lock.attrs.condition == Condition::Reclaimable;
+            let lm = self.names.client(lock.client).lm;
+            self.names.lm_by_id(lm).window.filter(|_| reclaimable)
+        });
+        own.into_iter().chain(others).map(|w| w.until).max()
     }
 
     fn waiter_row(&self, id: WaiterId) -> WaiterRow {
@@ -193,11 +229,12 @@ impl Engine {
                 range: w.range,
                 mode: w.mode,
                 condition: Condition::Held,
+                state: w.state,
                 since: w.since,
             },
             blocker_count: blockers.len() as u64,
             blockers: blockers.iter().take(BLOCKERS_SHOWN).map(|id| self.lock_row(*id)).collect(),
-            window_until: lm.full_grace_until,
+            window_until: self.window_in_the_way(w.lm, &blockers),
             is_test: matches!(w.how, How::Reply { test: true, .. }),
         }
     }
@@ -214,6 +251,7 @@ impl Engine {
             trusted,
             state: client.state,
             locks: u64::from(self.locks.count_of(id)),
+            reclaimable: client.reclaimable,
             waiters: u64::from(client.waiters),
             shares: u64::from(client.shares),
             recorded: client.recorded,

@@ -10,6 +10,8 @@
 mod command;
 mod deadlock;
 mod engine;
+mod entry;
+mod explain;
 mod inspect;
 mod names;
 mod shares;
@@ -18,11 +20,13 @@ mod types;
 mod waiting;
 
 pub use command::{
-    CallbackOutcome, Command, Deny, Effect, Effects, Entry, Event, Holder, LockRequest, Party, RefusedKind,
-    Reply, Route, Token,
+    CallbackOutcome, Command, Deny, Effect, Effects, Event, Holder, LockRequest, Party, RefusedKind, Reply,
+    Route, Token,
 };
-pub use engine::{AddressCheck, Engine, Limits, Settings, Totals};
-pub use inspect::{ClientRow, LmRow, LockRow, WaiterRow};
+pub use engine::{AddressCheck, Engine, GraceConflict, Limits, ReclaimMatch, Settings, Totals};
+pub use entry::{Entry, LockState, Stretch, Sweep};
+pub use explain::{Explanation, Outcome, Preview, Question, Verb};
+pub use inspect::{ClientRow, LmRow, LockRow, WaiterRow, WindowRow};
 pub use types::{Access, Condition, GrantId, Mode, Range, Status, Time};
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use hashbrown::HashTable;
 use slab::Slab;
@@ -19,9 +20,31 @@ const TRUSTED_PER_NAME: usize = 16;
 #[derive(Debug)]
 pub(super) struct Lm {
     pub(super) address: IpAddr,
-    /// End of its full grace window, while there is one.
-    pub(super) full_grace_until: Option<Time>,
+    /// Its grace window, while there is one.
+    pub(super) window: Option<Window>,
+    /// How many locks of the table are reclaimable: kept with each change, as the end of the window hangs on it.
+    pub(super) reclaimable: u64,
+    /// How many are expired.
+    pub(super) expired: u64,
+    /// When the expired ones go.
+    pub(super) hold_until: Option<Time>,
     pub(super) groups: BTreeMap<Box<[u8]>, Group>,
+}
+
+/// A grace window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) until: Time,
+    /// The record may be incomplete: whatever nothing covers waits, and the window never ends early.
+    pub(super) full: bool,
+    /// How long a non-blocking request is held back.
+    pub(super) park: Duration,
+}
+
+impl Lm {
+    pub(super) fn in_full_grace(&self) -> bool {
+        self.window.is_some_and(|w| w.full)
+    }
 }
 
 /// All clients of one name.
@@ -43,6 +66,8 @@ pub(super) struct Client {
     pub(super) recorded: bool,
     /// Whether one with any state was: there is something to forget.
     pub(super) listed: bool,
+    /// Of its locks, the reclaimable ones.
+    pub(super) reclaimable: u64,
     pub(super) waiters: u32,
     pub(super) shares: u32,
     pub(super) last_seen: Time,
@@ -72,7 +97,7 @@ struct File {
 pub(super) struct Names {
     hash_seed: u64,
     lm_ids: BTreeMap<IpAddr, LmId>,
-    pub(super) lms: Vec<Lm>,
+    pub(super) lms: Slab<Lm>,
     pub(super) clients: Slab<Client>,
     per_address: BTreeMap<IpAddr, BTreeSet<ClientId>>,
     pub(super) owners: Slab<Owner>,
@@ -96,10 +121,37 @@ impl Names {
         if let Some(id) = self.lm_ids.get(&address) {
             return (*id, false);
         }
-        let id = LmId(self.lms.len() as u32);
-        self.lms.push(Lm { address, full_grace_until: None, groups: BTreeMap::new() });
+        let id = LmId(self.lms.insert(Lm {
+            address,
+            window: None,
+            reclaimable: 0,
+            expired: 0,
+            hold_until: None,
+            groups: BTreeMap::new(),
+        }) as u32);
         self.lm_ids.insert(address, id);
         (id, true)
+    }
+
+    /// The lock managers in order of their addresses.
+    pub(super) fn lms_in_order(&self) -> impl Iterator<Item = LmId> + '_ {
+        self.lm_ids.values().copied()
+    }
+
+    /// Forgets a lock manager that has no clients any more.
+    pub(super) fn remove_lm(&mut self, id: LmId) -> Lm {
+        let lm = self.lms.remove(id.index());
+        self.lm_ids.remove(&lm.address);
+        lm
+    }
+
+    /// A lock manager's clients, by name and address.
+    pub(super) fn clients_of(&self, lm: LmId) -> impl Iterator<Item = ClientId> + '_ {
+        self.lms[lm.index()].groups.values().flat_map(|g| g.members.values().copied())
+    }
+
+    pub(super) fn lm_mut(&mut self, id: LmId) -> &mut Lm {
+        &mut self.lms[id.index()]
     }
 
     pub(super) fn lm_by_id(&self, id: LmId) -> &Lm {
@@ -132,6 +184,7 @@ impl Names {
             state: 0,
             recorded: false,
             listed: false,
+            reclaimable: 0,
             waiters: 0,
             shares: 0,
             last_seen: now,
@@ -301,7 +354,8 @@ impl Names {
             assert_eq!(self.find_client(c.lm, &c.name, &c.address), Some(id));
             assert!(self.per_address.get(&c.address).is_some_and(|here| here.contains(&id)));
         }
-        let members: usize = self.lms.iter().flat_map(|lm| lm.groups.values()).map(|g| g.members.len()).sum();
+        let members: usize =
+            self.lms.iter().flat_map(|(_, lm)| lm.groups.values()).map(|g| g.members.len()).sum();
         let here: usize = self.per_address.values().map(BTreeSet::len).sum();
         assert_eq!((members, here), (self.clients.len(), self.clients.len()));
     }

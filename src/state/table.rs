@@ -47,6 +47,20 @@ impl Attrs {
         Self { mode, condition: Condition::Held, state, grant: GrantId(0), under: None }
     }
 
+    /// The part that the record knows: grants in flight are this process's.
+    pub(super) fn recorded(self) -> Attrs {
+        Self { grant: GrantId(0), ..self }
+    }
+
+    /// Whether this change may settle what somebody else waits for: less is in the way, or it is no more in question.
+    pub(super) fn eases_to(self, after: Option<Attrs>) -> bool {
+        let Some(after) = after else { return true };
+        let turned = |condition| (self.condition == condition) != (after.condition == condition);
+        after.mode < self.mode
+            || (self.condition == Condition::Reclaimable && turned(Condition::Reclaimable))
+            || (after.condition == Condition::Expired && turned(Condition::Expired))
+    }
+
     /// What is left if the client does not have it: the shared lock under it, or nothing.
     pub(super) fn without_grant(self) -> Option<Attrs> {
         let Under { condition, state } = self.under?;
@@ -124,8 +138,21 @@ impl LockTable {
     }
 
     /// The locks of others than `owner` that a lock of `mode` on `range` cannot live with: exclusive ones in
-    /// order of their start, then shared ones. O(log n) to the first, if others' do not crowd out the owner's own.
+    /// order of their start, then shared ones. Expired locks are in nobody's way. O(log n) to the first, if others' do not
+    /// crowd out the owner's own.
     pub(super) fn conflicts(
+        &self,
+        file: FileId,
+        range: Range,
+        mode: Mode,
+        owner: Option<OwnerId>,
+    ) -> impl Iterator<Item = LockId> + '_ {
+        self.meeting(file, range, mode, owner)
+            .filter(|id| self.get(*id).attrs.condition != Condition::Expired)
+    }
+
+    /// The same with the expired ones: no two of those that are left of a grant may meet.
+    pub(super) fn meeting(
         &self,
         file: FileId,
         range: Range,
@@ -167,7 +194,7 @@ impl LockTable {
     ) -> LockId {
         debug_assert!(self.own(file, owner, range).next().is_none(), "an owner's locks never overlap");
         debug_assert!(
-            self.conflicts(file, range, attrs.mode, Some(owner)).next().is_none(),
+            self.meeting(file, range, attrs.mode, Some(owner)).next().is_none(),
             "exclusion: {range} {:?}",
             attrs.mode
         );
@@ -194,6 +221,37 @@ impl LockTable {
         self.unindex(id);
         self.unlink(id);
         self.locks.remove(id.index())
+    }
+
+    /// Takes out all locks of some clients, in slot order. Where they are many, each index is gone over once.
+    pub(super) fn remove_clients(&mut self, clients: &[ClientId]) -> Vec<Lock> {
+        let mut doomed: Vec<LockId> = clients.iter().flat_map(|c| self.of_client(*c)).collect();
+        doomed.sort_unstable();
+        if doomed.len() < self.len() / 8 {
+            return doomed.into_iter().map(|id| self.remove(id)).collect();
+        }
+        let mut dead = vec![false; self.locks.capacity()];
+        for id in &doomed {
+            dead[id.index()] = true;
+        }
+        self.own.retain(|_, id| !dead[id.index()]);
+        self.exclusive.retain(|_, id| !dead[id.index()]);
+        self.shared_class.retain(|(_, _, _, id)| !dead[id.index()]);
+        self.masks.fill(0);
+        for (file, class, _, _) in &self.shared_class {
+            self.masks[file.index()] |= 1 << class;
+        }
+        for client in clients {
+            if let Some(list) = self.lists.get_mut(client.index()) {
+                *list = ClientList { head: NIL, count: 0 };
+            }
+        }
+        doomed.into_iter().map(|id| self.locks.remove(id.index())).collect()
+    }
+
+    /// Changes what is known of a lock, and nothing that an index knows.
+    pub(super) fn set_condition(&mut self, id: LockId, condition: Condition) {
+        self.locks[id.index()].attrs.condition = condition;
     }
 
     /// Panics if an index disagrees with the locks, or two locks with each other.

@@ -1,10 +1,13 @@
-//! Behaviour of the engine as a whole. `compare` runs random histories through it and through the byte map of `model`; the
+//! Behaviour of the engine as a whole. `compare` runs the random ones of `histories` through it and through the byte map of `model`; the
 //! other files tell one story per test.
 
 mod clients;
 mod compare;
 mod deadlocks;
 mod grants;
+mod histories;
 mod kit;
+mod ledger;
 mod model;
 mod requests;
+mod windows;

@@ -104,7 +104,7 @@ impl Mode {
     }
 }
 
-/// What is known of a lock in the table. All of them conflict alike.
+/// What is known of a lock in the table. All but expired ones conflict alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
     /// Granted and live.
@@ -115,6 +115,9 @@ pub enum Condition {
     Unconfirmed,
     /// Recorded, its client is not back yet.
     Reclaimable,
+    /// Its client did not come back inside the window: in nobody's way, gone as soon as somebody is granted what it
+    /// conflicts with; until then a late reclaim gets it.
+    Expired,
 }
 
 /// One grant by callback.

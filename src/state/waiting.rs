@@ -99,6 +99,20 @@ impl Waiters {
         w
     }
 
+    /// Whether anybody waits on this file.
+    pub(super) fn any_on(&self, file: FileId) -> bool {
+        !self.slab.is_empty() && self.of_file(file).next().is_some()
+    }
+
+    /// Adds a waiter of the record: it keeps its place in the line.
+    pub(super) fn push_at(&mut self, seq: u64, waiter: Waiter) -> WaiterId {
+        let last = self.next_seq;
+        self.next_seq = seq.saturating_sub(1);
+        let id = self.push(waiter);
+        self.next_seq = last.max(seq);
+        id
+    }
+
     /// A file's waiters in order.
     pub(super) fn of_file(&self, file: FileId) -> impl Iterator<Item = WaiterId> + '_ {
         self.by_file

@@ -52,9 +52,37 @@ impl Engine {
             idle.extend(client.idle_since.map(|since| (since, id)));
         }
         assert_eq!(self.idle, idle, "the idle list");
-        let windows = self.names.lms.iter().enumerate();
-        let windows = windows.filter_map(|(i, lm)| Some((lm.full_grace_until?, super::LmId(i as u32))));
-        assert_eq!(self.windows, windows.collect(), "the list of windows");
+        let until = |at: fn(&crate::state::names::Lm) -> Option<super::Time>| {
+            let lms = self.names.lms.iter();
+            lms.filter_map(|(_, lm)| Some((at(lm)?, lm.address))).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(self.windows, until(|lm| lm.window.map(|w| w.until)), "the list of windows");
+        assert_eq!(self.holds, until(|lm| lm.hold_until), "the list of hold times");
+        self.check_reclaimable();
+    }
+
+    fn check_reclaimable(&self) {
+        let mut lms: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+        let mut clients: BTreeMap<usize, u64> = BTreeMap::new();
+        for (_, lock) in self.locks.slots_from(0) {
+            let count = lms.entry(self.names.client(lock.client).lm.index()).or_default();
+            count.0 += u64::from(lock.attrs.condition == Condition::Reclaimable);
+            count.1 += u64::from(lock.attrs.condition == Condition::Expired);
+            *clients.entry(lock.client.index()).or_default() +=
+                u64::from(lock.attrs.condition == Condition::Reclaimable);
+        }
+        for (i, lm) in &self.names.lms {
+            assert_eq!((lm.reclaimable, lm.expired), lms.get(&i).copied().unwrap_or_default());
+            assert!(lm.expired == 0 || lm.hold_until.is_some(), "expired locks go some day");
+            assert!(
+                lm.reclaimable > 0 || lm.window.is_none_or(|w| w.full),
+                "a window with nothing to reclaim"
+            );
+        }
+        for (i, client) in &self.names.clients {
+            assert_eq!(client.reclaimable, clients.get(&i).copied().unwrap_or_default());
+        }
+        assert!(self.emptied.is_empty() && self.journal.is_empty());
     }
 
     fn check_grants(&self) {
@@ -68,6 +96,8 @@ impl Engine {
                 marked.insert(a.grant.0);
             }
             assert!(a.condition != Condition::Granting || a.grant != GrantId(0), "granted by none: {lock:?}");
+            let back = !matches!(a.condition, Condition::Reclaimable | Condition::Expired);
+            assert!(back || a.grant == GrantId(0), "granted to one who is not back: {lock:?}");
             let open = matches!(a.condition, Condition::Granting | Condition::Unconfirmed);
             assert!(a.under.is_none() || (open && a.mode == Mode::Exclusive), "under: {lock:?}");
         }
@@ -77,19 +107,22 @@ impl Engine {
     /// I5, I6: who waits has a reason.
     fn check_waiters(&self) {
         for (_, w) in self.waiters.slots_from(0) {
-            let window = self.names.lm_by_id(w.lm).full_grace_until.is_some();
+            let window = self.names.lm_by_id(w.lm).in_full_grace();
+            let parked = matches!(w.how, How::Reply { .. });
             let reason = window
                 || self.locks.slots_from(0).any(|(_, l)| {
                     l.file == w.file
                         && l.range.overlaps(w.range)
                         && if l.owner == w.owner {
-                            l.attrs.grant != GrantId(0)
+                            !parked && l.attrs.grant != GrantId(0)
                         } else {
+                            let condition = l.attrs.condition;
                             l.attrs.mode.conflicts(w.mode)
+                                && condition != Condition::Expired
+                                && (!parked || condition == Condition::Reclaimable)
                         }
                 });
             assert!(reason, "waits for nothing: {w:?}");
-            assert!(window || matches!(w.how, How::Callback(_)), "a reply held back outside a window: {w:?}");
         }
     }
 }

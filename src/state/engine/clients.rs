@@ -9,7 +9,7 @@ use crate::state::types::{Access, ClientId, LmId, LockId, Range, Status, Time, W
 use crate::state::waiting::How;
 
 use super::segments::Place;
-use super::{AddressCheck, Engine};
+use super::{AddressCheck, Engine, ReclaimMatch};
 
 impl Engine {
     /// The client that makes a request that may create it.
@@ -74,6 +74,32 @@ impl Engine {
         clients
     }
 
+    /// The clients whose locks a reclaim from this party may name, its own first.
+    pub(super) fn reclaims_for(&self, lm: LmId, party: &Party<'_>) -> Vec<ClientId> {
+        match self.settings.reclaim_match {
+            ReclaimMatch::Owner => self.acts_for(lm, party),
+            ReclaimMatch::Strict => {
+                self.names.find_client(lm, party.name, &party.address).into_iter().collect()
+            }
+        }
+    }
+
+    /// The clients that may have come back under an address that nobody knows: all of that name, as long as they may be
+    /// one host. Only what is not back yet may be reclaimed so.
+    pub(super) fn may_be_back_as(&self, lm: LmId, party: &Party<'_>) -> Vec<ClientId> {
+        let learns = self.settings.reclaim_match == ReclaimMatch::Owner
+            && self.settings.address_check == AddressCheck::Learn;
+        let Some(group) = self.names.group(lm, party.name).filter(|_| learns) else { return Vec::new() };
+        let live = || group.members.values().map(|id| self.names.client(*id));
+        let mut states = live().filter(|c| c.idle_since.is_none()).map(|c| c.state);
+        let first = states.next();
+        let one_host = states.all(|state| Some(state) == first);
+        if group.members.contains_key(&party.address) || !one_host {
+            return Vec::new();
+        }
+        group.members.values().copied().collect()
+    }
+
     /// The clients of that name that the party may not act for. Empty if the party is a client of that name itself: then two
     /// hosts share a name, and each speaks for itself.
     pub(super) fn strangers(&self, lm: LmId, party: &Party<'_>) -> Vec<ClientId> {
@@ -109,12 +135,11 @@ impl Engine {
 
     pub(super) fn restore(&mut self, now: Time, party: Party<'_>, state: u32, fx: &mut Effects) {
         let lm = self.lm(party.lm, fx);
-        if let Ok(id) = self.client_for(now, lm, &party) {
-            let client = self.names.client_mut(id);
-            client.state = state;
-            client.recorded = true;
-            client.listed = true;
-        }
+        let id = self.load_client(now, lm, &party);
+        let client = self.names.client_mut(id);
+        client.state = state;
+        client.recorded = true;
+        client.listed = true;
     }
 
     /// SM_NOTIFY. A rebooting Linux client sends its full name first, then the short one, and takes any answer for
@@ -200,10 +225,12 @@ impl Engine {
         let file = self.names.file(file);
         self.names.hold_file(file);
         let have = self.shares.get(file, client, oh);
-        let window = self.in_full_grace(lm);
+        // Shares are not recorded: in any window a client may say what it had.
+        let window = self.names.lm_by_id(lm).window;
+        let wrong_time = if reclaim { window.is_none() } else { window.is_some_and(|w| w.full) };
         let status = if have == Some(want) {
             Status::Granted
-        } else if reclaim != window {
+        } else if wrong_time {
             Status::DeniedGracePeriod
         } else if self.shares.conflict(file, client, oh, want) {
             Status::Denied

@@ -7,6 +7,8 @@
 //!
 //! Must never grant out of order of arrival what conflicts.
 
+use std::collections::BTreeSet;
+
 use crate::state::command::{CallbackOutcome, Effect, Effects, Event, Holder, Reply};
 use crate::state::table::{Attrs, Under};
 use crate::state::types::{Condition, FileId, GrantId, LockId, Mode, OwnerId, Range, Status, Time, WaiterId};
@@ -28,29 +30,63 @@ impl Engine {
     /// Notes that waiters of a file that want bytes of `range` may have become free to go. They are looked at by
     /// [`Engine::run_wakes`], once the tables are at rest: in one pass per file, in order, however much was freed.
     pub(super) fn wake(&mut self, file: FileId, range: Range) {
+        if !self.waiters.any_on(file) {
+            return;
+        }
         let hull = self.to_wake.entry(file).or_insert(range);
         hull.start = hull.start.min(range.start);
         hull.end = hull.end.max(range.end);
     }
 
-    /// Looks at the waiters that [`Engine::wake`] noted.
+    /// Looks at the waiters that [`Engine::wake`] noted: always the oldest first, also where one gives bytes up on its way.
     pub(super) fn run_wakes(&mut self, now: Time, fx: &mut Effects) {
         while let Some((file, range)) = self.to_wake.pop_first() {
-            let waiting: Vec<WaiterId> =
-                self.waiters.of_file(file).filter(|id| self.waiters.get(*id).range.overlaps(range)).collect();
-            for id in waiting {
+            let mut todo: BTreeSet<(u64, WaiterId)> = self.in_line(file, range).collect();
+            let mut stuck: Vec<(u64, WaiterId)> = Vec::new();
+            let mut all = false;
+            while let Some((seq, id)) = todo.pop_first() {
                 self.try_waiter(now, id, fx);
+                if self.waiters.try_get(id).is_some_and(|w| w.seq == seq) {
+                    stuck.push((seq, id));
+                }
+                let Some(more) = self.to_wake.remove(&file) else { continue };
+                if all {
+                    let (free, rest): (Vec<_>, Vec<_>) =
+                        stuck.into_iter().partition(|(_, id)| self.waiters.get(*id).range.overlaps(more));
+                    todo.extend(free);
+                    stuck = rest;
+                } else {
+                    todo = self.in_line(file, Range::ALL).collect();
+                    stuck.clear();
+                    all = true;
+                }
             }
         }
     }
 
-    /// Grants a waiter if nothing is in its way any more.
-    pub(super) fn try_waiter(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
+    fn in_line(&self, file: FileId, range: Range) -> impl Iterator<Item = (u64, WaiterId)> + '_ {
+        self.waiters.of_file(file).filter_map(move |id| {
+            let w = self.waiters.get(id);
+            w.range.overlaps(range).then_some((w.seq, id))
+        })
+    }
+
+    /// Grants a waiter if nothing is in its way any more; answers a held-back request once there is nothing left that may
+    /// yet go away with a window.
+    fn try_waiter(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
         let Some(w) = self.waiters.try_get(id) else { return };
         if self.in_full_grace(w.lm) || self.still_blocked(id) {
             return;
         }
-        let conflict = self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner)).next();
+        let mut conflicts = self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner));
+        let conflict = match w.how {
+            How::Callback(_) => conflicts.next(),
+            How::Reply { test: true, .. } => None,
+            How::Reply { .. } => {
+                conflicts.find(|id| self.locks.get(*id).attrs.condition == Condition::Reclaimable)
+            }
+        };
+        drop(conflicts);
         if let Some(lock) = conflict {
             let generation = self.locks.get(lock).generation;
             self.waiters.get_mut(id).blocker = Some((lock, generation));
@@ -64,8 +100,8 @@ impl Engine {
         }
     }
 
-    /// Answers a held-back request for good, now that its window is over.
-    pub(super) fn settle_parked(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
+    /// Answers a held-back request for good.
+    fn settle_parked(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
         let w = self.waiters.get(id).clone();
         let How::Reply { token, test, .. } = w.how else { return };
         let place = Place { client: w.client, owner: w.owner, file: w.file };
@@ -107,6 +143,7 @@ impl Engine {
         fx: &mut Effects,
     ) {
         self.totals.granted += 1;
+        self.make_way(now, place, range, mode, false, fx);
         let mut grants = Vec::new();
         let weaker = self.overlay(now, place, range, |before| {
             note_grant(&mut grants, before);
@@ -224,7 +261,7 @@ impl Engine {
     }
 
     /// Whether a grant in flight includes bytes of the owner in this range.
-    fn is_being_granted(&self, owner: OwnerId, file: FileId, range: Range) -> bool {
+    pub(in crate::state) fn is_being_granted(&self, owner: OwnerId, file: FileId, range: Range) -> bool {
         self.locks.own(file, owner, range).any(|id| self.locks.get(id).attrs.grant != GrantId(0))
     }
 
@@ -232,7 +269,12 @@ impl Engine {
         let w = self.waiters.get(id);
         w.blocker.and_then(|(lock, generation)| {
             let lock = self.locks.try_get(lock).filter(|l| l.generation == generation)?;
-            Some(lock.file == w.file && lock.range.overlaps(w.range) && lock.attrs.mode.conflicts(w.mode))
+            let waits_for_it = match w.how {
+                How::Callback(_) => lock.attrs.condition != Condition::Expired,
+                How::Reply { .. } => lock.attrs.condition == Condition::Reclaimable,
+            };
+            let meets = lock.file == w.file && lock.range.overlaps(w.range);
+            Some(waits_for_it && meets && lock.attrs.mode.conflicts(w.mode))
         }) == Some(true)
     }
 
@@ -242,17 +284,27 @@ impl Engine {
         let place = Place { client: w.client, owner: w.owner, file: w.file };
         self.hold(place);
         self.remove_waiter(now, id);
+        self.make_way(now, place, w.range, w.mode, false, fx);
         self.next_grant += 1;
         let grant = GrantId(self.next_grant);
         let new = Attrs { mode: w.mode, condition: Condition::Granting, state: w.state, grant, under: None };
-        self.overlay(now, place, w.range, |before| match before {
+        let eased = self.overlay(now, place, w.range, |before| match before {
             None => Some(new),
-            Some(b) if b.mode < w.mode => {
-                let under = Under { condition: b.condition, state: b.state };
-                Some(Attrs { under: Some(under), ..new })
+            Some(b) => {
+                // Whoever asked for more of its lock is back.
+                let condition = match b.condition {
+                    Condition::Reclaimable | Condition::Expired => Condition::Held,
+                    other => other,
+                };
+                Some(match b.mode < w.mode {
+                    true => Attrs { under: Some(Under { condition, state: b.state }), ..new },
+                    false => Attrs { condition, grant, ..b },
+                })
             }
-            Some(b) => Some(Attrs { grant, ..b }),
         });
+        if let Some(eased) = eased {
+            self.wake(place.file, eased);
+        }
         self.grants.insert(grant.0, Grant { place, range: w.range, mode: w.mode, state: w.state });
         self.totals.granted += 1;
         let client = self.names.client(w.client);

@@ -2,15 +2,17 @@
 //!
 //! Must never refuse an UNLOCK or CANCEL of the client itself, and never change anything for one of a stranger.
 
+use std::time::Duration;
+
 use crate::state::command::{Deny, Effects, Event, LockRequest, Party, RefusedKind, Reply, Token};
 use crate::state::deadlock::{Verdict, would_deadlock};
 use crate::state::table::Attrs;
 use crate::state::types::{ClientId, Condition, LmId, Mode, OwnerId, Range, Status, Time, WaiterId};
 use crate::state::waiting::{How, Waiter};
 
-use super::Engine;
 use super::grants::note_grant;
 use super::segments::Place;
+use super::{Engine, GraceConflict};
 
 impl Engine {
     pub(super) fn lock(&mut self, now: Time, r: LockRequest<'_>, fx: &mut Effects) {
@@ -129,8 +131,12 @@ impl Engine {
     /// The owner's places: under the asking client and under those it may act for.
     pub(super) fn places(&self, party: &Party<'_>, oh: &[u8], svid: u32, file: &[u8]) -> Vec<Place> {
         let Some(lm) = self.names.find_lm(&party.lm) else { return Vec::new() };
+        self.places_of(self.acts_for(lm, party), oh, svid, file)
+    }
+
+    fn places_of(&self, clients: Vec<ClientId>, oh: &[u8], svid: u32, file: &[u8]) -> Vec<Place> {
         let Some(file) = self.names.find_file(file) else { return Vec::new() };
-        self.acts_for(lm, party)
+        clients
             .into_iter()
             .filter_map(|client| {
                 let owner = self.names.find_owner(client, oh, svid)?;
@@ -175,8 +181,14 @@ impl Engine {
         }
         // NM_LOCK never waits.
         if !r.block || !r.monitored {
-            if window {
-                return self.park_lock(now, lm, place, r, fx);
+            let park = match window {
+                true => self.names.lm_by_id(lm).window.map(|w| w.park),
+                false => self
+                    .park_for(place, r.range, r.mode)
+                    .filter(|_| self.settings.grace_conflict == GraceConflict::Wait),
+            };
+            if let Some(park) = park {
+                return self.park_lock(now, lm, place, r, park, fx);
             }
             self.totals.denied += 1;
             return Some(Status::Denied);
@@ -238,7 +250,12 @@ impl Engine {
             return Status::Deadlock;
         }
         if let Some(waiter) = queued {
-            self.waiters.get_mut(waiter).how = How::Callback(r.route.clone());
+            let how = &mut self.waiters.get_mut(waiter).how;
+            let changed = !matches!(how, How::Callback(route) if route == r.route);
+            if changed {
+                *how = How::Callback(r.route.clone());
+                self.journal_queued(waiter);
+            }
             return Status::Blocked;
         }
         if self.may_not_wait(place.client) {
@@ -252,10 +269,17 @@ impl Engine {
     }
 
     fn reclaim(&mut self, now: Time, lm: LmId, r: &LockRequest<'_>, fx: &mut Effects) {
-        let covered = self
-            .places(&r.party, r.oh, r.svid, r.file)
-            .into_iter()
-            .find(|place| self.covers(place.owner, place.file, r.range, r.mode));
+        let is_covered = |place: &Place| self.covers(place.owner, place.file, r.range, r.mode);
+        let mut places = self.places_of(self.reclaims_for(lm, &r.party), r.oh, r.svid, r.file);
+        let mut covered = places.drain(..).find(is_covered);
+        if covered.is_none() {
+            let back = self.places_of(self.may_be_back_as(lm, &r.party), r.oh, r.svid, r.file);
+            covered = back.into_iter().find(|p| is_covered(p) && self.is_unreclaimed(p, r.range));
+            if covered.is_some() {
+                // Its UNLOCK will come from there too.
+                self.names.trust(lm, r.party.name, r.party.address);
+            }
+        }
         if let Some(place) = covered {
             self.hold(place);
             self.touch(now, place.client);
@@ -264,8 +288,12 @@ impl Engine {
         }
         if !self.in_full_grace(lm) {
             self.totals.reclaim_refused += 1;
-            self.denied_event(r, Deny::ReclaimTooLate, fx);
-            return fx.status(r.token, Status::DeniedGracePeriod);
+            let (why, status) = match self.names.lm_by_id(lm).window {
+                Some(_) => (Deny::ReclaimBeyond, Status::Denied),
+                None => (Deny::ReclaimTooLate, Status::DeniedGracePeriod),
+            };
+            self.denied_event(r, why, fx);
+            return fx.status(r.token, status);
         }
         let client = match self.client_for(now, lm, &r.party) {
             Ok(client) => client,
@@ -273,17 +301,29 @@ impl Engine {
         };
         let place = self.place(client, r);
         self.hold(place);
-        let conflict = self.locks.conflicts(place.file, r.range, r.mode, Some(place.owner)).next();
-        if conflict.is_some() {
+        // The word of a live client counts for more than an incomplete record.
+        let conflict = self
+            .locks
+            .conflicts(place.file, r.range, r.mode, Some(place.owner))
+            .any(|id| !self.is_doubtful(id));
+        if conflict {
             self.totals.reclaim_refused += 1;
             self.denied_event(r, Deny::ReclaimConflict, fx);
             fx.status(r.token, Status::Denied);
         } else if self.is_full(client) {
             self.refuse_limit(r, Deny::LocksPerClient, fx);
         } else {
+            self.make_way(now, place, r.range, r.mode, true, fx);
             self.take_reclaim(now, place, r, fx);
         }
         self.release(now, place);
+    }
+
+    /// Whether nothing that the owner has there is live.
+    fn is_unreclaimed(&self, place: &Place, range: Range) -> bool {
+        let own = self.locks.own(place.file, place.owner, range);
+        own.map(|id| self.locks.get(id).attrs.condition)
+            .all(|c| matches!(c, Condition::Reclaimable | Condition::Expired))
     }
 
     /// Grants a reclaim. It never weakens what is there. What the client was not known to have is confirmed: nobody
@@ -293,7 +333,11 @@ impl Engine {
         // Reclaims carry state 0; what was recorded of the client stays true.
         let new = Attrs::held(r.mode, self.state_of(place.client, r.state));
         let mut grants = Vec::new();
-        self.overlay(now, place, r.range, |before| match before {
+        let eased = self.overlay(now, place, r.range, |before| match before {
+            Some(b) if matches!(b.condition, Condition::Reclaimable | Condition::Expired) => {
+                let state = if b.mode >= r.mode { b.state } else { new.state };
+                Some(Attrs { state, ..Attrs::held(b.mode.max(r.mode), 0) })
+            }
             Some(b) if b.mode > r.mode || (b.mode == r.mode && b.condition == Condition::Held) => Some(b),
             Some(b) => {
                 note_grant(&mut grants, Some(b));
@@ -303,6 +347,10 @@ impl Engine {
             None => Some(new),
         });
         self.finish_emptied(place, grants, fx);
+        // Who was held back because this might go away gets its answer.
+        if let Some(eased) = eased {
+            self.wake(place.file, eased);
+        }
         self.reclaimed(r, fx);
         fx.status(r.token, Status::Granted);
     }
@@ -328,12 +376,13 @@ impl Engine {
         lm: LmId,
         place: Place,
         r: &LockRequest<'_>,
+        park: Duration,
         fx: &mut Effects,
     ) -> Option<Status> {
         if self.may_not_wait(place.client) {
             return Some(self.over_limit(r, Deny::WaitersPerClient, fx));
         }
-        let how = How::Reply { token: r.token, until: now.plus(self.settings.park), test: false };
+        let how = How::Reply { token: r.token, until: now.plus(park), test: false };
         self.push_waiter(waiter(now, lm, place, r.range, r.mode, self.state_of(place.client, r.state), how));
         None
     }
@@ -357,7 +406,8 @@ impl Engine {
             Ok(_) | Err(_) => return fx.status(token, Status::DeniedGracePeriod),
         };
         let place = Place { client, owner: self.names.owner(client, oh, svid), file: self.names.file(file) };
-        let how = How::Reply { token, until: now.plus(self.settings.park), test: true };
+        let park = self.names.lm_by_id(lm).window.map(|w| w.park).unwrap_or_default();
+        let how = How::Reply { token, until: now.plus(park), test: true };
         self.push_waiter(waiter(now, lm, place, range, mode, 0, how));
         self.settle_client(now, client);
     }

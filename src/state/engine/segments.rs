@@ -25,7 +25,7 @@ struct Piece {
 
 impl Engine {
     /// Maps every stretch of `range` by `f`, which is given what the owner has there (`None`: nothing) and
-    /// says what it shall have. Returns the hull of the bytes that became weaker, so that waiters can be
+    /// says what it shall have. Returns the hull of the bytes whose change may let a waiter go, so that they can be
     /// looked at. The caller holds owner and file.
     pub(super) fn overlay(
         &mut self,
@@ -41,13 +41,18 @@ impl Engine {
         let mut pieces: Vec<Piece> = Vec::with_capacity(old.len() + 2);
         let mut weaker: Option<Range> = None;
         let mut changed = false;
+        let journal = self.settings.journal;
+        let mut told: Vec<(Range, Option<Attrs>)> = Vec::new();
         let mut next = Some(range.start);
         let mut stretch = |part: Range, before: Option<(Attrs, u32)>, pieces: &mut Vec<Piece>| {
             let after = f(before.map(|(a, _)| a));
             if before.map(|(a, _)| a) != after {
                 changed = true;
+                if journal && before.map(|(a, _)| a.recorded()) != after.map(Attrs::recorded) {
+                    told.push((part, after));
+                }
             }
-            if before.map(|(a, _)| a.mode) > after.map(|a| a.mode) {
+            if before.is_some_and(|(b, _)| b.eases_to(after)) {
                 let hull = weaker.get_or_insert(part);
                 hull.start = hull.start.min(part.start);
                 hull.end = hull.end.max(part.end);
@@ -78,12 +83,15 @@ impl Engine {
         }
         if changed {
             self.replace(place, &old, pieces);
+            for (part, after) in told {
+                self.journal_lock(place, part, after);
+            }
         }
         weaker
     }
 
     /// Whether the owner has all of `range` at `mode` or stronger.
-    pub(super) fn covers(&self, owner: OwnerId, file: FileId, range: Range, mode: Mode) -> bool {
+    pub(in crate::state) fn covers(&self, owner: OwnerId, file: FileId, range: Range, mode: Mode) -> bool {
         let mut next = range.start;
         for part in self.locks.own(file, owner, range).map(|id| self.locks.get(id)) {
             if part.attrs.mode < mode || part.range.start > next {
@@ -106,6 +114,7 @@ impl Engine {
         self.merge_neighbour(place, &mut pieces, &mut gone, false);
         for id in gone {
             let lock = self.locks.remove(id);
+            self.count(client, lock.attrs, false);
             self.names.owner_mut(lock.owner).locks -= 1;
             self.names.drop_owner(lock.owner);
             self.names.drop_file(lock.file);
@@ -114,6 +123,7 @@ impl Engine {
             self.names.hold_owner(owner);
             self.names.owner_mut(owner).locks += 1;
             self.names.hold_file(file);
+            self.count(client, piece.attrs, true);
             self.locks.insert(file, owner, client, piece.range, piece.attrs, piece.since_s);
         }
     }

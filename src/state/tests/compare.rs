@@ -1,20 +1,21 @@
-//! Random histories, run through the engine and through the byte map of `model`: after each step both must have said
-//! and done the same, and the engine's tables must agree with each other.
+//! One history, run through the engine, through the byte map of `model` and, entry by entry, through a record: after each
+//! step all must have said and done the same, and the engine's tables must agree with each other. What moves between
+//! nodes is loaded from that record. `histories` makes them up.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use proptest::prelude::*;
-
-use super::model::{Answer, BYTES, CLIENTS, Cell, FILES, How, LMS, Model, OWNERS, PARK, Spot, Who};
+use super::ledger::{Ledger, loaded};
+use super::model::{Answer, BYTES, CLIENTS, Cell, FILES, HOLD, How, LMS, Model, OWNERS, PARK, Spot, Who};
 use crate::state::{
-    CallbackOutcome, Command, Effect, Effects, Engine, GrantId, LockRequest, Mode, Party, Range, Reply,
-    Route, Settings, Status, Time, Token,
+    CallbackOutcome, Command, Condition, Effect, Effects, Engine, Entry, Event, GraceConflict, GrantId,
+    LockRequest, LockState, Mode, Outcome, Party, Question, Range, Reply, Route, Settings, Status, Stretch,
+    Sweep, Time, Token,
 };
 
 #[derive(Clone, Copy, Debug)]
-enum Op {
+pub(super) enum Op {
     Lock {
         who: Who,
         spot: Spot,
@@ -72,6 +73,25 @@ enum Op {
     StartGrace {
         lm: usize,
         ms: u64,
+        full: bool,
+    },
+    SetDeadline {
+        lm: usize,
+        ms: u64,
+    },
+    Load {
+        who: Who,
+        spot: Spot,
+        lock: LockState,
+    },
+    Release {
+        lm: usize,
+    },
+    /// Released and loaded again: by another node, or by this one once more.
+    Move {
+        lm: usize,
+        adopt: bool,
+        ms: u64,
     },
     EndGrace {
         lm: usize,
@@ -82,9 +102,9 @@ enum Op {
 }
 
 /// How wide a byte of the model is in the engine's world, so that locks of all length classes meet.
-const WIDTHS: [u64; 4] = [1, 3, 1 << 33, 1 << 59];
+pub(super) const WIDTHS: [u64; 4] = [1, 3, 1 << 33, 1 << 59];
 
-struct Both {
+pub(super) struct Both {
     engine: Engine,
     model: Model,
     width: u64,
@@ -94,25 +114,33 @@ struct Both {
     /// The engine's number of each grant of the model.
     grant_ids: BTreeMap<u64, GrantId>,
     past: Vec<Op>,
+    /// Folded from the entries.
+    ledger: Ledger,
+    /// The part of it that a release left behind.
+    released: Ledger,
 }
 
 impl Both {
-    fn new(width: u64) -> Self {
+    pub(super) fn new(width: u64, parks: bool) -> Self {
         let settings = Settings {
-            park: Duration::from_millis(PARK),
+            grace_conflict: if parks { GraceConflict::Wait } else { GraceConflict::Deny },
+            hold: Duration::from_millis(HOLD),
+            journal: true,
             forget_after: Duration::from_secs(1 << 30),
             ..Settings::default()
         };
         let route = Route { version: 4, tcp: true, asynchronous: false, handle: Box::from([1]) };
         Self {
             engine: Engine::new(settings),
-            model: Model::new(),
+            model: Model::new(parks),
             width,
             now: 0,
             token: 0,
             route,
             grant_ids: BTreeMap::new(),
             past: Vec::new(),
+            ledger: Ledger::default(),
+            released: Ledger::default(),
         }
     }
 
@@ -124,7 +152,7 @@ impl Both {
         Range { start: spot.lo as u64 * self.width, end }
     }
 
-    fn step(&mut self, op: Op) {
+    pub(super) fn step(&mut self, op: Op) {
         let op = match op {
             Op::Again { back } => match self.past.iter().rev().nth(back) {
                 Some(earlier) => *earlier,
@@ -146,13 +174,173 @@ impl Both {
         if let Op::Tick { ms } = op {
             self.now += ms;
         }
+        let told = self.explain(op);
+        if let Op::Move { lm, adopt, ms } = op {
+            return self.do_move(lm, adopt, ms);
+        }
         let mut fx = Effects::default();
         self.model.advance(self.now);
         self.run_engine(op, &mut fx);
         self.run_model(op);
-        self.compare_effects(&fx);
+        if let Op::Load { who, spot, lock } = op {
+            self.load_ledger(who, spot, lock, &fx);
+        }
+        self.compare(&fx);
+        if let Some(outcome) = told {
+            self.compare_outcome(outcome, &fx);
+        }
+    }
+
+    fn compare(&mut self, fx: &Effects) {
+        self.model.end_emptied(self.now);
+        for entry in &fx.entries {
+            self.ledger.apply(entry);
+            if let Entry::Swept(lm, Sweep::Release) = entry {
+                self.released = self.ledger.take(*lm);
+            }
+        }
+        self.compare_effects(fx);
         self.compare_tables();
         self.engine.check();
+        let tables = Ledger::of(&self.engine);
+        assert_eq!(self.ledger.canonical(), tables.canonical(), "the record says what the tables say");
+        assert_eq!(self.ledger.waiters, tables.waiters, "and who waits");
+    }
+
+    /// What the request is told that it would get.
+    fn explain(&self, op: Op) -> Option<Outcome> {
+        if self.engine.next_timer().is_some_and(|due| due <= Time(self.now)) {
+            return None;
+        }
+        let (who, spot, mode) = match op {
+            Op::Lock { who, spot, mode, state, .. } => {
+                let known = self.model.clients[who.lm * CLIENTS + who.client];
+                if state != 0 && known.is_some_and(|known| known != 0 && known != state) {
+                    return None;
+                }
+                (who, spot, mode)
+            }
+            Op::Test { who, spot, mode } => (who, spot, mode),
+            _ => return None,
+        };
+        let Party { lm, name, address } = party(who.lm, who.client);
+        let told = self.engine.explain(&Question {
+            lm,
+            client: Some((name, address)),
+            owner: Some((b"oh", who.n as u32)),
+            file: &[spot.file as u8],
+            range: self.range(spot),
+            mode,
+        });
+        Some(match op {
+            Op::Lock { block: true, monitored: true, .. } => told.blocking,
+            Op::Lock { .. } => told.lock,
+            _ => told.test,
+        })
+    }
+
+    fn compare_outcome(&self, told: Outcome, fx: &Effects) {
+        let mut replies = fx.out.iter().filter_map(|e| match e {
+            Effect::Reply { token, reply } if token.0 == self.token => Some(reply),
+            _ => None,
+        });
+        let got = match replies.next() {
+            None => Outcome::HeldBack,
+            Some(Reply::Status(Status::Granted)) => Outcome::Granted,
+            Some(Reply::Status(Status::Denied) | Reply::Denied(_)) => Outcome::Denied,
+            Some(Reply::Status(Status::Blocked)) => Outcome::Blocked,
+            Some(Reply::Status(Status::Deadlock)) => Outcome::Deadlock,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told, got, "explained otherwise than done");
+    }
+
+    /// What was loaded was in the record before. Here it comes from nowhere.
+    fn load_ledger(&mut self, who: Who, spot: Spot, lock: LockState, fx: &Effects) {
+        let refused = |e: &Effect| matches!(e, Effect::Event(Event::LoadRefused(_)));
+        if !fx.out.iter().any(refused) {
+            let Party { lm, name, address } = party(who.lm, who.client);
+            let (oh, file) = (Box::from(*b"oh"), Box::from([spot.file as u8]));
+            let (name, svid, range) = (name.into(), who.n as u32, self.range(spot));
+            let set = Entry::Set(Stretch { lm, name, address, oh, svid, file, range }, loaded(lock));
+            self.ledger.apply(&set);
+        }
+    }
+
+    /// Released and loaded again, as the record says.
+    fn do_move(&mut self, lm: usize, adopt: bool, ms: u64) {
+        let address = lm_address(lm);
+        self.step(Op::Tick { ms: 0 });
+        let before = self.ledger.part(address);
+        self.released = Ledger::default();
+        self.step(Op::Release { lm });
+        let released = std::mem::take(&mut self.released);
+        let record = if adopt { before.loaded() } else { released };
+        self.ledger.clients.extend(record.clients.clone());
+        for command in record.commands() {
+            self.token += 1;
+            let mut fx = Effects::default();
+            match &command {
+                Command::Restore { party, state } => self.model.restore(lm, client_of(*party), *state),
+                Command::LoadLock { party, svid, file, range, lock, .. } => {
+                    let who = Who { lm, client: client_of(*party), n: *svid as usize };
+                    self.model.load(self.now, who, self.spot(file, *range), *lock);
+                }
+                Command::LoadWaiter { party, svid, file, range, mode, state, seq, .. } => {
+                    let who = Who { lm, client: client_of(*party), n: *svid as usize };
+                    self.model.load_waiter(*seq, who, self.spot(file, *range), *mode, *state);
+                }
+                other => unreachable!("{other:?}"),
+            }
+            self.engine.handle(Time(self.now), command.clone(), &mut fx);
+            self.token += 1;
+            match command {
+                Command::LoadLock { party, svid, file, range, lock, .. } => {
+                    let who = Who { lm, client: client_of(party), n: svid as usize };
+                    let spot = self.spot(file, range);
+                    self.load_ledger(who, spot, lock, &fx);
+                }
+                Command::LoadWaiter { seq, .. } => {
+                    let key = (address, seq);
+                    self.ledger.waiters.insert(key, record.waiters[&key].clone());
+                }
+                _ => {}
+            }
+            self.compare(&fx);
+        }
+        if !adopt {
+            self.step(Op::StartGrace { lm, ms, full: false });
+        }
+    }
+
+    fn spot(&self, file: &[u8], range: Range) -> Spot {
+        let bytes: Vec<usize> = (0..BYTES).filter(|b| range.overlaps(self.range(spot_of(*b)))).collect();
+        Spot { file: usize::from(file[0]), lo: bytes[0], hi: bytes[bytes.len() - 1] }
+    }
+
+    /// A new engine that is told the record has the same tables.
+    pub(super) fn reload(&self) {
+        let mut engine = Engine::new(Settings { journal: true, ..Settings::default() });
+        let mut fx = Effects::default();
+        let (wanted, commands) = (self.ledger.clone().loaded(), self.ledger.commands());
+        let is_waiter = |c: &Command<'_>| matches!(c, Command::LoadWaiter { .. });
+        let (waiters, others): (Vec<_>, Vec<_>) = commands.into_iter().partition(is_waiter);
+        for command in others {
+            engine.handle(Time(self.now), command, &mut fx);
+        }
+        assert!(fx.entries.is_empty(), "what is loaded is in the record already");
+        assert_eq!(wanted.canonical(), Ledger::of(&engine).canonical());
+        for command in waiters {
+            engine.handle(Time(self.now), command, &mut fx);
+        }
+        engine.check();
+        let gone = fx.out.iter().any(|e| matches!(e, Effect::SendGranted { .. }));
+        if gone {
+            let full = self.model.windows.iter().flatten().any(|w| w.full);
+            assert!(full || !self.model.grants.is_empty(), "nothing it waited for has ended");
+        } else {
+            assert_eq!(wanted.waiters, Ledger::of(&engine).waiters);
+        }
     }
 
     fn run_engine(&mut self, op: Op, fx: &mut Effects) {
@@ -227,13 +415,24 @@ impl Both {
                     self.engine.handle(now, Command::CallbackDone { grant: *grant, outcome }, fx);
                 }
             }
-            Op::StartGrace { lm, ms } => {
-                let c = Command::StartFullGrace { lm: lm_address(lm), deadline: Time(self.now + ms) };
+            Op::StartGrace { lm, ms, full } => {
+                let (lm, deadline) = (lm_address(lm), Time(self.now + ms));
+                let park = Duration::from_millis(PARK);
+                self.engine.handle(now, Command::StartGrace { lm, deadline, full, park }, fx);
+            }
+            Op::SetDeadline { lm, ms } => {
+                let (lm, deadline) = (lm_address(lm), Time(self.now + ms));
+                self.engine.handle(now, Command::SetDeadline { lm, deadline }, fx);
+            }
+            Op::Load { who, spot, lock } => {
+                let (party, svid, range) = (party(who.lm, who.client), who.n as u32, self.range(spot));
+                let c = Command::LoadLock { party, oh: b"oh", svid, file: &file(spot), range, lock };
                 self.engine.handle(now, c, fx);
             }
+            Op::Release { lm } => self.engine.handle(now, Command::Release { lm: lm_address(lm) }, fx),
             Op::EndGrace { lm } => self.engine.handle(now, Command::EndGrace { lm: lm_address(lm) }, fx),
             Op::Tick { .. } => self.engine.handle(now, Command::Tick, fx),
-            Op::Again { .. } | Op::CancelSome { .. } => unreachable!("resolved before"),
+            Op::Again { .. } | Op::CancelSome { .. } | Op::Move { .. } => unreachable!("resolved before"),
         }
     }
 
@@ -261,10 +460,13 @@ impl Both {
                     m.done(*id, outcome);
                 }
             }
-            Op::StartGrace { lm, ms } => m.start_grace(lm, now + ms),
-            Op::EndGrace { lm } => m.end_grace(lm),
+            Op::StartGrace { lm, ms, full } => m.start_grace(lm, now + ms, full),
+            Op::SetDeadline { lm, ms } => m.set_deadline(lm, now + ms),
+            Op::Load { who, spot, lock } => m.load(now, who, spot, lock),
+            Op::Release { lm } => m.release(lm),
+            Op::EndGrace { lm } => m.end_grace(now, lm),
             Op::Tick { .. } => {}
-            Op::Again { .. } | Op::CancelSome { .. } => unreachable!("resolved before"),
+            Op::Again { .. } | Op::CancelSome { .. } | Op::Move { .. } => unreachable!("resolved before"),
         }
     }
 
@@ -330,7 +532,7 @@ impl Both {
                 let true_holder = all_who().filter(|w| w != asker).any(|w| {
                     let held = |byte: usize| {
                         let cell = map[(w.lm * CLIENTS + w.client) * OWNERS + w.n][byte];
-                        cell.is_some_and(|c| c.mode == holder.mode)
+                        cell.is_some_and(|c| c.mode == holder.mode && c.condition != Condition::Expired)
                     };
                     let bytes: Vec<usize> =
                         (0..BYTES).filter(|b| holder.range.overlaps(self.range(spot_of(*b)))).collect();
@@ -403,7 +605,8 @@ impl Both {
         assert_eq!(engine, waiting, "who waits, in order");
     }
 
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
+        self.reload();
         for lm in 0..LMS {
             self.step(Op::EndGrace { lm });
             for client in 0..CLIENTS {
@@ -415,6 +618,8 @@ impl Both {
         assert_eq!((owners, files), (0, 0), "nothing is remembered of what is gone");
         let mut fx = Effects::default();
         self.engine.handle(Time(self.now + (1 << 50)), Command::Tick, &mut fx);
+        fx.entries.iter().for_each(|e| self.ledger.apply(e));
+        assert!(self.ledger.canonical().is_empty() && self.ledger.clients.is_empty());
         assert_eq!(self.engine.names.counts(), (0, 0, 0));
         self.engine.check();
     }
@@ -429,6 +634,11 @@ fn all_who() -> impl Iterator<Item = Who> {
         .flat_map(|lm| (0..CLIENTS).flat_map(move |client| (0..OWNERS).map(move |n| Who { lm, client, n })))
 }
 
+fn client_of(party: Party<'_>) -> usize {
+    let IpAddr::V4(address) = party.address else { unreachable!() };
+    usize::from(address.octets()[3]) - 1
+}
+
 fn lm_address(lm: usize) -> IpAddr {
     IpAddr::from([10, 0, 0, lm as u8 + 1])
 }
@@ -436,132 +646,4 @@ fn lm_address(lm: usize) -> IpAddr {
 fn party(lm: usize, client: usize) -> Party<'static> {
     const NAMES: [&[u8]; CLIENTS] = [b"alpha", b"beta", b"gamma"];
     Party { lm: lm_address(lm), name: NAMES[client], address: IpAddr::from([192, 0, 2, client as u8 + 1]) }
-}
-
-fn who() -> impl Strategy<Value = Who> {
-    // Mostly one lock manager, so that requests meet.
-    (prop_oneof![3 => Just(0), 1 => Just(1)], 0..CLIENTS, 0..OWNERS).prop_map(|(lm, client, n)| Who {
-        lm,
-        client,
-        n,
-    })
-}
-
-fn spot() -> impl Strategy<Value = Spot> {
-    let bytes = prop_oneof![
-        4 => (0..6usize, 0..6usize).prop_map(|(lo, len)| (lo, lo + len)),
-        2 => (0..BYTES, 0..8usize).prop_map(|(lo, len)| (lo, (lo + len).min(BYTES - 1))),
-        1 => (0..BYTES).prop_map(|lo| (lo, BYTES - 1)),
-    ];
-    (prop_oneof![4 => Just(0), 1 => Just(1)], bytes).prop_map(|(file, (lo, hi))| Spot { file, lo, hi })
-}
-
-fn mode() -> impl Strategy<Value = Mode> {
-    prop_oneof![Just(Mode::Shared), Just(Mode::Exclusive)]
-}
-
-fn state() -> impl Strategy<Value = u32> {
-    prop_oneof![3 => Just(0), 20 => Just(3), 1 => Just(5), 1 => Just(7)]
-}
-
-fn outcome() -> impl Strategy<Value = CallbackOutcome> {
-    prop_oneof![
-        4 => Just(CallbackOutcome::Accepted),
-        2 => Just(CallbackOutcome::RefusedFirst),
-        2 => Just(CallbackOutcome::RefusedLater),
-        2 => Just(CallbackOutcome::Unanswered),
-    ]
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let lock = (who(), spot(), mode(), prop::bool::weighted(0.7), prop::bool::weighted(0.95), state())
-        .prop_map(|(who, spot, mode, block, monitored, state)| Op::Lock {
-            who,
-            spot,
-            mode,
-            block,
-            monitored,
-            state,
-        });
-    let client = || (prop_oneof![3 => Just(0), 1 => Just(1)], 0..CLIENTS);
-    prop_oneof![
-        40 => lock,
-        4 => (who(), spot(), mode(), prop_oneof![4 => Just(0), 1 => Just(3)])
-            .prop_map(|(who, spot, mode, state)| Op::Reclaim { who, spot, mode, state }),
-        6 => (0..6usize).prop_map(|back| Op::Again { back }),
-        22 => (who(), spot()).prop_map(|(who, spot)| Op::Unlock { who, spot }),
-        2 => (who(), spot(), mode()).prop_map(|(who, spot, mode)| Op::Cancel { who, spot, mode }),
-        5 => any::<usize>().prop_map(|pick| Op::CancelSome { pick }),
-        5 => (who(), spot(), mode()).prop_map(|(who, spot, mode)| Op::Test { who, spot, mode }),
-        2 => client().prop_map(|(lm, client)| Op::FreeAll { lm, client }),
-        2 => (client(), prop_oneof![Just(3), Just(5), Just(7)])
-            .prop_map(|((lm, client), state)| Op::Notify { lm, client, state }),
-        16 => (any::<usize>(), outcome()).prop_map(|(pick, outcome)| Op::Done { pick, outcome }),
-        2 => (any::<usize>(), outcome()).prop_map(|(pick, outcome)| Op::Late { pick, outcome }),
-        2 => (0..LMS, 0..6_000u64).prop_map(|(lm, ms)| Op::StartGrace { lm, ms }),
-        2 => (0..LMS).prop_map(|lm| Op::EndGrace { lm }),
-        5 => (0..2_500u64).prop_map(|ms| Op::Tick { ms }),
-    ]
-}
-
-fn run(width: u64, ops: Vec<Op>) {
-    let mut both = Both::new(width);
-    for op in ops {
-        both.step(op);
-    }
-    both.finish();
-}
-
-fn config() -> ProptestConfig {
-    // PROPTEST_CASES asks for more.
-    let default = ProptestConfig::default();
-    ProptestConfig { cases: default.cases.max(2_600), failure_persistence: None, ..default }
-}
-
-macro_rules! histories {
-    ($($name:ident: $width:expr;)*) => {
-        proptest! {
-            #![proptest_config(config())]
-            $(
-                #[test]
-                fn $name(ops in prop::collection::vec(op(), 1..40)) {
-                    run(WIDTHS[$width], ops);
-                }
-            )*
-        }
-    };
-}
-
-histories! {
-    any_history_of_single_bytes_equals_the_byte_map: 0;
-    any_history_of_odd_ranges_equals_the_byte_map: 1;
-    any_history_of_long_ranges_equals_the_byte_map: 2;
-    any_history_over_the_whole_64_bits_equals_the_byte_map: 3;
-}
-
-#[test]
-fn the_model_knows_that_only_overlapping_bytes_conflict() {
-    let who = |client| Who { lm: 0, client, n: 0 };
-    let mut m = Model::new();
-    m.lock(0, who(0), Spot { file: 0, lo: 3, hi: 5 }, Mode::Exclusive, (false, true), 3, 1);
-    m.lock(0, who(1), Spot { file: 0, lo: 5, hi: 6 }, Mode::Shared, (false, true), 3, 2);
-    m.lock(0, who(1), Spot { file: 0, lo: 6, hi: 6 }, Mode::Shared, (false, true), 3, 3);
-    let got: Vec<_> =
-        m.expected.answers.values().map(|a| matches!(a, Answer::Status(Status::Granted))).collect();
-    assert_eq!(got, [true, false, true]);
-}
-
-#[test]
-fn one_owner_that_waits_for_the_same_bytes_of_two_files_gets_both() {
-    let (a, b) = (Who { lm: 0, client: 0, n: 0 }, Who { lm: 1, client: 0, n: 1 });
-    let spot = |file| Spot { file, lo: 1, hi: 2 };
-    let lock = |who, file, block| Op::Lock {
-        who,
-        spot: spot(file),
-        mode: Mode::Exclusive,
-        block,
-        monitored: true,
-        state: 0,
-    };
-    run(1, vec![lock(a, 0, false), lock(a, 1, false), lock(b, 1, true), lock(b, 0, true)]);
 }

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use crate::state::{
-    CallbackOutcome, Command, Condition, Effect, Effects, Engine, Event, GrantId, LockRequest, LockRow, Mode,
-    Party, Range, RefusedKind, Reply, Route, Settings, Status, Time, Token,
+    CallbackOutcome, Command, Condition, Effect, Effects, Engine, Event, GrantId, LockRequest, LockRow,
+    LockState, Mode, Party, Range, RefusedKind, Reply, Route, Settings, Status, Time, Token,
 };
 
 pub(super) const S: Mode = Mode::Shared;
@@ -200,7 +201,26 @@ impl Kit {
     }
 
     pub(super) fn grace(&mut self, n: u8, deadline: u64) {
-        self.run(Command::StartFullGrace { lm: lm(n), deadline: Time(deadline) });
+        self.window(n, deadline, true);
+    }
+
+    pub(super) fn window(&mut self, n: u8, deadline: u64, full: bool) {
+        let park = Duration::from_secs(2);
+        self.run(Command::StartGrace { lm: lm(n), deadline: Time(deadline), full, park });
+    }
+
+    /// Loads a lock of the record.
+    pub(super) fn load(
+        &mut self,
+        p: Peer,
+        file: &str,
+        r: RangeInclusive<u64>,
+        mode: Mode,
+        condition: Condition,
+    ) {
+        let lock = LockState { mode, condition, state: p.state, under: None };
+        let (party, svid, file, range) = (p.party(), p.svid, file.as_bytes(), range(&r));
+        self.run(Command::LoadLock { party, oh: b"oh", svid, file, range, lock });
     }
 
     pub(super) fn end_grace(&mut self, n: u8) {

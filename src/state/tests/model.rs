@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::state::{CallbackOutcome, Condition, Mode, Status};
+use crate::state::{CallbackOutcome, Condition, LockState, Mode, Status};
 
 /// 24 bytes and the tail up to the end of file.
 pub(super) const BYTES: usize = 25;
@@ -16,6 +16,8 @@ pub(super) const OWNERS: usize = 2;
 const ALL_OWNERS: usize = LMS * CLIENTS * OWNERS;
 /// How long a request is held back in a window.
 pub(super) const PARK: u64 = 2_000;
+/// How long expired locks are kept.
+pub(super) const HOLD: u64 = 3_000;
 
 /// Lock manager, client, owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +63,14 @@ pub(super) struct Cell {
 impl Cell {
     fn held(mode: Mode, state: u32) -> Self {
         Self { mode, condition: Condition::Held, state, grant: None, under: None }
+    }
+
+    /// The same for one whose owner is back.
+    fn back(self) -> Self {
+        match self.condition {
+            Condition::Reclaimable | Condition::Expired => Self { condition: Condition::Held, ..self },
+            _ => self,
+        }
     }
 
     fn before_grant(self) -> Option<Cell> {
@@ -110,6 +120,12 @@ pub(super) enum Answer {
     Silent,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Window {
+    pub(super) until: u64,
+    pub(super) full: bool,
+}
+
 /// What one step shall bring about.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
@@ -125,20 +141,26 @@ pub(super) struct Model {
     pub(super) clients: [Option<u32>; LMS * CLIENTS],
     pub(super) waiters: Vec<Waiter>,
     pub(super) grants: BTreeMap<u64, Grant>,
-    pub(super) windows: [Option<u64>; LMS],
+    pub(super) windows: [Option<Window>; LMS],
+    /// Ends of the hold times.
+    pub(super) holds: [Option<u64>; LMS],
+    /// Whether a LOCK is held back for reclaimable locks.
+    parks: bool,
     next_grant: u64,
     next_seq: u64,
     pub(super) expected: Expected,
 }
 
 impl Model {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(parks: bool) -> Self {
         Self {
             files: [[[None; BYTES]; ALL_OWNERS]; FILES],
             clients: [None; LMS * CLIENTS],
             waiters: Vec::new(),
             grants: BTreeMap::new(),
             windows: [None; LMS],
+            holds: [None; LMS],
+            parks,
             next_grant: 0,
             next_seq: 0,
             expected: Expected::default(),
@@ -148,12 +170,17 @@ impl Model {
     /// What is due happens first.
     pub(super) fn advance(&mut self, now: u64) {
         let mut over: Vec<(u64, usize)> = Vec::new();
-        over.extend(
-            (0..LMS).filter_map(|lm| Some((self.windows[lm]?, lm))).filter(|(until, _)| *until <= now),
-        );
+        over.extend((0..LMS).filter_map(|lm| Some((self.windows[lm]?.until, lm))));
+        over.retain(|(until, _)| *until <= now);
         over.sort_unstable();
         for (_, lm) in over {
-            self.end_grace(lm);
+            self.end_grace(now, lm);
+        }
+        for lm in 0..LMS {
+            if self.holds[lm].is_some_and(|until| until <= now) {
+                self.holds[lm] = None;
+                self.change_lm(lm, |c| (c.condition != Condition::Expired).then_some(c));
+            }
         }
         let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
             .into_iter()
@@ -186,16 +213,17 @@ impl Model {
         }
         let state = self.clients[c].unwrap_or(0);
         let covered = self.covers(who, spot, mode);
-        let window = self.windows[who.lm].is_some() && !covered;
+        let window = self.is_full(who.lm) && !covered;
         if !window && !self.conflicts(who, spot, mode) {
             self.drop_exact(who, spot, mode);
+            self.evict(who, spot, mode, false);
             self.put(who, spot, |_| Some(Cell::held(mode, state)));
             self.drop_empty_grants();
             self.serve_waiters();
             return self.status(token, Status::Granted);
         }
         if !block || !monitored {
-            if !window {
+            if !window && !self.is_worth_parking(who, spot, mode) {
                 return self.status(token, Status::Denied);
             }
             let how = How::Reply { token, until: now + PARK, test: false };
@@ -214,17 +242,25 @@ impl Model {
     pub(super) fn reclaim(&mut self, who: Who, spot: Spot, mode: Mode, sent_state: u32, token: u64) {
         let c = who.client_index();
         if !self.covers(who, spot, mode) {
-            if self.windows[who.lm].is_none() {
-                return self.status(token, Status::DeniedGracePeriod);
+            match self.windows[who.lm] {
+                None => return self.status(token, Status::DeniedGracePeriod),
+                Some(Window { full: false, .. }) => return self.status(token, Status::Denied),
+                Some(_) => {}
             }
             self.clients[c].get_or_insert(0);
-            if self.conflicts(who, spot, mode) {
+            let in_the_way = self.in_the_way(who, spot, mode);
+            if in_the_way.into_iter().any(|(owner, cell)| !self.is_doubtful(owner, cell)) {
                 return self.status(token, Status::Denied);
             }
+            self.evict(who, spot, mode, true);
         }
         let state = if sent_state != 0 { sent_state } else { self.clients[c].unwrap_or(0) };
         self.put(who, spot, |cell| match cell {
             None => Some(Cell::held(mode, state)),
+            Some(c) if c.back() != c => {
+                let state = if c.mode >= mode { c.state } else { state };
+                Some(Cell::held(c.mode.max(mode), state))
+            }
             Some(c) if c.mode < mode => Some(Cell::held(mode, state)),
             Some(c) if c.mode == mode && c.condition != Condition::Held => Some(Cell::held(mode, c.state)),
             kept => kept,
@@ -274,7 +310,7 @@ impl Model {
     }
 
     pub(super) fn test(&mut self, now: u64, who: Who, spot: Spot, mode: Mode, token: u64) {
-        if self.windows[who.lm].is_some() {
+        if self.is_full(who.lm) {
             self.clients[who.client_index()].get_or_insert(0);
             let how = How::Reply { token, until: now + PARK, test: true };
             return self.push(who, spot, mode, 0, how);
@@ -325,35 +361,94 @@ impl Model {
         self.serve_waiters();
     }
 
-    pub(super) fn start_grace(&mut self, lm: usize, deadline: u64) {
-        self.windows[lm] = Some(deadline);
+    pub(super) fn start_grace(&mut self, lm: usize, until: u64, full: bool) {
+        let full = full || self.is_full(lm);
+        self.windows[lm] = Some(Window { until, full });
     }
 
-    pub(super) fn end_grace(&mut self, lm: usize) {
+    pub(super) fn set_deadline(&mut self, lm: usize, until: u64) {
+        if let Some(window) = &mut self.windows[lm] {
+            window.until = until;
+        }
+    }
+
+    pub(super) fn end_grace(&mut self, now: u64, lm: usize) {
         if self.windows[lm].take().is_none() {
             return;
         }
-        // In order of arrival; who cannot go yet and may wait on stays.
-        let (mine, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiters).into_iter().partition(|w| w.who.lm == lm);
-        let mut stay = Vec::new();
-        for w in mine {
-            match w.how {
-                How::Reply { token, test: true, .. } => self.answer_test(w.who, w.spot, w.mode, token),
-                How::Reply { token, .. } if self.conflicts(w.who, w.spot, w.mode) => {
-                    self.status(token, Status::Denied);
-                }
-                How::Reply { token, .. } => {
-                    self.put(w.who, w.spot, |_| Some(Cell::held(w.mode, w.state)));
-                    self.drop_empty_grants();
-                    self.status(token, Status::Granted);
-                }
-                How::Callback if self.may_go(&w) => self.grant(w),
-                How::Callback => stay.push(w),
+        if self.reclaimable(lm) {
+            self.holds[lm] = Some(now + HOLD);
+        }
+        self.change_lm(lm, |c| {
+            let over = c.condition == Condition::Reclaimable;
+            Some(if over { Cell { condition: Condition::Expired, ..c } } else { c })
+        });
+        self.serve_waiters();
+    }
+
+    /// The last thing in each step.
+    pub(super) fn end_emptied(&mut self, now: u64) {
+        for lm in 0..LMS {
+            if self.windows[lm].is_some_and(|w| !w.full) && !self.reclaimable(lm) {
+                self.end_grace(now, lm);
             }
         }
+    }
+
+    pub(super) fn release(&mut self, lm: usize) {
+        let (gone, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|w| w.who.lm == lm);
         self.waiters = rest;
-        self.waiters.extend(stay);
+        for w in gone {
+            self.turn_away(&w, Answer::Silent);
+        }
+        self.change_lm(lm, |_| None);
+        self.drop_empty_grants();
+        self.clients[lm * CLIENTS..(lm + 1) * CLIENTS].fill(None);
+        self.windows[lm] = None;
+        self.holds[lm] = None;
+        self.serve_waiters();
+    }
+
+    pub(super) fn restore(&mut self, lm: usize, client: usize, state: u32) {
+        self.clients[lm * CLIENTS + client] = Some(state);
+    }
+
+    pub(super) fn load(&mut self, now: u64, who: Who, spot: Spot, lock: LockState) {
+        let client = self.clients[who.client_index()].get_or_insert(0);
+        let known = if *client == 0 { lock.state } else { *client };
+        let expired = lock.condition == Condition::Expired;
+        let file = &self.files[spot.file];
+        let refused = (0..ALL_OWNERS).filter(|o| *o != who.index()).any(|o| {
+            let met = file[o][spot.lo..=spot.hi].iter().flatten();
+            met.filter(|c| c.mode.conflicts(lock.mode)).any(|c| expired || c.condition != Condition::Expired)
+        });
+        if refused {
+            return;
+        }
+        self.clients[who.client_index()] = Some(known);
+        self.evict(who, spot, lock.mode, false);
+        let condition = match lock.condition {
+            Condition::Granting => Condition::Unconfirmed,
+            other => other,
+        };
+        let open = condition == Condition::Unconfirmed && lock.mode == Mode::Exclusive;
+        let sure = |condition| match condition {
+            Condition::Unconfirmed => condition,
+            _ => Condition::Held,
+        };
+        let under = lock.under.filter(|_| open).map(|(condition, state)| (sure(condition), state));
+        self.put(who, spot, |_| Some(Cell { condition, under, ..Cell::held(lock.mode, lock.state) }));
+        self.drop_empty_grants();
+        if expired {
+            self.holds[who.lm] = Some(now + HOLD);
+        }
+        self.serve_waiters();
+    }
+
+    pub(super) fn load_waiter(&mut self, seq: u64, who: Who, spot: Spot, mode: Mode, state: u32) {
+        self.clients[who.client_index()].get_or_insert(0);
+        self.waiters.push(Waiter { seq, who, spot, mode, state, how: How::Callback });
         self.waiters.sort_by_key(|w| w.seq);
         self.serve_waiters();
     }
@@ -369,11 +464,62 @@ impl Model {
 
     /// The owners in the way.
     fn holders(&self, who: Who, spot: Spot, mode: Mode) -> BTreeSet<usize> {
+        self.in_the_way(who, spot, mode).into_iter().map(|(owner, _)| owner).collect()
+    }
+
+    /// What is in the way, byte by byte: the owner and what it has there.
+    fn in_the_way(&self, who: Who, spot: Spot, mode: Mode) -> Vec<(usize, Cell)> {
         let file = &self.files[spot.file];
-        (0..ALL_OWNERS)
-            .filter(|o| *o != who.index())
-            .filter(|o| file[*o][spot.lo..=spot.hi].iter().flatten().any(|c| c.mode.conflicts(mode)))
+        let others = (0..ALL_OWNERS).filter(|o| *o != who.index());
+        others
+            .flat_map(|o| file[o][spot.lo..=spot.hi].iter().flatten().map(move |c| (o, *c)))
+            .filter(|(_, c)| c.mode.conflicts(mode) && c.condition != Condition::Expired)
             .collect()
+    }
+
+    fn is_full(&self, lm: usize) -> bool {
+        self.windows[lm].is_some_and(|w| w.full)
+    }
+
+    fn is_doubtful(&self, owner: usize, cell: Cell) -> bool {
+        cell.condition == Condition::Reclaimable && self.is_full(owner / (CLIENTS * OWNERS))
+    }
+
+    fn is_worth_parking(&self, who: Who, spot: Spot, mode: Mode) -> bool {
+        let met = self.in_the_way(who, spot, mode);
+        self.parks
+            && met.iter().all(|(_, c)| c.condition == Condition::Reclaimable)
+            && met.iter().any(|(owner, _)| self.windows[owner / (CLIENTS * OWNERS)].is_some())
+    }
+
+    pub(super) fn reclaimable(&self, lm: usize) -> bool {
+        let owners = lm * CLIENTS * OWNERS..(lm + 1) * CLIENTS * OWNERS;
+        let mut cells = self.files.iter().flat_map(|file| file[owners.clone()].iter().flatten().flatten());
+        cells.any(|c| c.condition == Condition::Reclaimable)
+    }
+
+    fn change_lm(&mut self, lm: usize, f: impl Fn(Cell) -> Option<Cell>) {
+        for file in &mut self.files {
+            for cell in file[lm * CLIENTS * OWNERS..(lm + 1) * CLIENTS * OWNERS].iter_mut().flatten() {
+                *cell = cell.and_then(&f);
+            }
+        }
+    }
+
+    /// Takes from others what yields to this lock.
+    fn evict(&mut self, who: Who, spot: Spot, mode: Mode, records: bool) {
+        for o in (0..ALL_OWNERS).filter(|o| *o != who.index()) {
+            for byte in spot.lo..=spot.hi {
+                let cell = self.files[spot.file][o][byte];
+                let yields = cell.is_some_and(|c| {
+                    c.mode.conflicts(mode)
+                        && (c.condition == Condition::Expired || (records && self.is_doubtful(o, c)))
+                });
+                if yields {
+                    self.files[spot.file][o][byte] = None;
+                }
+            }
+        }
     }
 
     /// Whether waiting here would close a circle: the owners reached from those in the way.
@@ -395,9 +541,13 @@ impl Model {
 
     fn may_go(&self, w: &Waiter) -> bool {
         let own = &self.files[w.spot.file][w.who.index()][w.spot.lo..=w.spot.hi];
-        self.windows[w.who.lm].is_none()
-            && !self.conflicts(w.who, w.spot, w.mode)
-            && own.iter().flatten().all(|c| c.grant.is_none())
+        let met = self.in_the_way(w.who, w.spot, w.mode);
+        !self.is_full(w.who.lm)
+            && match w.how {
+                How::Reply { test: true, .. } => true,
+                How::Reply { .. } => met.iter().all(|(_, c)| c.condition != Condition::Reclaimable),
+                How::Callback => met.is_empty() && own.iter().flatten().all(|c| c.grant.is_none()),
+            }
     }
 
     fn push(&mut self, who: Who, spot: Spot, mode: Mode, state: u32, how: How) {
@@ -409,8 +559,19 @@ impl Model {
     fn serve_waiters(&mut self) {
         while let Some(i) = (0..self.waiters.len()).find(|i| self.may_go(&self.waiters[*i])) {
             let w = self.waiters.remove(i);
-            assert_eq!(w.how, How::Callback, "outside a window no reply is held back");
-            self.grant(w);
+            match w.how {
+                How::Callback => self.grant(w),
+                How::Reply { token, test: true, .. } => self.answer_test(w.who, w.spot, w.mode, token),
+                How::Reply { token, .. } if self.conflicts(w.who, w.spot, w.mode) => {
+                    self.status(token, Status::Denied);
+                }
+                How::Reply { token, .. } => {
+                    self.evict(w.who, w.spot, w.mode, false);
+                    self.put(w.who, w.spot, |_| Some(Cell::held(w.mode, w.state)));
+                    self.drop_empty_grants();
+                    self.status(token, Status::Granted);
+                }
+            }
         }
     }
 
@@ -418,7 +579,9 @@ impl Model {
         self.next_grant += 1;
         let id = self.next_grant;
         let grant = Grant { who: w.who, spot: w.spot, mode: w.mode, state: w.state };
+        self.evict(w.who, w.spot, w.mode, false);
         self.put(w.who, w.spot, |cell| {
+            let cell = cell.map(Cell::back);
             let new = Cell {
                 condition: Condition::Granting,
                 grant: Some(id),

@@ -1,0 +1,180 @@
+//! Where the tables meet the record: what is loaded from it, and the entries that changes of locks and waiters come with.
+//!
+//! Must never load what breaks exclusion, and never answer anybody.
+
+use crate::state::command::{Effects, Event, Party, Route};
+use crate::state::entry::{Entry, LockState, Stretch};
+use crate::state::names::Names;
+use crate::state::table::{Attrs, Under};
+use crate::state::types::{ClientId, Condition, GrantId, LmId, Mode, Range, Time, WaiterId};
+use crate::state::waiting::{How, Waiter};
+
+use super::Engine;
+use super::segments::Place;
+
+impl Engine {
+    /// Lays a recorded lock over what the owner has there.
+    #[allow(clippy::too_many_arguments)] // mirrors the command's fields
+    pub(super) fn load_lock(
+        &mut self,
+        now: Time,
+        party: Party<'_>,
+        (oh, svid): (&[u8], u32),
+        file: &[u8],
+        range: Range,
+        lock: LockState,
+        fx: &mut Effects,
+    ) {
+        let lm = self.lm(party.lm, fx);
+        let client = self.load_client(now, lm, &party);
+        let place = Place { client, owner: self.names.owner(client, oh, svid), file: self.names.file(file) };
+        self.hold(place);
+        let expired = lock.condition == Condition::Expired;
+        let mut meeting = self.locks.meeting(place.file, range, lock.mode, Some(place.owner));
+        let refused = match expired {
+            true => meeting.next().is_some(),
+            false => meeting.any(|id| self.locks.get(id).attrs.condition != Condition::Expired),
+        };
+        drop(meeting);
+        if refused {
+            fx.event(Event::LoadRefused(Box::new(self.stretch(place, range))));
+        } else {
+            self.make_way(now, place, range, lock.mode, false, fx);
+            // The lock itself is in the record already.
+            let told = self.journal.len();
+            let client = self.names.client_mut(client);
+            if client.state == 0 {
+                client.state = lock.state;
+            }
+            let mut grants = Vec::new();
+            let eased = self.overlay(now, place, range, |before| {
+                super::grants::note_grant(&mut grants, before);
+                Some(attrs_of(lock))
+            });
+            self.finish_emptied(place, grants, fx);
+            self.journal.truncate(told);
+            if let Some(eased) = eased {
+                self.wake(place.file, eased);
+            }
+            if expired {
+                self.set_hold(now, lm);
+            }
+        }
+        self.release(now, place);
+    }
+
+    /// Puts a recorded waiter at its place in the line.
+    #[allow(clippy::too_many_arguments)] // mirrors the command's fields
+    pub(super) fn load_waiter(
+        &mut self,
+        now: Time,
+        party: Party<'_>,
+        (oh, svid): (&[u8], u32),
+        file: &[u8],
+        range: Range,
+        mode: Mode,
+        state: u32,
+        route: &Route,
+        seq: u64,
+        fx: &mut Effects,
+    ) {
+        let lm = self.lm(party.lm, fx);
+        let client = self.load_client(now, lm, &party);
+        let place = Place { client, owner: self.names.owner(client, oh, svid), file: self.names.file(file) };
+        self.hold(place);
+        self.names.hold_owner(place.owner);
+        self.names.hold_file(place.file);
+        self.names.client_mut(client).waiters += 1;
+        let (how, since) = (How::Callback(route.clone()), now);
+        let (owner, file) = (place.owner, place.file);
+        let waiter = Waiter { seq, lm, client, owner, file, range, mode, state, since, how, blocker: None };
+        self.waiters.push_at(seq, waiter);
+        // Whoever was in its way may be gone.
+        self.wake(file, range);
+        self.release(now, place);
+    }
+
+    /// A client of the record. No limit applies: it was let in before.
+    pub(super) fn load_client(&mut self, now: Time, lm: LmId, party: &Party<'_>) -> ClientId {
+        if let Some(id) = self.names.find_client(lm, party.name, &party.address) {
+            return id;
+        }
+        let id = self.names.add_client(lm, party.name, party.address, now);
+        self.settle_client(now, id);
+        id
+    }
+
+    /// Bytes of an owner, by name.
+    pub(super) fn stretch(&self, place: Place, range: Range) -> Stretch {
+        stretch(&self.names, place, range)
+    }
+
+    /// Adds an entry, if anybody wants them.
+    pub(super) fn push_entry(&mut self, entry: impl FnOnce() -> Entry) {
+        if self.settings.journal {
+            self.journal.push(entry());
+        }
+    }
+
+    pub(super) fn journal_lock(&mut self, place: Place, range: Range, after: Option<Attrs>) {
+        let stretch = stretch(&self.names, place, range);
+        self.journal.push(match after {
+            None => Entry::Unset(stretch),
+            Some(a) => Entry::Set(
+                stretch,
+                LockState {
+                    mode: a.mode,
+                    condition: a.condition,
+                    state: a.state,
+                    under: a.under.map(|u| (u.condition, u.state)),
+                },
+            ),
+        });
+    }
+
+    pub(super) fn journal_queued(&mut self, id: WaiterId) {
+        let w = self.waiters.get(id);
+        let How::Callback(route) = &w.how else { return };
+        if self.settings.journal {
+            let place = Place { client: w.client, owner: w.owner, file: w.file };
+            let stretch = stretch(&self.names, place, w.range);
+            let (seq, mode, state, route) = (w.seq, w.mode, w.state, route.clone());
+            self.journal.push(Entry::Queued { seq, stretch, mode, state, route });
+        }
+    }
+
+    pub(super) fn journal_unqueued(&mut self, id: WaiterId) {
+        let w = self.waiters.get(id);
+        if self.settings.journal && matches!(w.how, How::Callback(_)) {
+            let lm = self.names.lm_by_id(w.lm).address;
+            self.journal.push(Entry::Unqueued { lm, seq: w.seq });
+        }
+    }
+}
+
+fn stretch(names: &Names, place: Place, range: Range) -> Stretch {
+    let client = names.client(place.client);
+    let owner = names.owner_by_id(place.owner);
+    Stretch {
+        lm: names.lm_by_id(client.lm).address,
+        name: client.name.clone(),
+        address: client.address,
+        oh: owner.oh.clone(),
+        svid: owner.svid,
+        file: names.file_key(place.file).into(),
+        range,
+    }
+}
+
+fn attrs_of(lock: LockState) -> Attrs {
+    let condition = match lock.condition {
+        Condition::Granting => Condition::Unconfirmed,
+        other => other,
+    };
+    let open = condition == Condition::Unconfirmed && lock.mode == Mode::Exclusive;
+    let under = lock.under.filter(|_| open).map(|(condition, state)| Under {
+        condition: if condition == Condition::Unconfirmed { condition } else { Condition::Held },
+        state,
+    });
+    Attrs { mode: lock.mode, condition, state: lock.state, grant: GrantId(0), under }
+}
