@@ -2,7 +2,8 @@
 //! `Set` and `Unset` laid over what was there, gives its locks and waiters again; [`super::Command::LoadLock`] and
 //! [`super::Command::LoadWaiter`] put them back into an engine.
 //!
-//! Must never hold anything that means something in one process only.
+//! Must never hold anything that means something in one process only, but for times on the engine's clock: who writes them
+//! down makes dates of them.
 
 use std::net::IpAddr;
 

@@ -118,6 +118,10 @@ impl Engine {
         records: bool,
         fx: &mut Effects,
     ) {
+        // As long as anything is expired its hold time runs.
+        if self.holds.is_empty() && !records {
+            return;
+        }
         let yielding: Vec<(Place, Range)> = self
             .locks
             .meeting(place.file, range, mode, Some(place.owner))
