@@ -475,6 +475,7 @@ mod tests {
                 clients: 2,
                 nsm_state: 15,
                 grace_seconds_left: Some(12),
+                ..LockManagerView::default()
             }],
             rpcbind: "host rpcbind".into(),
             privileged: true,

@@ -23,12 +23,92 @@ pub struct NodeConfig {
     pub nsm: NsmConfig,
     /// Bounds on what clients may take.
     pub limits: Limits,
-    /// The window after a restart in which clients reclaim (DESIGN: full window, as nothing is recorded yet).
-    pub grace: Duration,
+    /// Grace windows.
+    pub grace: GraceConfig,
+    /// Floating addresses known from the settings. More become known by `start_grace`.
+    pub lock_managers: Vec<LockManagerConfig>,
+    /// Do `start_grace` and `unlock_ip` by itself when a configured floating address appears or vanishes.
+    pub auto: bool,
+    /// What a daemon that starts does with the lock managers it still owns.
+    pub on_restart: TakeUp,
+    /// What `start_grace` does that says neither `adopt` nor `full`, where the record is complete.
+    pub on_take_over: TakeUp,
+    /// The record of locks.
+    pub journal: JournalConfig,
+    /// Where the control files are mounted (FUSE). None: nowhere.
+    pub control_files: Option<PathBuf>,
+    /// Whether a reclaim must come from the recorded address (`strict`), or owner and range decide.
+    pub reclaim_strict: bool,
     /// How clients are told apart and believed.
     pub client: ClientConfig,
     /// GRANTED callbacks.
     pub callback: CallbackConfig,
+}
+
+/// Grace windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraceConfig {
+    /// How long one lasts at the most, counted from the first notice to the clients, 30 s.
+    pub window: Duration,
+    /// What a non-blocking LOCK gets that conflicts with nothing but reclaimable locks.
+    pub conflict: GraceConflict,
+    /// How long such a LOCK is held back before DENIED_GRACE_PERIOD, 2 s (Linux then sleeps 5 s by itself).
+    pub park: Duration,
+    /// How long locks that nobody reclaimed, and those of a released lock manager, are kept, 24 h.
+    pub hold: Duration,
+}
+
+/// See [`GraceConfig::conflict`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraceConflict {
+    /// It is held back for a while (default).
+    Wait,
+    /// DENIED, as if the locks were held.
+    Deny,
+}
+
+/// How a lock manager with recorded locks is taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeUp {
+    /// Its locks are held as they stand: clients notice nothing.
+    Adopt,
+    /// A grace window: clients reclaim.
+    Grace,
+}
+
+/// A floating address of the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockManagerConfig {
+    /// The address, canonical.
+    pub address: IpAddr,
+    /// Exports bound to it. Empty: every export that no lock manager is bound to.
+    pub exports: Vec<PathBuf>,
+    /// Where its journal lies. None: below the state directory.
+    pub journal: Option<PathBuf>,
+    /// Its window. None: `grace.window`.
+    pub grace: Option<Duration>,
+}
+
+/// The record of locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// When it is on the disk: before the answer leaves (`sync`, default), soon after (`relaxed`), or when the system likes (`none`).
+    pub durability: Durability,
+    /// With `relaxed`: how soon after, 50 ms.
+    pub flush: Duration,
+    /// Size of a segment file in MiB, 64.
+    pub segment_mib: u32,
+}
+
+/// See [`JournalConfig::durability`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Every grant is durable before its answer.
+    Sync,
+    /// Flushed every [`JournalConfig::flush`]; after a crash the next window is full.
+    Relaxed,
+    /// Never flushed on purpose; after a crash the next window is full.
+    None,
 }
 
 /// The fixed ports, since firewalls need them.
@@ -175,10 +255,34 @@ impl Default for NodeConfig {
             rpcbind: RpcbindMode::Auto,
             nsm: NsmConfig { mode: NsmMode::Builtin, notify_name: None },
             limits: Limits::default(),
-            grace: Duration::from_secs(30),
+            grace: GraceConfig::default(),
+            lock_managers: Vec::new(),
+            auto: false,
+            on_restart: TakeUp::Adopt,
+            on_take_over: TakeUp::Grace,
+            journal: JournalConfig::default(),
+            control_files: Some(PathBuf::from("/run/lockferry/control")),
+            reclaim_strict: false,
             client: ClientConfig { address_check: AddressCheck::Learn },
             callback: CallbackConfig { timeout: Duration::from_secs(2), give_up: Duration::from_secs(60) },
         }
+    }
+}
+
+impl Default for GraceConfig {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(30),
+            conflict: GraceConflict::Wait,
+            park: Duration::from_secs(2),
+            hold: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self { durability: Durability::Sync, flush: Duration::from_millis(50), segment_mib: 64 }
     }
 }
 

@@ -16,6 +16,7 @@ mod refusals;
 mod registration;
 mod serve;
 mod statd;
+pub mod verbs;
 pub mod view;
 mod views;
 

@@ -193,7 +193,7 @@ impl Node {
 
     fn notify_clients(&self) {
         for lm in self.desk.read(|e| e.lm_rows()).iter().filter(|lm| lm.window.is_some()) {
-            let seconds = self.config.grace.as_secs();
+            let seconds = self.config.grace.window.as_secs();
             tracing::info!(lock_manager = %lm.address, seconds, "grace window: clients may reclaim, new locks wait");
         }
         let name = self.config.nsm.notify_name.clone();
@@ -211,7 +211,7 @@ impl Node {
         let on = self.served.summary();
         let grace = match self.desk.read(|e| e.lm_rows().len()) {
             0 => String::new(),
-            _ => format!("; grace window of {}", humantime::format_duration(self.config.grace)),
+            _ => format!("; grace window of {}", humantime::format_duration(self.config.grace.window)),
         };
         format!("lockferry ready: {}{not} on {on}; rpcbind: {rpcbind}{grace}", paths(good))
     }
@@ -277,7 +277,7 @@ fn engine(config: &NodeConfig) -> Engine {
             AddressCheck::Off => state::AddressCheck::Off,
         },
         // A restored client must stay on the list for as long as it may still reclaim.
-        forget_after: Duration::from_secs(600).max(config.grace * 2),
+        forget_after: Duration::from_secs(600).max(config.grace.window * 2),
         hash_seed: random_u64(),
         ..Settings::default()
     })
@@ -294,7 +294,7 @@ fn restore(desk: &Desk, loaded: &Loaded, config: &NodeConfig) {
         // Who knows who was on the lines that are gone: every address of this host may have had clients.
         managers.extend(local_addresses());
     }
-    let deadline = Time(desk.now().0).plus(config.grace);
+    let deadline = Time(desk.now().0).plus(config.grace.window);
     for lm in managers {
         desk.run(Command::StartGrace { lm, deadline, full: true, park: PARK });
     }

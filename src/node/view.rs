@@ -1,7 +1,12 @@
 //! What the control room may see of the running node: plain data, made for JSON and tables. Must never
 //! hold a reference into the engine.
 
+use std::net::IpAddr;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+
+use super::verbs::Refusal;
 
 /// The questions the control API may ask. Each returns quickly; long lists come in pages.
 pub trait NodeView: Send + Sync + 'static {
@@ -17,6 +22,48 @@ pub trait NodeView: Send + Sync + 'static {
     fn refusals(&self) -> Vec<RefusalView>;
     /// Carries out a refused request after all. The error is text for the operator.
     fn accept_refusal(&self, id: u64) -> Result<RefusalView, String>;
+    /// What a request would get now, and why.
+    fn explain(&self, question: &ExplainQuery) -> Result<ExplainView, Refusal>;
+}
+
+/// `lockferry explain`: who would ask for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainQuery {
+    /// The lock manager.
+    pub lock_manager: IpAddr,
+    /// The file, as the server sees it, absolute.
+    pub path: PathBuf,
+    /// First byte.
+    pub start: u64,
+    /// Last byte, inclusive. None: to end of file.
+    pub end: Option<u64>,
+    /// A shared lock instead of an exclusive one.
+    pub shared: bool,
+    /// The client's name or address. None: one that is not known.
+    pub client: Option<String>,
+    /// The owner's number within the client, as the lists show it. None: one that has nothing.
+    pub svid: Option<u32>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// What a LOCK that does not wait would get: "granted", "denied", "held back", "deadlock", "silence", "no locks".
+    pub lock: String,
+    /// What a LOCK that waits would get, also "blocked".
+    pub blocking: String,
+    /// What a TEST would get.
+    pub test: String,
+    /// What a reclaim would get.
+    pub reclaim: String,
+    /// Why, a sentence each.
+    pub reasons: Vec<String>,
+    /// The first few locks in its way.
+    pub blockers: Vec<LockView>,
+    /// How many there are.
+    pub blocker_count: u64,
+    /// Unix seconds when it would get an answer at the latest if nobody does anything. None: at once, or when the holders let go.
+    pub until: Option<u64>,
 }
 
 /// Which rows to show. All given fields must match.
@@ -72,6 +119,8 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// Totals since start.
     pub counters: Counters,
+    /// The last control verb that was refused.
+    pub last_error: Option<LastError>,
 }
 
 /// One program on one port.
@@ -103,8 +152,26 @@ pub struct ExportView {
 pub struct LockManagerView {
     /// The floating IP's canonical text.
     pub name: String,
-    /// "active" or "grace".
+    /// "active", "grace", "released", "superseded", "failed" (all but the first two: silent), "absent" (configured, never started).
     pub state: String,
+    /// Its epoch; 0: none yet.
+    pub epoch: u64,
+    /// The exports bound to it. Empty: every export that no lock manager is bound to.
+    pub exports: Vec<String>,
+    /// Where its journal lies.
+    pub journal: String,
+    /// Whether the address is on this machine now.
+    pub address_here: bool,
+    /// Locks still to be reclaimed.
+    pub reclaimable: u64,
+    /// Locks that were not reclaimed in their window, kept until somebody wants the bytes or the hold time is over.
+    pub expired: u64,
+    /// Whether its window is a full one: every new lock waits, as the record may be incomplete.
+    pub full: bool,
+    /// How far its clients are told of the take-over.
+    pub notify: NotifyCounts,
+    /// Why it is silent or cannot write, if so.
+    pub trouble: Option<String>,
     /// Locks held.
     pub locks: u64,
     /// Requests waiting.
@@ -115,6 +182,34 @@ pub struct LockManagerView {
     pub nsm_state: u32,
     /// Seconds until the grace window ends at the latest.
     pub grace_seconds_left: Option<u64>,
+}
+
+/// How many clients of a lock manager are how far told of a take-over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifyCounts {
+    /// Not yet.
+    pub pending: u64,
+    /// A notice was sent.
+    pub sent: u64,
+    /// It was answered.
+    pub answered: u64,
+    /// A lock was reclaimed.
+    pub reclaimed: u64,
+    /// Tried for 15 minutes.
+    pub gave_up: u64,
+}
+
+/// A control verb that was refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// Unix seconds.
+    pub at: u64,
+    /// "start_grace"...
+    pub verb: String,
+    /// The errno's name.
+    pub errno: String,
+    /// What was wrong.
+    pub text: String,
 }
 
 /// Totals since start.
@@ -144,6 +239,10 @@ pub struct Counters {
     pub reclaimed: u64,
     /// Reclaims refused.
     pub reclaim_refused: u64,
+    /// Locks that were not reclaimed in their window.
+    pub expired: u64,
+    /// Requests for an export that is bound to another lock manager.
+    pub bound_elsewhere: u64,
 }
 
 /// One lock.
@@ -169,7 +268,7 @@ pub struct LockView {
     pub end: Option<u64>,
     /// "exclusive" or "shared".
     pub mode: String,
-    /// "held", "granting", "unconfirmed", "reclaimable".
+    /// "held", "granting", "unconfirmed", "reclaimable", "expired".
     pub state: String,
     /// Unix seconds when it was granted.
     pub since: u64,

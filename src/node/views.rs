@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::desk::Desk;
+use super::verbs::Refusal;
 use super::view::{
-    ClientView, Counters, Filter, Listing, LockManagerView, LockView, NodeView, Page, RefusalView, Status,
+    ClientView, Counters, ExplainQuery, ExplainView, Filter, Listing, LockManagerView, LockView, NodeView, Page, RefusalView, Status,
     WaiterView,
 };
 use crate::export::{FileKey, LockFiles};
@@ -56,6 +57,7 @@ impl NodeView for Views {
                 clients: lm.clients,
                 nsm_state: self.nsm_state,
                 grace_seconds_left: lm.window.map(|w| w.until.0.saturating_sub(now.0).div_ceil(1000)),
+                ..LockManagerView::default()
             })
             .collect();
         status.counters = Counters {
@@ -71,6 +73,8 @@ impl NodeView for Views {
             freed_by_reboot: totals.freed_by_reboot,
             reclaimed: totals.reclaimed,
             reclaim_refused: totals.reclaim_refused,
+            expired: totals.expired,
+            bound_elsewhere: 0,
         };
         status
     }
@@ -116,6 +120,10 @@ impl NodeView for Views {
 
     fn accept_refusal(&self, id: u64) -> Result<RefusalView, String> {
         super::refusals::accept(&self.desk, id)
+    }
+
+    fn explain(&self, _question: &ExplainQuery) -> Result<ExplainView, Refusal> {
+        Err(Refusal::new(nix::errno::Errno::ENOSYS, "not wired yet"))
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) static KEYS: &[Key<Settings>] = &[
     key("state_dir", |s| Slot::Dir(&mut s.node.state_dir)),
     key("socket", |s| Slot::Socket(&mut s.node.socket)),
     // Longer than an hour, and every lock request of a restart waits that long: surely a slip.
-    key("grace", |s| Slot::Time(&mut s.node.grace, Duration::ZERO..=HOUR)),
+    key("grace.window", |s| Slot::Time(&mut s.node.grace.window, Duration::ZERO..=HOUR)),
     key("rpcbind", |s| Slot::Word(&mut s.node.rpcbind)),
     key("ports.nfs", |s| Slot::Port(&mut s.node.ports.nfs)),
     key("ports.mount", |s| Slot::Port(&mut s.node.ports.mount)),
