@@ -50,6 +50,11 @@ pub enum LockRefusal {
     Access,
 }
 
+/// The number of the export that a handle says it is of. None: no handle of ours. Pure.
+pub fn number_in(handle: &[u8]) -> Option<u64> {
+    Handle::parse(handle).map(|handle| handle.export)
+}
+
 /// What the lock service needs of the exports.
 pub trait LockFiles: Send + Sync + 'static {
     /// Takes a handle apart. Pure: no system call, so it may run anywhere.

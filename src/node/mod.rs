@@ -3,15 +3,17 @@
 //! What this room must never do: decide about locks, or let anything out before it is durable.
 
 mod callbacks;
-mod commit;
 pub mod config;
 mod descriptors;
 mod desk;
 mod events;
 mod file_checks;
+mod gate;
 mod notify;
+mod pipe;
 mod programs;
 mod quiet;
+mod records;
 mod refusals;
 mod registration;
 mod serve;
