@@ -5,6 +5,7 @@
 //! anywhere but on the threads of `FilePool` (`LockFiles::check` and `find_path` say so themselves).
 
 mod access;
+mod claims;
 mod cred_sys;
 mod dir;
 mod error;
@@ -19,6 +20,7 @@ mod pool;
 mod table;
 mod tree;
 
+pub use claims::KeyError;
 pub use cred_sys::{Ids, ThreadCreds};
 pub use error::FsError;
 pub use handle::Handle;
