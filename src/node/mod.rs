@@ -2,6 +2,7 @@
 //!
 //! What this room must never do: decide about locks, or let anything out before it is durable.
 
+pub mod addresses;
 mod callbacks;
 mod commit;
 pub mod config;
@@ -9,6 +10,8 @@ mod descriptors;
 mod desk;
 mod events;
 mod file_checks;
+#[cfg(test)]
+mod namespaces;
 mod notify;
 mod programs;
 mod quiet;
