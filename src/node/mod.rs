@@ -19,6 +19,7 @@ mod refusals;
 mod registration;
 mod serve;
 mod statd;
+pub mod tickle;
 pub mod verbs;
 pub mod view;
 mod views;

@@ -1,10 +1,34 @@
-//! For tests of this room: network namespaces of their own, one per thread. A thread that is gone takes its namespace along.
+//! For tests of this room: network namespaces that a thread can be in, and that are gone with the last who knows them.
 
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
-/// Runs `test` on a thread that has a network namespace of its own, `lo` up. False, said loudly: not as an ordinary user.
+/// A network namespace.
+pub(super) struct Namespace(File);
+
+impl Namespace {
+    /// Makes one, `lo` up, and leaves the calling thread in it.
+    pub(super) fn new() -> Self {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        sh("ip link set lo up");
+        Self(File::open("/proc/thread-self/ns/net").unwrap())
+    }
+
+    /// The calling thread's sockets and children belong here from now on.
+    pub(super) fn enter(&self) {
+        setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+    }
+
+    /// What `ip link ... netns NAME` understands.
+    pub(super) fn name(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+}
+
+/// Runs `test` on a thread that has a network namespace of its own. None, said loudly: not as an ordinary user.
 pub(super) fn alone<T: Send>(test: impl FnOnce() -> T + Send) -> Option<T> {
     if !nix::unistd::geteuid().is_root() {
         // As tests/support has it: `tests/run` sets this as root, where nothing may be skipped.
@@ -13,19 +37,13 @@ pub(super) fn alone<T: Send>(test: impl FnOnce() -> T + Send) -> Option<T> {
         return None;
     }
     let thread = || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        sh("ip link set lo up");
+        let _own = Namespace::new();
         test()
     };
     std::thread::scope(|scope| match scope.spawn(thread).join() {
         Ok(value) => Some(value),
         Err(panic) => std::panic::resume_unwind(panic),
     })
-}
-
-/// A name for this thread's namespace that `ip link set ... netns NAME` understands.
-pub(super) fn own_name() -> String {
-    format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid())
 }
 
 /// Runs a shell script in this thread's namespace; panics when it fails.

@@ -58,10 +58,10 @@ fn sort(all: impl Iterator<Item = InterfaceAddress>, unusable: &BTreeSet<Ipv6Add
             if let (Some(mask), true) = (mask, interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)) {
                 reading.whole.push((v4.ip().to_bits(), mask.ip().to_bits()));
             }
-        } else if let Some(v6) = address.as_sockaddr_in6() {
-            if !unusable.contains(&v6.ip()) {
-                reading.addresses.insert(v6.ip().into());
-            }
+        } else if let Some(v6) = address.as_sockaddr_in6()
+            && !unusable.contains(&v6.ip())
+        {
+            reading.addresses.insert(v6.ip().into());
         }
     }
     reading
