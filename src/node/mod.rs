@@ -2,6 +2,7 @@
 //!
 //! What this room must never do: decide about locks, or let anything out before it is durable.
 
+pub mod addresses;
 mod callbacks;
 pub mod config;
 mod descriptors;
@@ -9,6 +10,9 @@ mod desk;
 mod events;
 mod file_checks;
 mod gate;
+mod managers;
+#[cfg(test)]
+mod namespaces;
 mod notify;
 mod pipe;
 mod programs;
@@ -18,6 +22,7 @@ mod refusals;
 mod registration;
 mod serve;
 mod statd;
+pub mod tickle;
 pub mod verbs;
 pub mod view;
 mod views;

@@ -82,7 +82,7 @@ impl Managers {
         self.rooms.runtime.spawn(async move {
             this.rooms.addresses.wait_for(ip).await;
             if this.slot(ip).is_some_and(|slot| slot.is_loaded()) {
-                crate::node::tickle::tickle_later(peers).await;
+                crate::node::tickle::tickle_later(ip, peers, this.rooms.addresses.clone()).await;
             }
         });
     }
