@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use super::FileKey;
+use super::{FileKey, LockFiles};
 use super::table::{Export, ExportTable};
 use super::tree::export_number;
 
@@ -92,6 +92,14 @@ impl ExportTable {
         }
         let file = tree.file_id(fd.as_fd(), &stat).map_err(failed)?;
         Ok(tree.handle(file).key())
+    }
+
+    /// What a file is called, for the log: its path where it was seen lately, else its handle. No system call.
+    pub fn name_of(&self, file: &[u8]) -> String {
+        match LockFiles::path(self, &FileKey(file.into())) {
+            Some(path) => path.display().to_string(),
+            None => format!("handle:{}", file.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        }
     }
 
     fn configured(&self, path: &Path) -> Option<&Arc<Export>> {

@@ -170,6 +170,11 @@ impl Pipe {
         self.go_on(inner);
     }
 
+    /// Whether anything may still leave.
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.inner().way, Way::Dead)
+    }
+
     /// Whether as much waits as may.
     pub(super) fn is_full(&self) -> bool {
         self.inner().waiting >= WAITING_MAX

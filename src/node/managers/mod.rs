@@ -11,6 +11,8 @@ mod start;
 mod take_up;
 mod watch;
 
+pub(super) use take_up::durability;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
+use tokio::sync::watch as tokio_watch;
 
 use super::addresses::AddressWatch;
 use super::config::NodeConfig;
@@ -63,6 +66,8 @@ pub(super) struct Managers {
     last_error: Mutex<Option<LastError>>,
     /// Makes clients send their unstable writes again.
     renew_verifier: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Whether clients find our ports: before that nobody is told to come back.
+    ready: tokio_watch::Sender<bool>,
 }
 
 /// What is known of one.
@@ -145,12 +150,25 @@ impl Managers {
             turns: Mutex::default(),
             last_error: Mutex::default(),
             renew_verifier: OnceLock::new(),
+            ready: tokio_watch::Sender::new(false),
         })
     }
 
     /// How NFS clients are made to send their unstable writes again.
     pub(super) fn wire(&self, renew_verifier: Box<dyn Fn() + Send + Sync>) {
         let _ = self.renew_verifier.set(renew_verifier);
+    }
+
+    /// Clients find our ports from now on: those that are to be told are told.
+    pub(super) fn ready(&self) {
+        self.ready.send_replace(true);
+    }
+
+    /// The end of the process: what was said becomes durable. Nothing is given up: the next start adopts it. Blocks.
+    pub(super) fn stop(&self) {
+        for (ip, _) in self.rooms.desk.loaded() {
+            self.rooms.desk.settle(ip);
+        }
     }
 
     /// Opens the record of a lock manager that a first request has made (`any` mode). Returns at once.

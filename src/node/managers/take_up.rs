@@ -451,12 +451,17 @@ impl Managers {
         }
         let clients = ledger.clients().keys().map(|c| NotifyClient { name: c.name.clone(), address: c.address });
         let mon_name = self.rooms.config.nsm.notify_name.clone().unwrap_or_else(|| plan.ip.to_string());
-        let (notifier, watch) = (&self.rooms.notifier, self.rooms.addresses.clone());
-        let first_round = notifier.begin(plan.ip, clients.collect(), opening.nsm_state, mon_name, watch);
-        let (this, ip, grace) = (self.clone(), plan.ip, plan.grace);
+        let (this, ip, grace, state) = (self.clone(), plan.ip, plan.grace, opening.nsm_state);
+        let (clients, epoch) = (clients.collect(), self.slot(ip).map(|slot| slot.epoch));
         self.rooms.runtime.spawn(async move {
-            if first_round.await.is_err() {
+            let _ = this.ready.subscribe().wait_for(|ready| *ready).await;
+            if this.slot(ip).filter(Slot::is_loaded).map(|slot| slot.epoch) != epoch {
                 return; // given up meanwhile
+            }
+            let watch = this.rooms.addresses.clone();
+            let first_round = this.rooms.notifier.begin(ip, clients, state, mon_name, watch);
+            if first_round.await.is_err() {
+                return; // the same, a moment later
             }
             this.change(ip, |slot| slot.waits_for_address = false);
             let deadline: Time = this.rooms.desk.now().plus(grace);
@@ -633,7 +638,7 @@ fn following(recorded: u32, unix_seconds: u64) -> u32 {
 }
 
 /// The store's word for a setting.
-pub(super) fn durability(of: crate::node::config::Durability) -> Durability {
+pub(in crate::node) fn durability(of: crate::node::config::Durability) -> Durability {
     match of {
         crate::node::config::Durability::Sync => Durability::Sync,
         crate::node::config::Durability::Relaxed => Durability::Relaxed,
