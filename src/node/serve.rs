@@ -3,19 +3,20 @@
 //!
 //! Must never answer anything before the record is read, nor leave a registration behind that sends clients to nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 
+use super::addresses::AddressWatch;
 use super::callbacks::{Caller, SharedCaller};
 use super::commit::Commit;
 use super::config::{AddressCheck, NodeConfig, NsmMode};
 use super::desk::Desk;
 use super::file_checks::FileChecks;
-use super::notify::Notifier;
+use super::notify::{Notifier, Target};
 use super::programs::{self, Served};
 use super::registration::Registration;
 use super::statd::Statd;
@@ -87,8 +88,8 @@ struct Node {
     commit_thread: std::thread::JoinHandle<()>,
     served: Arc<Served>,
     server: RpcServer,
-    client: RpcClient,
     notifier: Arc<Notifier>,
+    addresses: Arc<AddressWatch>,
     loaded: Loaded,
     nsm_state: u32,
     views: Arc<Views>,
@@ -120,7 +121,9 @@ impl Node {
             ..ClientSettings::default()
         });
         let caller = Arc::new(Caller::new(client.clone(), Handle::current(), config.callback, random_u64()));
-        let notifier = Arc::new(Notifier::default());
+        // Calls of its own: many clients that are gone must not take the turns of callbacks.
+        let notifier = Notifier::new(RpcClient::new(client.settings().clone()), Handle::current());
+        let addresses = AddressWatch::start(&Handle::current())?;
         let commit = Arc::new(Commit::default());
         let statd = Statd::new(&config, client.clone());
         let desk = Desk::new(
@@ -164,7 +167,9 @@ impl Node {
             nsm_state,
             notify: {
                 let notifier = notifier.clone();
-                Box::new(move |row| notifier.progress(&row.name, row.address).map(|p| p.as_str().into()))
+                Box::new(move |row| {
+                    notifier.progress(row.lm, &row.name, row.address).map(|p| p.as_str().into())
+                })
             },
         });
         Ok(Self {
@@ -174,8 +179,8 @@ impl Node {
             commit_thread,
             served,
             server,
-            client,
             notifier,
+            addresses,
             loaded,
             nsm_state,
             views,
@@ -196,10 +201,15 @@ impl Node {
             let seconds = self.config.grace.window.as_secs();
             tracing::info!(lock_manager = %lm.address, seconds, "grace window: clients may reclaim, new locks wait");
         }
-        let name = self.config.nsm.notify_name.clone();
-        // Calls of its own: many clients that are gone must not take the turns of callbacks.
-        let client = RpcClient::new(self.client.settings().clone());
-        self.notifier.start(&client, self.loaded.clients.clone(), self.nsm_state, name);
+        let mut clients: BTreeMap<IpAddr, Vec<Target>> = BTreeMap::new();
+        for c in &self.loaded.clients {
+            clients.entry(c.lm).or_default().push(Target { name: c.name.clone(), address: c.address });
+        }
+        for (lm, clients) in clients {
+            let name = self.config.nsm.notify_name.clone().unwrap_or_else(|| lm.to_string());
+            // Nobody waits for the first round yet.
+            drop(self.notifier.begin(lm, clients, self.nsm_state, &name, self.addresses.clone()));
+        }
     }
 
     fn ready_line(&self) -> String {
@@ -314,7 +324,7 @@ fn local_addresses() -> Vec<IpAddr> {
 fn observer(notifier: Arc<Notifier>) -> Box<dyn Fn(&Event) + Send + Sync> {
     Box::new(move |event| {
         if let Event::Reclaimed { client, address, .. } = event {
-            notifier.reclaimed(client, *address);
+            notifier.reclaimed_somewhere(client, *address);
         }
         super::events::log(event);
     })
