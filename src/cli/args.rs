@@ -61,7 +61,7 @@ Examples:
   lockferry serve --export /srv/share:ro --export '/srv/home:no_root_squash,clients=10.0.0.0/8'
   lockferry serve --export . --no-rpcbind --nfs-port 0 --mount-port 0 --nlm-port 0 --nsm-port 0 \\
       --state-dir ./try --socket ./try.sock -v       try it out, beside whatever else runs
-  LOCKFERRY_GRACE=45s lockferry serve --config /etc/lockferry/lockferry.toml
+  LOCKFERRY_GRACE_WINDOW=45s lockferry serve --config /etc/lockferry/lockferry.toml
 
 The directories must exist. SIGTERM ends it.
 When everything listens, one line on standard output says what is served where.
@@ -102,7 +102,7 @@ pub(super) struct Serve {
     /// Port for rpcbind where this machine has none [default: 111].
     #[arg(long, value_name = "N")]
     pub(super) rpcbind_port: Option<u16>,
-    /// Where the list of clients is kept over restarts [default: /var/lib/lockferry].
+    /// Where locks and clients are recorded [default: /var/lib/lockferry].
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<String>,
     /// Socket for `lockferry status` and others, or "none" [default: /run/lockferry/lockferry.sock].

@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+pub mod grammar;
 mod query;
 mod server;
 mod socket;

@@ -11,6 +11,13 @@ use crate::state::{CallbackOutcome, Deny, Event};
 /// The log is one for the process, and so is what was lately in it.
 static QUIET: LazyLock<Quiet> = LazyLock::new(Quiet::default);
 
+/// Logs that a new lock was asked for through an address that its export is not bound to.
+pub(super) fn bound_elsewhere(lm: std::net::IpAddr) {
+    if let Some(left_out) = QUIET.speak("bound elsewhere", lm.to_string().as_bytes(), Instant::now()) {
+        tracing::warn!(lock_manager = %lm, left_out, "LOCK denied: the export is bound to another lock manager");
+    }
+}
+
 /// Logs an event.
 pub(super) fn log(event: &Event) {
     let Some(left_out) = speak(event) else { return };

@@ -32,6 +32,12 @@ pub enum JournalError {
     /// The lock manager was handed over to another place.
     #[error("the lock manager was handed over at epoch {0}: import it again, or force")]
     HandedOver(u64),
+    /// The directory of a journal that was placed elsewhere is not there.
+    #[error(
+        "{} is not there: is its disk mounted? The directory of a journal that lies elsewhere is never made: if this is a new one, mkdir it on the disk that moves with the address",
+        .0.display()
+    )]
+    NoDirectory(PathBuf),
     /// An entry is too long to be written.
     #[error(transparent)]
     TooLong(#[from] TooLong),

@@ -71,9 +71,15 @@ impl Journals {
         Self { files, base, options, dirs: Mutex::default(), owners: Mutex::default() }
     }
 
-    /// Puts a lock manager's journal elsewhere: on the disk that moves with its address.
+    /// Puts a lock manager's journal elsewhere: on the disk that moves with its address. The directory is never made here: were
+    /// its disk not mounted, the record would seem to be a new one.
     pub fn place(&self, lock_manager: &str, dir: PathBuf) {
         lock(&self.dirs).insert(lock_manager.to_owned(), dir);
+    }
+
+    /// Puts it back below the base directory. What was recorded elsewhere stays there.
+    pub fn forget_place(&self, lock_manager: &str) {
+        lock(&self.dirs).remove(lock_manager);
     }
 
     /// Where a lock manager's journal lies.
@@ -94,6 +100,25 @@ impl Journals {
     /// Whether the disk is so full that new locks are refused.
     pub fn is_low(&self, lock_manager: &str) -> bool {
         lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
+    }
+
+    /// The directory of a lock manager's journal, made if it lies in the usual place.
+    fn ready_dir(&self, lock_manager: &str) -> Result<PathBuf, JournalError> {
+        let placed = lock(&self.dirs).get(lock_manager).cloned();
+        if let Some(dir) = placed {
+            let there = self.files.exists(&dir).map_err(JournalError::io("cannot look for", &dir))?;
+            return if there { Ok(dir) } else { Err(JournalError::NoDirectory(dir)) };
+        }
+        let dir = self.dir(lock_manager);
+        self.files.make_dir(&dir).map_err(JournalError::io("cannot create", &dir))?;
+        for above in dir.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
+            self.files.sync_dir(above).map_err(JournalError::io("cannot sync", above))?;
+        }
+        Ok(dir)
+    }
+
+    pub(super) fn files(&self) -> &dyn Files {
+        self.files.as_ref()
     }
 
     fn owner(&self, lock_manager: &str, epoch: Epoch) -> Option<Arc<Owner>> {
@@ -138,11 +163,7 @@ impl LockStore for Journals {
     }
 
     fn raise_epoch(&self, lock_manager: &str, force: bool) -> Result<Epoch, JournalError> {
-        let dir = self.dir(lock_manager);
-        self.files.make_dir(&dir).map_err(JournalError::io("cannot create", &dir))?;
-        for above in dir.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
-            self.files.sync_dir(above).map_err(JournalError::io("cannot sync", above))?;
-        }
+        let dir = self.ready_dir(lock_manager)?;
         epoch::raise(self.files.as_ref(), &dir, force).map(Epoch)
     }
 

@@ -14,6 +14,7 @@ mod frame;
 mod journals;
 mod load;
 mod names;
+mod peek;
 mod reader;
 mod repair;
 mod snapshot;
@@ -25,6 +26,7 @@ pub use codec::TooLong;
 pub use error::{Finding, JournalError};
 pub use files::{Disk, Files, Handle};
 pub use journals::Journals;
+pub use peek::{Peek, Summary};
 pub use repair::{Cut, Loss, dump, repair, verify};
 
 #[cfg(test)]
