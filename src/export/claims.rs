@@ -64,6 +64,11 @@ impl ExportTable {
         self.configured(path).map(|export| export.config.path.as_path())
     }
 
+    /// The export that a path lies in.
+    pub fn find_export(&self, path: &Path) -> Option<&Path> {
+        self.export_at(path).map(|(export, _)| export.config.path.as_path())
+    }
+
     /// The number that an export has in handles.
     pub fn number_of(path: &Path) -> u64 {
         export_number(path)

@@ -20,7 +20,7 @@ use super::refusals::{Refusals, Replay};
 use crate::rpc::{CallInfo, Responder};
 use crate::service::nlm::{Answer, LockService};
 use crate::state::{
-    CallbackOutcome, Command, Effect, Effects, Engine, Entry, Event, GrantId, LockRequest, Party, Reply, Status,
+    CallbackOutcome, Command, Effect, Effects, Engine, Event, GrantId, LockRequest, Party, Reply, Status,
     Time, Token,
 };
 use crate::store::record;

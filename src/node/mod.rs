@@ -8,6 +8,7 @@ pub mod config;
 mod descriptors;
 mod desk;
 mod events;
+mod explaining;
 mod file_checks;
 mod gate;
 mod managers;

@@ -113,7 +113,7 @@ impl Node {
         });
         let caller = Arc::new(Caller::new(client.clone(), Handle::current(), config.callback, random_u64()));
         // Calls of its own: many clients that are gone must not take the turns of callbacks.
-        let notifier = Notifier::new(RpcClient::new(client.settings().clone()));
+        let notifier = Notifier::new(RpcClient::new(client.settings().clone()), Handle::current());
         let statd = Statd::new(&config, client.clone());
         let gate = Arc::new(Gate::default());
         let managers_cell: Arc<OnceLock<Weak<Managers>>> = Arc::default();

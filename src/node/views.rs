@@ -11,7 +11,7 @@ use super::gate::Gate;
 use super::managers::Managers;
 use super::verbs::Refusal;
 use super::view::{
-    ClientView, Counters, ExplainQuery, ExplainView, Filter, Listing, LockManagerView, LockView, NodeView,
+    ClientView, Counters, ExplainQuery, ExplainView, Filter, Listing, LockView, NodeView,
     Page, RefusalView, Status, WaiterView,
 };
 use crate::export::{ExportTable, FileKey, LockFiles};
@@ -114,8 +114,8 @@ impl NodeView for Views {
         super::refusals::accept(&self.desk, id)
     }
 
-    fn explain(&self, _question: &ExplainQuery) -> Result<ExplainView, Refusal> {
-        Err(Refusal::new(nix::errno::Errno::ENOSYS, "not wired yet"))
+    fn explain(&self, question: &ExplainQuery) -> Result<ExplainView, Refusal> {
+        self.explained(question)
     }
 }
 
@@ -146,7 +146,7 @@ impl Views {
         }
     }
 
-    fn lock_view(&self, row: &LockRow) -> LockView {
+    pub(super) fn lock_view(&self, row: &LockRow) -> LockView {
         LockView {
             id: row.id,
             lock_manager: row.lm.to_string(),
@@ -220,7 +220,7 @@ impl Views {
         }
     }
 
-    fn unix_text(&self, time: Time) -> String {
+    pub(super) fn unix_text(&self, time: Time) -> String {
         let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(self.desk.unix(time));
         humantime::format_rfc3339_seconds(at).to_string()
     }

@@ -4,20 +4,16 @@
 //! What this room must never do: say that something is durable before the disk said so, or skip a corrupt record in
 //! silence.
 
-mod client_list;
 pub mod journal;
 mod ledger;
 mod lock_store;
-mod nsm_state;
 pub mod record;
 mod state_dir;
 
-pub use client_list::{ClientList, ClientRecord, Loaded};
 pub use ledger::Ledger;
 pub use lock_store::{
     Batch, Done, Epoch, Listed, LoadReport, LoadSink, Loaded as LoadedEntry, LockStore, Origin, Outcome, Torn,
 };
-pub use nsm_state::NsmState;
 pub use state_dir::StateDir;
 
 use std::path::PathBuf;

@@ -5,11 +5,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::{Managers, Slot};
+use super::Managers;
 use crate::export::FileKey;
 use crate::node::verbs::{Done, Refusal};
 use crate::state::{Command, Event, Freeing, Verb as Previewed};

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use super::{Managers, Slot, State, refusal, unix_now};
 use crate::node::config::TakeUp;
-use crate::node::notify::NotifyClient;
+use crate::node::notify::Target;
 use crate::node::pipe::Pipe;
 use crate::node::records;
 use crate::node::verbs::{Done, Refusal, StartGrace};
@@ -449,7 +449,7 @@ impl Managers {
         if opening.adopt && opening.reclaimable == 0 {
             return;
         }
-        let clients = ledger.clients().keys().map(|c| NotifyClient { name: c.name.clone(), address: c.address });
+        let clients = ledger.clients().keys().map(|c| Target { name: c.name.clone(), address: c.address });
         let mon_name = self.rooms.config.nsm.notify_name.clone().unwrap_or_else(|| plan.ip.to_string());
         let (this, ip, grace, state) = (self.clone(), plan.ip, plan.grace, opening.nsm_state);
         let (clients, epoch) = (clients.collect(), self.slot(ip).map(|slot| slot.epoch));
@@ -459,7 +459,10 @@ impl Managers {
                 return; // given up meanwhile
             }
             let watch = this.rooms.addresses.clone();
-            let first_round = this.rooms.notifier.begin(ip, clients, state, mon_name, watch);
+            let first_round = this.rooms.notifier.begin(ip, clients, state, &mon_name, watch);
+            if this.slot(ip).filter(Slot::is_loaded).map(|slot| slot.epoch) != epoch {
+                return this.rooms.notifier.end(ip);
+            }
             if first_round.await.is_err() {
                 return; // the same, a moment later
             }

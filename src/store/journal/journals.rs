@@ -82,6 +82,11 @@ impl Journals {
         lock(&self.dirs).remove(lock_manager);
     }
 
+    /// Where a lock manager's journal lies that was not placed elsewhere.
+    pub fn usual_dir(&self, lock_manager: &str) -> PathBuf {
+        self.base.join(directory_name(lock_manager))
+    }
+
     /// Where a lock manager's journal lies.
     pub fn dir(&self, lock_manager: &str) -> PathBuf {
         match lock(&self.dirs).get(lock_manager) {
