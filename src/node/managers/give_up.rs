@@ -17,9 +17,6 @@ use crate::state::{Command, Event, Verb as Previewed};
 use crate::store::record::{LockCondition, Record};
 use crate::store::{Epoch, Ledger, LockStore};
 
-/// Locks that the core forgets in one go: other lock managers' requests run between.
-const FORGET_AT_ONCE: u32 = 10_000;
-
 impl Managers {
     pub(super) fn unlock_ip(self: &Arc<Self>, ip: IpAddr, dry: bool) -> Result<Done, Refusal> {
         let _turn = self.turn(ip)?;
@@ -140,8 +137,9 @@ impl Managers {
         let preview = desk.read(|e| e.preview(ip, &Previewed::Release));
         desk.run(Command::Release { lm: ip, keep: &keep });
         desk.drop_pipe(ip);
-        while desk.read(|e| e.is_releasing(ip)) {
-            desk.run(Command::ReleaseSome { lm: ip, most: FORGET_AT_ONCE });
+        // In steps: other lock managers' requests run between.
+        while desk.read(|e| e.is_working(ip)) {
+            desk.run(Command::Tick);
         }
         self.rooms.runtime.block_on(self.rooms.server.reset_connections(ip));
         let done = Done {

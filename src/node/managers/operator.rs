@@ -2,7 +2,6 @@
 //!
 //! Must never touch a lock that was not named: not of another export on the same file system, not of a client with a similar name.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -11,10 +10,17 @@ use nix::errno::Errno;
 use super::Managers;
 use crate::export::FileKey;
 use crate::node::verbs::{Done, Refusal};
-use crate::state::{Command, Event, Freeing, Verb as Previewed};
+use crate::state::{Command, Event, Verb as Previewed};
 
 /// Files asked for at once.
 const FILES_AT_ONCE: usize = 1_000;
+
+/// What is to be freed.
+enum Freeing<'a> {
+    File(&'a [u8]),
+    Client(IpAddr, &'a [u8], IpAddr),
+    Lock(u64),
+}
 
 impl Managers {
     pub(super) fn end_grace(&self, ip: IpAddr, dry: bool) -> Result<Done, Refusal> {
@@ -35,7 +41,7 @@ impl Managers {
         };
         if in_window && !dry {
             desk.run(Command::EndGrace { lm: ip });
-            self.settle([ip])?;
+            self.settle()?;
         }
         Ok(done)
     }
@@ -51,13 +57,12 @@ impl Managers {
         let others = self.rooms.config.exports.iter().filter(|e| e.path != path);
         let shared = others.filter(|e| exports.prefix_of(&e.path).as_ref() == Some(&prefix)).count() > 0;
         let mut done = Done::default();
-        let mut touched = BTreeSet::new();
         let (mut after, mut unknown) = (None, 0);
         loop {
             let (files, next) = self.rooms.desk.read(|e| e.files_with(&prefix, after.as_deref(), FILES_AT_ONCE));
             for file in &files {
                 match self.is_below(file, path, shared) {
-                    Some(true) => self.free(&Freeing::File { file }, dry, &mut done, &mut touched),
+                    Some(true) => self.free(&Freeing::File(file), dry, &mut done),
                     Some(false) => {}
                     None => unknown += 1,
                 }
@@ -67,7 +72,7 @@ impl Managers {
                 None => break,
             }
         }
-        self.settle(touched)?;
+        self.settle()?;
         if unknown > 0 {
             done.notes.push(format!(
                 "{unknown} files of the same file system have no path that could be found and were left alone: use revoke"
@@ -98,11 +103,10 @@ impl Managers {
             return Err(Refusal::new(Errno::ENOENT, format!("no client{through} has the name or address {client}")));
         }
         let mut done = Done::default();
-        let mut touched = BTreeSet::new();
         for (lm, name, address) in &found {
-            self.free(&Freeing::Client { lm: *lm, name, address: *address }, dry, &mut done, &mut touched);
+            self.free(&Freeing::Client(*lm, name, *address), dry, &mut done);
         }
-        self.settle(touched)?;
+        self.settle()?;
         let verb = if dry { "would be" } else { "were" };
         done.text = format!("{client}: {} locks {verb} freed", done.freed);
         done.changed = done.freed + done.dropped > 0;
@@ -111,9 +115,8 @@ impl Managers {
 
     pub(super) fn revoke(&self, id: u64, dry: bool) -> Result<Done, Refusal> {
         let mut done = Done::default();
-        let mut touched = BTreeSet::new();
-        self.free(&Freeing::Lock { id }, dry, &mut done, &mut touched);
-        self.settle(touched)?;
+        self.free(&Freeing::Lock(id), dry, &mut done);
+        self.settle()?;
         if done.freed == 0 {
             return Err(Refusal::new(Errno::ENOENT, format!("no lock has the number {id} (any more): see `lockferry locks`")));
         }
@@ -122,30 +125,51 @@ impl Managers {
         Ok(done)
     }
 
-    fn free(&self, what: &Freeing<'_>, dry: bool, done: &mut Done, touched: &mut BTreeSet<IpAddr>) {
+    /// Frees it, in as many steps as it takes; other requests run between.
+    fn free(&self, what: &Freeing<'_>, dry: bool, done: &mut Done) {
         let desk = &self.rooms.desk;
         if dry {
-            let preview = desk.read(|e| e.preview_free(what));
+            let preview = desk.read(|e| what.preview(e));
             done.freed += preview.freed;
             done.dropped += preview.dropped;
             return;
         }
-        for event in desk.run_for_events(Command::Free(what.clone())) {
-            if let Event::FreedByOperator { lm, locks, waiters, .. } = event {
-                done.freed += locks;
-                done.dropped += waiters;
-                touched.insert(lm);
+        loop {
+            let mut again = false;
+            for event in desk.run_for_events(what.command()) {
+                if let Event::FreedByOperator { locks, waiters, more, .. } = event {
+                    done.freed += locks;
+                    done.dropped += waiters;
+                    again = more;
+                }
+            }
+            if !again {
+                return;
             }
         }
     }
 
     /// Waits until what was done is durable.
-    fn settle(&self, touched: impl IntoIterator<Item = IpAddr>) -> Result<(), Refusal> {
-        for ip in touched {
+    fn settle(&self) -> Result<(), Refusal> {
+        for (ip, _) in self.rooms.desk.loaded() {
             if self.slot(ip).is_some_and(|slot| slot.is_loaded()) && !self.rooms.desk.settle(ip) {
                 return Err(Refusal::new(Errno::EIO, format!("{ip}: done, but its journal cannot be written")));
             }
         }
         Ok(())
+    }
+}
+
+impl<'a> Freeing<'a> {
+    fn command(&self) -> Command<'a> {
+        match *self {
+            Freeing::File(file) => Command::FreeFile { file },
+            Freeing::Client(lm, name, address) => Command::FreeClient { lm, name, address },
+            Freeing::Lock(id) => Command::Revoke { id },
+        }
+    }
+
+    fn preview(&self, engine: &Engine) -> Preview {
+        todo_preview(self, engine)
     }
 }

@@ -187,6 +187,10 @@ impl Managers {
         if !opening.adopt || opening.reclaimable > 0 || opening.full {
             self.open_window(plan, opening.full);
         }
+        self.rooms.desk.run(Command::LoadDone { lm: plan.ip });
+        while self.rooms.desk.read(|e| e.is_working(plan.ip)) {
+            self.rooms.desk.run(Command::Tick);
+        }
         self.rooms.gate.open(plan.ip);
         if let Some(renew) = self.renew_verifier.get() {
             renew();
@@ -402,7 +406,6 @@ impl Managers {
         if adopt && ledger.ended().is_none() {
             self.fill_waiters(ip, ledger);
         }
-        desk.run(Command::LoadDone { lm: ip });
         refused
     }
 
