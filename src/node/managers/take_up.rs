@@ -135,6 +135,11 @@ impl Managers {
     /// A journal directory that is not there is most likely on a disk that is not mounted: a new one in its place would look like a
     /// lock manager without locks.
     fn check_place(&self, ip: IpAddr, dir: &Path) -> Result<(), Refusal> {
+        let taken = self.slots().iter().find(|(other, slot)| **other != ip && slot.journal == dir).map(|(other, _)| *other);
+        if let Some(other) = taken {
+            let text = format!("{ip}: {} is the journal of {other}: each has a directory of its own", dir.display());
+            return Err(Refusal::new(Errno::EBUSY, text));
+        }
         match std::fs::metadata(dir) {
             Ok(meta) if meta.is_dir() => Ok(()),
             Ok(_) => Err(Refusal::new(Errno::ENOTDIR, format!("{ip}: journal {} is no directory", dir.display()))),
@@ -631,6 +636,8 @@ impl Managers {
         let mut slot = Slot::new(false, journals.dir(&name));
         (slot.state, slot.epoch, slot.nsm_state) = (State::Loaded, epoch, nsm_state);
         self.slots().insert(ip, slot);
+        // Also for the time when floating addresses become known: it goes on being served.
+        self.rooms.gate.open(ip);
         pipe.open(journals.clone(), name, epoch);
         Ok(())
     }
