@@ -24,11 +24,14 @@ pub(super) fn check(files: &dyn Files, dir: &Path, mine: u64) -> Result<(), Jour
     Err(JournalError::Superseded { mine, newest })
 }
 
-/// Raises the epoch by one and returns it. `force`: even if the lock manager was handed over.
+/// Raises the epoch by one and returns it. `force`: even if the lock manager was handed over, or an import was cut off.
 pub(super) fn raise(files: &dyn Files, dir: &Path, force: bool) -> Result<u64, JournalError> {
     let last = newest(files, dir)?;
     if !force && handed_over(files, dir, last)? {
         return Err(JournalError::HandedOver(last));
+    }
+    if !force && unfinished_import(files, dir, last)?.is_some() {
+        return Err(JournalError::ImportUnfinished(last));
     }
     create(files, dir, last + 1)?;
     Ok(last + 1)
@@ -62,6 +65,31 @@ pub(super) fn mark_handed_over(files: &dyn Files, dir: &Path, epoch: u64) -> Res
         Err(e) => return Err(JournalError::io("cannot create", &path)(e)),
     }
     files.sync_dir(dir).map_err(JournalError::io("cannot sync", dir))
+}
+
+/// What an import wrote into `epoch`, if its snapshot is not there: what else there is, is of an older time.
+pub(super) fn unfinished_import(
+    files: &dyn Files,
+    dir: &Path,
+    epoch: u64,
+) -> Result<Option<Vec<u8>>, JournalError> {
+    let path = dir.join(Name::Epoch(epoch).to_string());
+    let handle = match files.open(&path) {
+        Ok(handle) => handle,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(JournalError::io("cannot open", &path)(e)),
+    };
+    // The text has some 40 bytes.
+    let mut text = vec![0; 128];
+    let n = handle.read_at(&mut text, 0).map_err(JournalError::io("cannot read", &path))?;
+    text.truncate(n);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let names = files.list(dir).map_err(JournalError::io("cannot list", dir))?;
+    let there =
+        names.iter().any(|name| matches!(Name::parse(name), Some(Name::Snapshot(e, _)) if e == epoch));
+    Ok((!there).then_some(text))
 }
 
 /// Removes the epochs below `mine`, in ascending order, each durably before the next.
