@@ -18,7 +18,7 @@ pub use lock_store::{
     Batch, Done, Epoch, Listed, LoadReport, LoadSink, Loaded as LoadedEntry, LockStore, Origin, Outcome, Torn,
 };
 pub use nsm_state::NsmState;
-pub use state_dir::StateDir;
+pub use state_dir::{Guard, StateDir};
 
 use std::path::PathBuf;
 
