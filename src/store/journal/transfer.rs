@@ -272,6 +272,7 @@ impl<'a> Incoming<'a> {
                 // Another stream than the one that was cut off.
                 Some(_) => return Err(self.not_above(newest)),
             }
+            epoch::supersede_below(files, dir, self.epoch)?;
             let path = dir.join(Name::Snapshot(self.epoch, self.sequence).to_string());
             files.rename(&new, &path).map_err(JournalError::io("cannot rename to", &path))?;
             files.sync_dir(dir).map_err(JournalError::io("cannot sync", dir))?;
