@@ -51,6 +51,10 @@ pub(super) enum Command {
     Refusals(Refusals),
     /// Carry out a refused request after all, and believe its sender from then on.
     Accept(Accept),
+    /// Give a lock manager away: write its record to standard output, and never take it up here again.
+    ExportState(super::transfer::ExportState),
+    /// Make a journal of a record that export-state wrote elsewhere, from standard input.
+    ImportState(super::transfer::ImportState),
     /// Print, check or repair a journal directory, without a server.
     Journal(super::journal::Journal),
 }

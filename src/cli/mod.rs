@@ -8,6 +8,7 @@ mod logging;
 mod serve;
 mod show;
 mod table;
+mod transfer;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(serve, &around),
         Command::CheckConfig(check) => check_config(check, &around),
         Command::Journal(journal) => journal::run(journal),
+        Command::ExportState(export) => transfer::export(export, &around),
+        Command::ImportState(import) => transfer::import(import, &around),
         command => ask(command, &around),
     }
 }
@@ -94,7 +97,11 @@ fn ask(command: &Command, around: &Surroundings) -> ExitCode {
             Command::Clients(list) => show::clients(list, around, out).await,
             Command::Refusals(refusals) => show::refusals(refusals, around, out).await,
             Command::Accept(accept) => show::accept(accept, around, out).await,
-            Command::Serve(_) | Command::CheckConfig(_) | Command::Journal(_) => Ok(()),
+            Command::Serve(_)
+            | Command::CheckConfig(_)
+            | Command::Journal(_)
+            | Command::ExportState(_)
+            | Command::ImportState(_) => Ok(()),
         }
     });
     let flushed = out.flush().map_err(ShowError::Output);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::api::ErrorBody;
 use super::{API_VERSION, MAX_PAGE, VERSION_HEADER};
+use crate::node::verbs::Done;
 use crate::node::view::{Filter, Listing};
 
 /// How long one request may take: longer than the server gives itself.
@@ -87,7 +88,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.request(Method::GET, path).await
+        self.request(Method::GET, path, "").await
     }
 
     /// `POST path`, without a body.
@@ -95,7 +96,16 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.request(Method::POST, path).await
+        self.request(Method::POST, path, "").await
+    }
+
+    /// `POST /v1/control/VERB` with the verb's arguments as text. `dry_run`: only what would be done.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn verb(&self, verb: &str, text: &str, dry_run: bool) -> Result<Done, ClientError> {
+        let query = if dry_run { "?dry_run=true" } else { "" };
+        self.request(Method::POST, &format!("/v1/control/{verb}{query}"), text).await
     }
 
     /// The pages of a list such as `/v1/locks`.
@@ -116,9 +126,14 @@ impl Client {
         Pages { client: self, start: list.into(), after: Some(0) }
     }
 
-    async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Result<T, ClientError> {
         let (socket, stream) = self.connect().await?;
-        match tokio::time::timeout(TIME, exchange(socket, stream, method, path)).await {
+        match tokio::time::timeout(TIME, exchange(socket, stream, method, path, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::TimeOut(socket.into())),
         }
@@ -168,13 +183,14 @@ async fn exchange<T: DeserializeOwned>(
     stream: UnixStream,
     method: Method,
     path: &str,
+    body: &str,
 ) -> Result<T, ClientError> {
     let strange = |what: String| ClientError::Strange { socket: socket.into(), what };
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header(hyper::header::HOST, "lockferry")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .map_err(|why| strange(why.to_string()))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await

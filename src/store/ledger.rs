@@ -165,6 +165,13 @@ impl Ledger {
         self.opened.as_ref()
     }
 
+    /// Something of the record is lost: who loads a snapshot of this must know.
+    pub(super) fn mark_incomplete(&mut self) {
+        if let Some(Record::Opened { complete, .. }) = &mut self.opened {
+            *complete = false;
+        }
+    }
+
     /// *Released* or *handed over*, if that was the end.
     pub fn ended(&self) -> Option<&Record> {
         self.ended.as_ref()

@@ -1,5 +1,4 @@
-//! Where the record lives: the store of locks behind [`LockStore`] with the embedded journal as its first kind, and,
-//! until the node uses that, the durable list of clients and our own NSM state.
+//! Where the record lives: the store of locks behind [`LockStore`], with the embedded journal as its first kind.
 //!
 //! What this room must never do: say that something is durable before the disk said so, or skip a corrupt record in
 //! silence.
@@ -14,7 +13,7 @@ pub use ledger::Ledger;
 pub use lock_store::{
     Batch, Done, Epoch, Listed, LoadReport, LoadSink, Loaded as LoadedEntry, LockStore, Origin, Outcome, Torn,
 };
-pub use state_dir::StateDir;
+pub use state_dir::{Guard, StateDir};
 
 use std::path::PathBuf;
 

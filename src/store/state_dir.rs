@@ -98,6 +98,27 @@ impl StateDir {
     }
 }
 
+/// Keeps daemons away from a journal that lies in a state directory, as long as it lives.
+#[derive(Debug)]
+pub struct Guard {
+    _lock: Flock<File>,
+}
+
+impl Guard {
+    /// Takes the lock of the state directory that the journal `dir` lies in; `None`: it lies in none.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`]: a daemon lives there.
+    pub fn of_journal(dir: &Path) -> Result<Option<Guard>, StoreError> {
+        let whole = dir.canonicalize().map_err(StoreError::io("cannot find", dir))?;
+        let above = whole.parent().filter(|above| above.file_name().is_some_and(|name| name == "journals"));
+        match above.and_then(Path::parent) {
+            Some(state) if state.join("lock").exists() => Ok(Some(Guard { _lock: lock_dir(state)? })),
+            _ => Ok(None),
+        }
+    }
+}
+
 /// Creates the directory and what is missing above it, durably.
 fn make_dir(dir: &Path) -> Result<(), StoreError> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
@@ -243,6 +264,19 @@ mod tests {
         assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         drop(state);
         StateDir::open(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_journal_is_not_worked_on_by_hand_while_a_daemon_lives() {
+        let base = tempfile::tempdir().unwrap();
+        let state = StateDir::open(base.path()).unwrap();
+        let journal = state.journals_dir().join("192.0.2.1");
+        std::fs::create_dir_all(&journal).unwrap();
+        assert!(matches!(Guard::of_journal(&journal), Err(StoreError::InUse(_))));
+        assert!(Guard::of_journal(base.path()).unwrap().is_none());
+        drop(state);
+        let guard = Guard::of_journal(&journal).unwrap();
+        assert!(guard.is_some() && StateDir::open(base.path()).is_err());
     }
 
     #[test]

@@ -264,6 +264,17 @@ impl Files for MemFiles {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut inner = self.simple("link")?;
+        let id = inner.find(from)?;
+        if inner.names.contains_key(to) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        inner.names.insert(to.into(), id);
+        inner.changes.push(Change::Add(to.into(), id));
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.simple("remove")?;
         inner.find(path)?;

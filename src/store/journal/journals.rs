@@ -107,8 +107,21 @@ impl Journals {
         lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
     }
 
+    /// Gives a lock manager that is not loaded here away, whether it was released or its owner died: it will not be taken up here again
+    /// unless it is imported or forced. Whoever owns it after all is superseded, so it is refused if its last owner was neither
+    /// `label` nor released it. Doing it twice changes nothing. Returns the epoch that was handed over.
+    ///
+    /// # Errors
+    /// [`JournalError::OwnedElsewhere`], [`JournalError::Nothing`], and those of raising and loading.
+    pub fn hand_over_idle(&self, lock_manager: &str, label: &str) -> Result<Epoch, JournalError> {
+        super::transfer::hand_over(self.files.as_ref(), &self.dir(lock_manager), lock_manager, Some(label))
+    }
+
     /// The directory of a lock manager's journal, made if it lies in the usual place.
-    fn ready_dir(&self, lock_manager: &str) -> Result<PathBuf, JournalError> {
+    ///
+    /// # Errors
+    /// [`JournalError::NoDirectory`], if it lies elsewhere and is not there.
+    pub fn prepare_dir(&self, lock_manager: &str) -> Result<PathBuf, JournalError> {
         let placed = lock(&self.dirs).get(lock_manager).cloned();
         if let Some(dir) = placed {
             let there = self.files.exists(&dir).map_err(JournalError::io("cannot look for", &dir))?;
@@ -168,7 +181,7 @@ impl LockStore for Journals {
     }
 
     fn raise_epoch(&self, lock_manager: &str, force: bool) -> Result<Epoch, JournalError> {
-        let dir = self.ready_dir(lock_manager)?;
+        let dir = self.prepare_dir(lock_manager)?;
         epoch::raise(self.files.as_ref(), &dir, force).map(Epoch)
     }
 

@@ -20,6 +20,7 @@ mod repair;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod writer;
 
 pub use codec::TooLong;

@@ -25,13 +25,15 @@ pub struct Summary {
     pub report: LoadReport,
     /// The last *opened*.
     pub opened: Option<Record>,
+    /// An owner has begun to write at the newest epoch (after an import nobody has, though there is a record of it).
+    pub begun: bool,
 }
 
 impl Summary {
     /// Whether this node (its label in *opened*) was the last owner, gave nothing up, and nobody came after it.
     pub fn is_owned_by(&self, label: &str) -> bool {
         let ours = matches!(&self.opened, Some(Record::Opened { node, .. }) if &**node == label);
-        ours && self.report.built_on == self.epoch.0 && !self.report.released && !self.handed_over
+        ours && self.begun && !self.report.released && !self.handed_over
     }
 }
 
@@ -51,7 +53,7 @@ impl Journals {
     /// [`JournalError`]: it cannot be read. Damage is no error, but in the report.
     pub fn peek(&self, lock_manager: &str) -> Result<Option<Peek>, JournalError> {
         let mut ledger = Ledger::default();
-        let summary = look(self.files(), &self.dir(lock_manager), lock_manager, &mut |loaded| {
+        let summary = look(self.files(), &self.dir(lock_manager), Some(lock_manager), &mut |loaded| {
             ledger.apply(loaded);
         })?;
         Ok(summary.map(|summary| Peek { summary, ledger }))
@@ -62,7 +64,7 @@ impl Journals {
     /// # Errors
     /// As [`Self::peek`].
     pub fn peek_summary(&self, lock_manager: &str) -> Result<Option<Summary>, JournalError> {
-        look(self.files(), &self.dir(lock_manager), lock_manager, &mut |_| {})
+        summary(self.files(), &self.dir(lock_manager), Some(lock_manager))
     }
 
     /// Whether anything is recorded of a lock manager, an epoch at least. Reads only names.
@@ -86,17 +88,26 @@ pub(super) fn is_recorded(files: &dyn Files, dir: &Path) -> Result<bool, Journal
     }
 }
 
+/// The outline of a directory's record. `name`: files of another lock manager are damage.
+pub(super) fn summary(
+    files: &dyn Files,
+    dir: &Path,
+    name: Option<&str>,
+) -> Result<Option<Summary>, JournalError> {
+    look(files, dir, name, &mut |_| {})
+}
+
 /// Loads, and reads the newest epoch after that.
 fn look(
     files: &dyn Files,
     dir: &Path,
-    name: &str,
+    name: Option<&str>,
     sink: &mut dyn FnMut(Loaded),
 ) -> Result<Option<Summary>, JournalError> {
     if !is_recorded(files, dir)? {
         return Ok(None);
     }
-    let how = How { name: Some(name), settle: false, mine: 0, until: None };
+    let how = How { name, settle: false, mine: 0, until: None };
     let mut opened = None;
     let report = load::load(files, dir, how, &mut |_, loaded| {
         if let (Record::Opened { .. }, true) = (&loaded.entry.record, loaded.origin != Origin::Salvaged) {
@@ -107,5 +118,7 @@ fn look(
     // Read after the record: who raised it meanwhile is seen, and the record is then no longer the newest owner's.
     let epoch = epoch::newest(files, dir)?;
     let handed_over = epoch > 0 && epoch::handed_over(files, dir, epoch)?;
-    Ok(Some(Summary { epoch: Epoch(epoch), handed_over, report, opened }))
+    let names = files.list(dir).map_err(JournalError::io("cannot list", dir))?;
+    let begun = names.iter().any(|name| matches!(Name::parse(name), Some(Name::Segment(e, _)) if e == epoch));
+    Ok(Some(Summary { epoch: Epoch(epoch), handed_over, report, opened, begun }))
 }

@@ -7,6 +7,7 @@ mod full;
 mod owners;
 mod speed;
 mod threads;
+mod transfer;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
