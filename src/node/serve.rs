@@ -19,6 +19,7 @@ use super::notify::Notifier;
 use super::programs::{self, Served};
 use super::registration::Registration;
 use super::statd::Statd;
+use super::verbs::{Done, NodeControl, Refusal, Verb};
 use super::view::{ExportView, ListenerView, NodeView, Status};
 use super::views::Views;
 use crate::export::{ExportTable, FilePool, LockFiles};
@@ -59,16 +60,16 @@ pub enum ServeError {
     NoExport(String),
 }
 
-/// Serves until SIGTERM or SIGINT. `control` gets the views as soon as there are any; `ready` gets the line that says what is
+/// Serves until SIGTERM or SIGINT. `control` gets the views and the verbs as soon as there are any; `ready` gets the line that says what is
 /// served where, once all of it is.
 pub async fn serve(
     config: NodeConfig,
-    control: impl FnOnce(Arc<dyn NodeView>),
+    control: impl FnOnce(Arc<dyn NodeView>, Arc<dyn NodeControl>),
     ready: impl FnOnce(&str),
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
     let node = Node::start(config)?;
-    control(node.views.clone());
+    control(node.views.clone(), Arc::new(NoVerbs));
     let registration = tokio::select! {
         done = node.register() => done?,
         () = signals.stop() => return node.stop(None).await,
@@ -78,6 +79,15 @@ pub async fn serve(
     signals.stop().await;
     tracing::info!("stopping");
     node.stop(Some(registration)).await
+}
+
+/// PLACEHOLDER: takes the place of the node's own [`NodeControl`] until that is wired, and refuses every verb.
+struct NoVerbs;
+
+impl NodeControl for NoVerbs {
+    fn execute(&self, verb: &Verb, _dry_run: bool) -> Result<Done, Refusal> {
+        Err(Refusal::new(nix::errno::Errno::ENOSYS, format!("{} is not there yet", verb.name())))
+    }
 }
 
 struct Node {
