@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::config::Flags;
+use super::verbs;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -28,6 +29,8 @@ Examples:
   lockferry serve --config /etc/lockferry/lockferry.toml
   lockferry locks --path /srv/share/db            who holds what below a directory
   lockferry waiters                               who waits, for whom, and since when
+  lockferry start-grace 192.0.2.10                this machine serves the floating address now
+  lockferry unlock-ip 192.0.2.10                  and no longer
 
 Exit status: 0 done; 1 it failed (no export can be opened, a port is taken, no server answers);
 2 wrong command line or configuration (nothing to export is one): trying again changes nothing.";
@@ -55,6 +58,20 @@ pub(super) enum Command {
     ExportState(super::transfer::ExportState),
     /// Make a journal of a record that export-state wrote elsewhere, from standard input.
     ImportState(super::transfer::ImportState),
+    /// Take up a lock manager: clients of this address get their locks back.
+    StartGrace(verbs::StartGrace),
+    /// Give up a lock manager: this address falls silent, its locks stay in the record.
+    UnlockIp(verbs::OfAddress),
+    /// End a grace window now.
+    EndGrace(verbs::OfAddress),
+    /// Free every lock on the files of an export, whoever holds it.
+    UnlockFilesystem(verbs::UnlockFilesystem),
+    /// Free all locks of a client.
+    UnlockClient(verbs::UnlockClient),
+    /// Free one lock.
+    Revoke(verbs::Revoke),
+    /// Say what a lock request would get now, and why.
+    Explain(verbs::Explain),
     /// Print, check or repair a journal directory, without a server.
     Journal(super::journal::Journal),
 }

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::table::safe;
 use super::{FAILURE, fail, finish};
 use crate::cli::show::ShowError;
+use crate::control::text::table::safe;
 use crate::state::Mode;
 use crate::store::journal::{self, Cut, Disk, JournalError, Loss};
 use crate::store::record::{ClientKey, Connection, LockFields, Place, Record, WaiterFields};

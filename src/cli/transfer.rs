@@ -203,7 +203,7 @@ fn ask(at: &At, around: &Surroundings, verb: &str, name: &str, text: &str) -> Re
         Some(path) => vec![path.clone()],
         None => around.sockets(),
     });
-    let done: Done = runtime.block_on(client.verb(verb, text, false))?;
+    let done: Done = runtime.block_on(client.verb(verb, text.as_bytes(), false))?;
     for note in &done.notes {
         eprintln!("note: {}", safe(note));
     }
