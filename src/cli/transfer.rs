@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::config::Surroundings;
-use super::table::safe;
+use crate::control::text::table::safe;
 use super::{USAGE, fail};
 use crate::control::{Client, ClientError};
 use crate::node::verbs::Done;

@@ -235,6 +235,10 @@ impl Managers {
             self.rooms.desk.run(crate::state::Command::AnyAddress(!floating));
             if floating {
                 tracing::info!("floating addresses are known: only addresses with a loaded lock manager are answered");
+                // Their disks may have to go.
+                let nobody = std::net::Ipv4Addr::UNSPECIFIED.into();
+                let all: Vec<PathBuf> = self.rooms.config.exports.iter().map(|e| e.path.clone()).collect();
+                self.close_unserved(nobody, &all);
             }
         }
     }

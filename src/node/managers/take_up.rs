@@ -72,12 +72,9 @@ impl Managers {
         if dry {
             return self.preview_start(&plan);
         }
-        let opened = self.open_exports(&plan.exports)?;
-        let done = self.take_up(&plan);
+        let done = self.open_exports(&plan.exports).and_then(|()| self.take_up(&plan));
         if done.is_err() {
-            self.close_unserved(plan.ip, &opened);
-            // Whatever was known of it before: it is not answered here.
-            self.rooms.gate.shut(plan.ip);
+            self.close_idle(plan.ip);
         }
         done
     }
@@ -152,17 +149,21 @@ impl Managers {
     }
 
     /// Opens the exports before anything is taken from anybody.
-    fn open_exports(&self, paths: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>, Refusal> {
-        let mut opened = Vec::new();
+    fn open_exports(&self, paths: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
         for path in paths {
-            if let Err(why) = self.rooms.exports.resume(path) {
-                self.rooms.exports.suspend(path, Duration::ZERO);
-                opened.iter().for_each(|path: &PathBuf| drop(self.rooms.exports.suspend(path, Duration::ZERO)));
-                return Err(Refusal::new(Errno::ENOENT, why));
-            }
-            opened.push(path.clone());
+            self.rooms.exports.resume(path).map_err(|why| Refusal::new(Errno::ENOENT, why))?;
         }
-        Ok(opened)
+        Ok(())
+    }
+
+    /// After a failure: what was opened for nothing is closed again.
+    fn close_idle(&self, ip: IpAddr) {
+        if !self.rooms.gate.is_any() {
+            let all: Vec<PathBuf> = self.rooms.config.exports.iter().map(|e| e.path.clone()).collect();
+            let but = self.slot(ip).filter(Slot::is_loaded).map(|slot| self.serves(&slot)).unwrap_or_default();
+            let idle: Vec<PathBuf> = all.into_iter().filter(|path| !but.contains(path)).collect();
+            self.close_unserved(ip, &idle);
+        }
     }
 
     /// Closes those that no loaded lock manager serves.
@@ -535,7 +536,10 @@ impl Managers {
             }
             return Ok(done);
         }
-        self.open_exports(&further)?;
+        if let Err(why) = self.open_exports(&further) {
+            self.close_idle(v.ip);
+            return Err(why);
+        }
         let mut entries = Vec::new();
         let mut prefixes = Vec::new();
         for path in &further {
