@@ -256,13 +256,15 @@ impl Ledger {
     /// One search, one insertion in the common case: a million locks are replayed in a second.
     fn overlay(&mut self, file: u32, owner: u32, range: Range, fields: Option<LockFields>) {
         let key = |start| (file, owner, start);
-        // What overlaps, and what lies right beside it, from behind.
+        // What overlaps, and what lies right beside it, from behind. (A lower bound would be a second search.)
         let touched: Vec<(u64, u64, LockFields)> = self
             .locks
-            .range(key(0)..=key(range.end.saturating_add(1)))
+            .range(..=key(range.end.saturating_add(1)))
             .rev()
+            .take_while(|((f, o, _), (end, _))| {
+                (*f, *o) == (file, owner) && end.saturating_add(1) >= range.start
+            })
             .map(|((.., start), (end, was))| (*start, *end, *was))
-            .take_while(|(_, end, _)| end.saturating_add(1) >= range.start)
             .collect();
         let (mut start, mut end, mut fields) = (range.start, range.end, fields);
         for (from, to, was) in touched {

@@ -433,7 +433,7 @@ impl Owner {
             let compact = std::mem::take(&mut chores.compact);
             chores.look = false;
             drop(chores);
-            look_again = match keep_spare(&self.place, self.options.segment, &self.space) {
+            look_again = match keep_spare(&self.place, &self.space) {
                 Ok(()) | Err(JournalError::Stopped) => false,
                 Err(e) => {
                     tracing::warn!("{e}");

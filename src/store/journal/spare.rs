@@ -5,7 +5,7 @@
 //! together with what it is made to write here.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,9 @@ const PAUSE: u32 = 3;
 /// The longest pause: a disk that hangs for a moment must not stop it for long.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// How much larger a segment is than the one before: 1 MiB, 8 MiB, 64 MiB.
+const GROWTH: u64 = 8;
+
 /// What the writer shares with whoever makes spares.
 #[derive(Debug, Default)]
 pub(super) struct Space {
@@ -31,6 +34,8 @@ pub(super) struct Space {
     low: AtomicBool,
     /// Held while a spare is made or used: one at a time.
     making: Mutex<()>,
+    /// Size of the next spare.
+    size: AtomicU64,
     haste: Mutex<Haste>,
     changed: Condvar,
 }
@@ -51,6 +56,17 @@ impl Space {
 
     pub(super) fn set_low(&self, low: bool) {
         self.low.store(low, Ordering::Release);
+    }
+
+    /// What size the next spare shall have.
+    pub(super) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// A segment of this size is in use now: the next one is larger, up to `most`. A new owner so has a spare at once, and is not
+    /// held up for long if it needs it before it is there.
+    pub(super) fn grow(&self, size: u64, most: u64) {
+        self.size.store(size.saturating_mul(GROWTH).min(most), Ordering::Release);
     }
 
     /// Has a spare that is being made given up.
@@ -86,11 +102,11 @@ impl Space {
 }
 
 /// Makes the spare segment if it is not there, in the background, and says in `space` whether there was room for it.
-pub(super) fn keep_spare(place: &Place, size: u64, space: &Space) -> Result<(), JournalError> {
+pub(super) fn keep_spare(place: &Place, space: &Space) -> Result<(), JournalError> {
     let _making = space.making();
     let spare = place.dir.join(Name::Spare(place.epoch).to_string());
     let there = place.files.exists(&spare).map_err(JournalError::io("cannot look for", &spare))?;
-    let made = if there { Ok(()) } else { fill(place, size, Some(space)).map(drop) };
+    let made = if there { Ok(()) } else { fill(place, space.size(), Some(space)).map(drop) };
     match &made {
         Ok(()) => space.set_low(false),
         Err(JournalError::NoSpace(_)) => space.set_low(true),

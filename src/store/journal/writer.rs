@@ -3,7 +3,7 @@
 //! Must never report a record as durable before the disk and then the epoch said so, never repeat a failed sync, and never write
 //! again after a failure whose outcome is unknown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -88,9 +88,11 @@ impl Writer {
         };
         let spare = fill_now(&place, options.first_segment)?;
         let (handle, path) = adopt(&place, &spare, &header)?;
+        let space = Arc::new(Space::default());
+        space.grow(options.first_segment, options.segment);
         let mut writer = Self {
             options: options.clone(),
-            space: Arc::default(),
+            space,
             handle,
             path,
             number: 1,
@@ -324,29 +326,50 @@ impl Writer {
         }
         let space = self.space.clone();
         let _making = space.making_at_once();
-        let spare = self.place.dir.join(Name::Spare(self.place.epoch).to_string());
-        if !self.place.files.exists(&spare).map_err(JournalError::io("cannot look for", &spare))? {
-            fill_now(&self.place, self.options.segment).inspect_err(|e| {
-                if matches!(e, JournalError::NoSpace(_)) {
-                    self.space.set_low(true);
-                }
-            })?;
-        }
+        let spare = self.spare().inspect_err(|e| {
+            if matches!(e, JournalError::NoSpace(_)) {
+                self.space.set_low(true);
+            }
+        })?;
+        let size = self.size_of(&spare)?;
         let header = Header {
             kind: Kind::Segment,
             epoch: self.place.epoch,
             number: self.number + 1,
             first: self.next,
             previous: self.place.epoch,
-            size: self.options.segment,
+            size,
             name: crc32c::crc32c(self.place.name.as_bytes()),
         };
         (self.handle, self.path) = adopt(&self.place, &spare, &header)?;
         self.number += 1;
         self.rolled = true;
-        self.size = self.options.segment;
+        self.size = size;
         self.at = HEADER as u64;
+        self.space.grow(size, self.options.segment);
         Ok(())
+    }
+
+    /// A spare that takes what is staged: the one that is there, or one that is made now.
+    fn spare(&self) -> Result<PathBuf, JournalError> {
+        let files = self.place.files.as_ref();
+        let spare = self.place.dir.join(Name::Spare(self.place.epoch).to_string());
+        let needed = (HEADER + self.buf.len()) as u64;
+        if files.exists(&spare).map_err(JournalError::io("cannot look for", &spare))? {
+            if self.size_of(&spare)? >= needed {
+                return Ok(spare);
+            }
+            super::remove(files, &spare)?;
+        }
+        fill_now(
+            &self.place,
+            if needed > self.space.size() { self.options.segment } else { self.space.size() },
+        )
+    }
+
+    fn size_of(&self, path: &Path) -> Result<u64, JournalError> {
+        let handle = self.place.files.open(path).map_err(JournalError::io("cannot open", path))?;
+        handle.size().map_err(JournalError::io("cannot look at", path))
     }
 
     /// Ends this segment, if anything is in it, and says what can be compacted now.

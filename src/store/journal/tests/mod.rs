@@ -148,7 +148,7 @@ impl Run {
 
     fn keep_spare(&mut self) -> Result<(), JournalError> {
         let writer = self.writer.as_ref().expect("taken over");
-        keep_spare(writer.place(), self.options.segment, &writer.space())
+        keep_spare(writer.place(), &writer.space())
     }
 
     fn next(&mut self, below: u64) -> u64 {

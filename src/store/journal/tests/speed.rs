@@ -30,7 +30,7 @@ fn append_and_reopen_rates() {
             if writer.take_rolled() {
                 // The keeper does this beside the writer.
                 let began = Instant::now();
-                keep_spare(writer.place(), opts.segment, &writer.space()).unwrap();
+                keep_spare(writer.place(), &writer.space()).unwrap();
                 rolls += began.elapsed();
             }
         }
