@@ -32,6 +32,9 @@ pub enum JournalError {
     /// The lock manager was handed over to another place.
     #[error("the lock manager was handed over at epoch {0}: import it again, or force")]
     HandedOver(u64),
+    /// The lock manager is being released: what was begun is given up.
+    #[error("given up: the lock manager is being released")]
+    Stopped,
     /// The directory of an owner is empty, or not there any more.
     #[error("{}: the journal is gone: is its disk still mounted?", .0.display())]
     Gone(PathBuf),

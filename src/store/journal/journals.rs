@@ -14,7 +14,8 @@ use super::error::JournalError;
 use super::files::Files;
 use super::load::{self, How};
 use super::names::Name;
-use super::writer::{Place, Space, Writer, keep_spare};
+use super::spare::{Space, keep_spare};
+use super::writer::{Place, Writer};
 use super::{Options, epoch, snapshot};
 use crate::store::lock_store::{Batch, Done, Epoch, Listed, LoadReport, LoadSink, LockStore, Outcome};
 use crate::store::record::{Durability, Record};
@@ -45,6 +46,8 @@ struct Owner {
     keeper: Mutex<Chores>,
     chores: Condvar,
     space: Arc<Space>,
+    /// Has compactions given up.
+    stop: Arc<AtomicBool>,
     gone: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -193,7 +196,7 @@ impl LockStore for Journals {
     ) -> Result<LoadReport, JournalError> {
         let dir = self.dir(lock_manager);
         epoch::check(self.files.as_ref(), &dir, epoch.0)?;
-        let how = How { name: Some(lock_manager), settle: true, mine: epoch.0, until: None };
+        let how = How { name: Some(lock_manager), settle: true, mine: epoch.0, until: None, stop: None };
         load::load(self.files.as_ref(), &dir, how, &mut |_, loaded| sink(loaded))
     }
 
@@ -251,6 +254,7 @@ impl Owner {
             place: writer.place().clone(),
             options: options.clone(),
             space: writer.space(),
+            stop: writer.stop(),
             writer: Mutex::new(Some(writer)),
             queue: Mutex::default(),
             ready: Condvar::new(),
@@ -295,6 +299,9 @@ impl Owner {
     fn stop(&self, last: Option<Record>) -> Result<(), JournalError> {
         lock(&self.queue).stop = Some(last);
         lock(&self.keeper).stop = true;
+        // Nobody waits for a spare or a snapshot any more.
+        self.stop.store(true, Ordering::Relaxed);
+        self.space.stop();
         self.ready.notify_all();
         self.chores.notify_all();
         for thread in std::mem::take(&mut *lock(&self.threads)) {
@@ -431,15 +438,16 @@ impl Owner {
             let compact = std::mem::take(&mut chores.compact);
             chores.look = false;
             drop(chores);
-            look_again = match keep_spare(&self.place, self.options.segment, &self.space) {
-                Ok(()) => false,
+            look_again = match keep_spare(&self.place, &self.space) {
+                Ok(()) | Err(JournalError::Stopped) => false,
                 Err(e) => {
                     tracing::warn!("{e}");
                     true
                 }
             };
-            if compact && let Err(e) = self.compact() {
-                tracing::warn!("the journal of {} was not compacted: {e}", self.place.name);
+            match if compact { self.compact() } else { Ok(()) } {
+                Ok(()) | Err(JournalError::Stopped) => {}
+                Err(e) => tracing::warn!("the journal of {} was not compacted: {e}", self.place.name),
             }
         }
     }

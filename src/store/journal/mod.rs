@@ -18,6 +18,7 @@ mod peek;
 mod reader;
 mod repair;
 mod snapshot;
+mod spare;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
