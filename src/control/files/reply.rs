@@ -32,6 +32,11 @@ impl<R> Pending<R> {
         Arc::new(Self(Mutex::new(Some(reply))))
     }
 
+    /// Whether nobody has answered yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// The reply, for the first who asks.
     pub(super) fn take(&self) -> Option<R> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -129,6 +129,10 @@ impl Requests {
         let (front, given) = (Arc::clone(&self.shared.front), Arc::clone(&pending));
         let size = text.len() as u32;
         let handed = self.verbs.submit(move || {
+            if !given.is_open() {
+                // It waited for its turn for too long, and its writer was told so: it must not happen behind their back.
+                return;
+            }
             let outcome = front.run(name, &text, false, Some(peer));
             let Some(reply) = given.take() else { return };
             match outcome {
@@ -172,7 +176,7 @@ impl Shared {
     }
 
     fn entry(&self, node: Node, reply: ReplyEntry) {
-        match self.numbers.of(node) {
+        match self.numbers.looked_up(node) {
             Some(ino) => reply.entry(&NO_TIME, &self.attributes(node, ino), Generation(0)),
             None => reply.error(Errno::ENOSPC),
         }

@@ -85,10 +85,14 @@ impl Managers {
         if ip.is_unspecified() || ip.is_multicast() {
             return Err(Refusal::new(Errno::EINVAL, format!("{ip} is no address of one machine")));
         }
-        if bind.is_empty() || bind.contains(&ip) || bind.iter().any(|b| b.is_unspecified() && b.is_ipv4() == ip.is_ipv4()) {
+        if bind.is_empty()
+            || bind.contains(&ip)
+            || bind.iter().any(|b| b.is_unspecified() && b.is_ipv4() == ip.is_ipv4())
+        {
             return Ok(());
         }
-        let text = format!("{ip} is not among the addresses that `bind` names: lockferry does not listen there");
+        let text =
+            format!("{ip} is not among the addresses that `bind` names: lockferry does not listen there");
         Err(Refusal::new(Errno::EADDRNOTAVAIL, text))
     }
 
@@ -97,7 +101,8 @@ impl Managers {
         let known = |path: &PathBuf| {
             let found = self.rooms.exports.find_configured(path).map(Path::to_path_buf);
             found.ok_or_else(|| {
-                let text = format!("{} is not exported: the settings have no [[export]] for it", path.display());
+                let text =
+                    format!("{} is not exported: the settings have no [[export]] for it", path.display());
                 Refusal::new(Errno::ENOENT, text)
             })
         };
@@ -132,14 +137,21 @@ impl Managers {
     /// A journal directory that is not there is most likely on a disk that is not mounted: a new one in its place would look like a
     /// lock manager without locks.
     fn check_place(&self, ip: IpAddr, dir: &Path) -> Result<(), Refusal> {
-        let taken = self.slots().iter().find(|(other, slot)| **other != ip && slot.journal == dir).map(|(other, _)| *other);
+        let taken = self
+            .slots()
+            .iter()
+            .find(|(other, slot)| **other != ip && slot.journal == dir)
+            .map(|(other, _)| *other);
         if let Some(other) = taken {
-            let text = format!("{ip}: {} is the journal of {other}: each has a directory of its own", dir.display());
+            let text =
+                format!("{ip}: {} is the journal of {other}: each has a directory of its own", dir.display());
             return Err(Refusal::new(Errno::EBUSY, text));
         }
         match std::fs::metadata(dir) {
             Ok(meta) if meta.is_dir() => Ok(()),
-            Ok(_) => Err(Refusal::new(Errno::ENOTDIR, format!("{ip}: journal {} is no directory", dir.display()))),
+            Ok(_) => {
+                Err(Refusal::new(Errno::ENOTDIR, format!("{ip}: journal {} is no directory", dir.display())))
+            }
             Err(e) => {
                 let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
                 let what = "mount its disk, or make the directory if this is the first time";
@@ -160,7 +172,8 @@ impl Managers {
     fn close_idle(&self, ip: IpAddr) {
         if !self.rooms.gate.is_any() {
             let all: Vec<PathBuf> = self.rooms.config.exports.iter().map(|e| e.path.clone()).collect();
-            let but = self.slot(ip).filter(Slot::is_loaded).map(|slot| self.serves(&slot)).unwrap_or_default();
+            let but =
+                self.slot(ip).filter(Slot::is_loaded).map(|slot| self.serves(&slot)).unwrap_or_default();
             let idle: Vec<PathBuf> = all.into_iter().filter(|path| !but.contains(path)).collect();
             self.close_unserved(ip, &idle);
         }
@@ -214,8 +227,9 @@ impl Managers {
         let failed = |doing| move |e| refusal(plan.ip, doing, &e);
         let epoch = journals.raise_epoch(&name, plan.force).map_err(failed("cannot take it over"))?;
         let mut ledger = Ledger::default();
-        let report =
-            journals.load(&name, epoch, &mut |l| ledger.apply(l)).map_err(failed("cannot load its record"))?;
+        let report = journals
+            .load(&name, epoch, &mut |l| ledger.apply(l))
+            .map_err(failed("cannot load its record"))?;
         for finding in &report.findings {
             tracing::error!(lock_manager = %plan.ip, "the journal is damaged: {finding}");
         }
@@ -231,7 +245,9 @@ impl Managers {
             return Ok((exports, false));
         }
         let recorded = || ledger.bindings().iter().filter(|(path, _)| !path.is_empty());
-        let path_of = |bytes: &[u8]| PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(bytes).into_owned()));
+        let path_of = |bytes: &[u8]| {
+            PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(bytes).into_owned()))
+        };
         let mut needed: BTreeSet<Box<[u8]>> = BTreeSet::new();
         for (place, _) in ledger.locks() {
             if let Some(prefix) = place.file.get(..8).filter(|p| !needed.contains(*p)) {
@@ -245,7 +261,8 @@ impl Managers {
                 match self.rooms.exports.resume(&path) {
                     Ok(_) => drop(exports.insert(path)),
                     Err(why) if has_locks => {
-                        let text = format!("{}: locks are recorded on an export that is missing: {why}", plan.ip);
+                        let text =
+                            format!("{}: locks are recorded on an export that is missing: {why}", plan.ip);
                         return Err(Refusal::new(Errno::ENOENT, text));
                     }
                     Err(_) => {}
@@ -255,7 +272,8 @@ impl Managers {
         let rest = exports.is_empty() || (plan.exports.is_empty() && ledger.bindings().contains_key(&[][..]));
         let here = self.open_prefixes(&exports, rest);
         if let Some(prefix) = needed.iter().find(|prefix| !here.contains(*prefix)) {
-            let was = recorded().find(|(_, p)| *p == prefix).map(|(path, _)| path_of(path).display().to_string());
+            let was =
+                recorded().find(|(_, p)| *p == prefix).map(|(path, _)| path_of(path).display().to_string());
             let hex: String = prefix.iter().map(|b| format!("{b:02x}")).collect();
             let text = format!(
                 "{}: locks are recorded on file system {hex}{}, but no export that it serves here is on it: mount it, export \
@@ -381,7 +399,9 @@ impl Managers {
             Ok(Outcome::Refused(why) | Outcome::Unknown(why) | Outcome::Failed(why)) => {
                 refuse(Errno::EIO, why.to_string())
             }
-            Err(_) => refuse(Errno::ETIMEDOUT, format!("the disk did not answer within {} s", WRITE.as_secs())),
+            Err(_) => {
+                refuse(Errno::ETIMEDOUT, format!("the disk did not answer within {} s", WRITE.as_secs()))
+            }
         }
     }
 
@@ -484,7 +504,9 @@ impl Managers {
     fn say(&self, plan: &Plan, opening: &Opening, refused: u64) -> Done {
         let mut notes = opening.notes.clone();
         if refused > 0 {
-            notes.push(format!("{refused} recorded locks conflict with others and were not loaded (see the log)"));
+            notes.push(format!(
+                "{refused} recorded locks conflict with others and were not loaded (see the log)"
+            ));
         }
         if !self.rooms.addresses.here(plan.ip) {
             notes.push("the address is not on this machine yet: clients are told once it is".to_owned());
@@ -526,9 +548,11 @@ impl Managers {
         dry: bool,
     ) -> Result<Done, Refusal> {
         let further: BTreeSet<PathBuf> = named.difference(&slot.exports).cloned().collect();
-        let in_window = self.rooms.desk.read(|e| e.lm_rows()).iter().any(|r| r.address == v.ip && r.window.is_some());
+        let in_window =
+            self.rooms.desk.read(|e| e.lm_rows()).iter().any(|r| r.address == v.ip && r.window.is_some());
         let longer = v.grace.filter(|_| in_window && !slot.waits_for_address);
-        let mut done = Done { text: format!("{}: already taken up, nothing changed", v.ip), ..Done::default() };
+        let mut done =
+            Done { text: format!("{}: already taken up, nothing changed", v.ip), ..Done::default() };
         if dry || (further.is_empty() && longer.is_none()) {
             if !further.is_empty() || longer.is_some() {
                 done.text = format!("{}: would bind {} further exports", v.ip, further.len());
@@ -568,7 +592,11 @@ impl Managers {
         done.changed = true;
         done.all_wait = v.full && !prefixes.is_empty();
         done.text = match further.len() {
-            0 => format!("{}: the window now ends in {}", v.ip, humantime::format_duration(v.grace.unwrap_or_default())),
+            0 => format!(
+                "{}: the window now ends in {}",
+                v.ip,
+                humantime::format_duration(v.grace.unwrap_or_default())
+            ),
             n => format!("{}: {n} further exports bound", v.ip),
         };
         Ok(done)
@@ -576,12 +604,20 @@ impl Managers {
 
     fn preview_start(&self, plan: &Plan) -> Result<Done, Refusal> {
         let name = plan.ip.to_string();
-        let peek = self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
+        let peek =
+            self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
         let Some(peek) = peek else {
-            return Ok(Done { text: format!("{name}: would be new, nothing is recorded"), changed: true, ..Done::default() });
+            return Ok(Done {
+                text: format!("{name}: would be new, nothing is recorded"),
+                changed: true,
+                ..Done::default()
+            });
         };
         if peek.summary.handed_over && !plan.force {
-            let text = format!("{name}: was handed over to another place at epoch {}: import it again, or force", peek.summary.epoch);
+            let text = format!(
+                "{name}: was handed over to another place at epoch {}: import it again, or force",
+                peek.summary.epoch
+            );
             return Err(Refusal::new(Errno::ESTALE, text));
         }
         let full = plan.full || !peek.summary.report.complete;
@@ -630,7 +666,8 @@ impl Managers {
         if report.entries > 0 && report.built_on > 0 {
             let nothing = self.rooms.journals.peek(&name).map_err(failed)?;
             if nothing.is_some_and(|peek| peek.ledger.lock_count() > 0 || !peek.ledger.clients().is_empty()) {
-                let text = format!("{ip}: it has a record that was not loaded at the start: restart lockferry");
+                let text =
+                    format!("{ip}: it has a record that was not loaded at the start: restart lockferry");
                 return Err(Refusal::new(Errno::EBUSY, text));
             }
         }
