@@ -203,7 +203,7 @@ impl Managers {
         tracing::debug!(lock_manager = %plan.ip, nsm_state = epoch, took_ms = began.elapsed().as_millis() as u64, "loaded");
         let refused = self.fill(plan.ip, &ledger, opening.adopt);
         self.seed_replies(&ledger);
-        if !opening.adopt || opening.reclaimable > 0 || opening.full {
+        if opening.reclaimable > 0 || opening.full {
             self.open_window(plan, opening.full);
         }
         self.rooms.desk.run(Command::LoadDone { lm: plan.ip });
