@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod full;
 mod owners;
+mod site;
 mod speed;
 mod threads;
 mod transfer;
