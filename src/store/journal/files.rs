@@ -18,6 +18,10 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Whether a name is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Bytes that can still be written there, as far as the file system says; the largest number if it does not.
+    fn free(&self, _dir: &Path) -> u64 {
+        u64::MAX
+    }
     /// Creates a file for writing; AlreadyExists if the name is there.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Opens a file to read it.
@@ -74,6 +78,11 @@ impl Files for Disk {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists()
+    }
+
+    fn free(&self, dir: &Path) -> u64 {
+        let told = nix::sys::statvfs::statvfs(dir);
+        told.map_or(u64::MAX, |fs| fs.blocks_available().saturating_mul(fs.fragment_size()))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {

@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod full;
+mod holes;
 mod owners;
 mod site;
 mod speed;
