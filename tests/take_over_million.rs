@@ -91,7 +91,8 @@ fn record(dir: &Path, export: &Path) {
         let lock = |n: u32| -> Entry {
             let file: Vec<u8> =
                 prefix.iter().copied().chain([0, 1]).chain(u64::from(n % FILES).to_be_bytes()).collect();
-            let owner = OwnerKey { client: client(n % CLIENTS), oh: format!("{n}@x").into_bytes().into(), svid: n };
+            let owner =
+                OwnerKey { client: client(n % CLIENTS), oh: format!("{n}@x").into_bytes().into(), svid: n };
             let start = u64::from(n) * 2;
             let place = Place { owner, file: file.into(), range: Range::new(start, start).unwrap() };
             let (mode, condition) = (Mode::Exclusive, LockCondition::Held);
@@ -138,6 +139,12 @@ fn feel(fh: &[u8]) -> impl FnOnce() -> String {
         stop.store(true, Ordering::Relaxed);
         let took = thread.join().unwrap();
         let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
-        format!("another address meanwhile: {} locks, p50 {:?}, p99 {:?}, longest {:?}", took.len(), at(0.5), at(0.99), at(1.0))
+        format!(
+            "another address meanwhile: {} locks, p50 {:?}, p99 {:?}, longest {:?}",
+            took.len(),
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        )
     }
 }

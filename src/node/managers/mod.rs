@@ -4,7 +4,10 @@
 //! What must never happen here: an address answered before its record is loaded, or after it was given up; a record taken
 //! from another node because of a command that was going to fail anyway.
 
+mod again;
+mod demands;
 mod facts;
+mod fill;
 mod give_up;
 mod operator;
 mod start;
