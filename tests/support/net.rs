@@ -23,7 +23,8 @@ struct Inner {
     next_port: AtomicU8,
 }
 
-/// A server node: network, mount, UTS, IPC and PID namespaces of its own, with its own /run, /proc and state directory.
+/// A server node: network, mount, UTS, IPC and PID namespaces of its own, with its own /run, /srv and /proc. Its /var/lib and its
+/// directory are kept for the next node of that name, as a disk is over a power cut.
 pub(crate) struct Node {
     net: Net,
     holder: Holder,
@@ -50,15 +51,19 @@ impl Net {
 
     /// A node on the bridge that answers at `address(last)`.
     pub(crate) fn node(&self, name: &str, last: u8) -> Node {
-        let private = "mount -t tmpfs tmpfs /run\nmkdir -p /run/lock /run/hostproc\nmount --bind /proc /run/hostproc\n\
-                       mount -t proc proc /proc\n";
-        let holder = Holder::start(name, "-n -m -u -i -p", private);
+        let dir = self.dir().join(name);
+        std::fs::create_dir_all(dir.join("var-lib")).expect("node directory");
+        let private = format!(
+            "mount --bind {}/var-lib /var/lib\nmount -t tmpfs tmpfs /srv\nmount -t tmpfs tmpfs /run\n\
+             mkdir -p /run/lock /run/hostproc\nmount --bind /proc /run/hostproc\nmount -t proc proc /proc\n",
+            dir.display()
+        );
+        let holder = Holder::start(name, "-n -m -u -i -p", &private);
         let port = self.next_port("v");
         self.ip(&format!("link add {port} type veth peer name eth0 netns {}", holder.pid));
         self.ip(&format!("link set {port} master br0 up"));
         let node = Node { net: self.clone(), holder, name: name.into(), address: Self::address(last), port };
         node.sh(&format!("ip addr add {}/{PREFIX} dev eth0 && ip link set eth0 up", node.address));
-        std::fs::create_dir_all(node.dir()).expect("node directory");
         node
     }
 
@@ -138,14 +143,9 @@ impl Node {
         check(self.command("sh").args(["-c", script]), script)
     }
 
-    /// Puts an address on the node and tells the neighbours.
-    pub(crate) fn add_floating(&self, ip: Ipv4Addr) {
-        self.sh(&format!("ip addr add {ip}/{PREFIX} dev eth0 && arping -q -U -c 1 -I eth0 {ip}"));
-    }
-
-    /// Takes it off again.
-    pub(crate) fn del_floating(&self, ip: Ipv4Addr) {
-        self.sh(&format!("ip addr del {ip}/{PREFIX} dev eth0"));
+    /// A path on the node as the test sees it, mounts included.
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.holder.pid))
     }
 
     /// How a person gets onto the node, for messages.
@@ -154,10 +154,18 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Takes it off the network for good, without a word to anybody.
+    pub(crate) fn cut_off(&self) {
+        let _ = self.net.command("ip").args(["link", "del", &self.port]).stderr(Stdio::null()).status();
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
-        // The namespace itself is torn down some time after its last process; the port must be gone now.
-        let _ = self.net.command("ip").args(["link", "del", &self.port]).stderr(Stdio::null()).status();
+        // First: what dies now says good-bye on its connections. The namespace itself is torn down some time after its last
+        // process; the port must be gone now.
+        self.cut_off();
     }
 }
 
