@@ -14,6 +14,9 @@ mod churn;
 mod moved;
 mod outage;
 mod owners;
+mod probe;
+#[path = "../rawrpc/mod.rs"]
+mod rawrpc;
 #[path = "../support/mod.rs"]
 mod support;
 mod window;

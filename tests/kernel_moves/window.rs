@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::probe::Probe;
 use super::support::agent::{Failure, Kind};
 use super::world::{A_WHILE, MANY, TAKE_OVER, World, answered, ms};
 
@@ -13,8 +14,11 @@ pub(super) fn what_conflicts_with_nothing_does_not_wait(w: &mut World) {
     let asks = w.b().owner("asks");
     let asked = asks.open(&World::path("slow"));
 
+    let probe = Probe::new(w, "probe");
+
     // The window stays open for as long as client A is cut off.
     w.a.plug(false);
+    let raw = probe.ask(0);
     let up = w.move_by_power_cut("").at("address up");
     let first = b.lock_now(own, Kind::Write, 0, 10);
     let granted = answered("a lock on a file of its own", &first);
@@ -33,6 +37,7 @@ pub(super) fn what_conflicts_with_nothing_does_not_wait(w: &mut World) {
         (&"grace".into(), &(MANY + 3).into()),
         "the window is open: {lm}"
     );
+    println!("     {}", raw.granted(up));
     println!(
         "     free byte granted {} after the address was up, the next one in {}",
         ms(up, granted),

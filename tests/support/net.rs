@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
 
 use super::scratch::Scratch;
 
@@ -83,6 +84,19 @@ impl Net {
     /// A command that runs in the bridge's namespaces.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         self.0.switch.enter(program)
+    }
+
+    /// Runs something on a thread whose sockets are the bridge's.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let namespace =
+            std::fs::File::open(format!("/proc/{}/ns/net", self.0.switch.pid)).expect("the namespace");
+        std::thread::spawn(move || {
+            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("setns");
+            work()
+        })
     }
 
     /// Where this network's nodes and guests keep their files.
