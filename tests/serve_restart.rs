@@ -41,7 +41,7 @@ fn a_client_is_on_the_list_before_its_first_lock_is_granted() {
     let mut homes = Vec::new();
     // Several rounds, as each shows only that one reply did not come too early.
     for round in 0..5u8 {
-        let server = world.serve("grace = \"0s\"\n", "");
+        let server = world.serve("grace.window = \"0s\"\n", "");
         let fh = server.handle("f");
         let home = Host::at(host(20 + round));
         let mut a = Client::new(host(20 + round), &format!("client-{round}"));
@@ -141,7 +141,7 @@ fn thousands_of_clients_that_are_down_delay_no_notice_to_one_that_is_up() {
     std::fs::create_dir(world.state()).unwrap();
     std::fs::write(world.state().join("clients"), list).unwrap();
     let home = Host::at(host(10));
-    let server = world.serve("grace = \"1h\"\n", "");
+    let server = world.serve("grace.window = \"1h\"\n", "");
     assert_eq!(notice(&home).0, "127.0.0.1");
     assert_eq!(server.query("status")["lock_managers"].as_array().map(Vec::len), Some(2));
     // Nor does the end: a signal ends it while all these tries are under way.
@@ -172,7 +172,7 @@ fn the_grace_window_after_a_crash_lets_clients_reclaim_and_makes_others_wait() {
     assert_eq!(Client::new(host(11), "b").lock(&Want::bytes(&f, 20, 10).by(2).state(3)), GRANTED);
     server.kill();
 
-    let server = world.serve("grace = \"6s\"\n", "");
+    let server = world.serve("grace.window = \"6s\"\n", "");
     let home = Host::at(host(12));
     let status = server.query("status");
     let manager = &status["lock_managers"][0];
@@ -229,7 +229,7 @@ fn a_lock_held_back_is_granted_when_the_window_ends_first() {
     let fh = server.handle("f");
     assert_eq!(Client::new(host(10), "a").lock(&Want::all(&fh)), GRANTED);
     server.kill();
-    let server = world.serve("grace = \"1s\"\n", "");
+    let server = world.serve("grace.window = \"1s\"\n", "");
     let mut b = Client::new(host(11), "b");
     // One call, one answer: held back for what is left of the second.
     assert_eq!(b.lock(&Want::all(&fh)), GRANTED, "a did not reclaim");
@@ -240,11 +240,11 @@ fn a_lock_held_back_is_granted_when_the_window_ends_first() {
 fn without_clients_there_is_no_window_after_a_restart() {
     let Some(world) = World::new() else { return };
     world.file("f");
-    let server = world.serve("grace = \"1h\"\n", "");
+    let server = world.serve("grace.window = \"1h\"\n", "");
     let fh = server.handle("f");
     assert_eq!(Client::new(host(10), "a").nm_lock(&Want::all(&fh)), GRANTED);
     server.kill();
-    let server = world.serve("grace = \"1h\"\n", "");
+    let server = world.serve("grace.window = \"1h\"\n", "");
     assert_eq!(Client::new(host(11), "b").lock(&Want::all(&fh)), GRANTED);
     drop(server);
 }
@@ -257,7 +257,7 @@ fn a_window_of_one_address_holds_up_no_other_address() {
     let fh = server.handle("f");
     assert_eq!(Client::new(host(10), "a").lock(&Want::bytes(&fh, 0, 1)), GRANTED);
     server.kill();
-    let server = world.serve("grace = \"1h\"\n", "");
+    let server = world.serve("grace.window = \"1h\"\n", "");
     let mut b = Client::to(host(11), SECOND, "b");
     assert_eq!(b.lock(&Want::bytes(&fh, 50, 1)), GRANTED);
     drop(server);
@@ -269,7 +269,7 @@ fn the_nsm_state_is_odd_and_grows_with_each_start() {
     world.file("f");
     let mut last = 0;
     for round in 0..4 {
-        let server = world.serve("grace = \"0s\"\n", "");
+        let server = world.serve("grace.window = \"0s\"\n", "");
         let fh = server.handle("f");
         let mut a = Client::new(host(10), "a");
         assert_eq!(a.lock(&Want::all(&fh)), GRANTED, "round {round}");

@@ -11,8 +11,15 @@ use crate::state::{CallbackOutcome, Deny, Event};
 /// The log is one for the process, and so is what was lately in it.
 static QUIET: LazyLock<Quiet> = LazyLock::new(Quiet::default);
 
-/// Logs an event.
-pub(super) fn log(event: &Event) {
+/// Logs that a new lock was asked for through an address that its export is not bound to.
+pub(super) fn bound_elsewhere(lm: std::net::IpAddr) {
+    if let Some(left_out) = QUIET.speak("bound elsewhere", lm.to_string().as_bytes(), Instant::now()) {
+        tracing::warn!(lock_manager = %lm, left_out, "LOCK denied: the export is bound to another lock manager");
+    }
+}
+
+/// Logs an event. `name` is what a file is called.
+pub(super) fn log(event: &Event, name: &dyn Fn(&[u8]) -> String) {
     let Some(left_out) = speak(event) else { return };
     if left_out > 0 {
         tracing::warn!("{left_out} more lines like the next one were left out");
@@ -49,7 +56,7 @@ pub(super) fn log(event: &Event) {
                 }
             }
         }
-        Event::Reclaimed { client, address, range } => {
+        Event::Reclaimed { client, address, range, .. } => {
             tracing::info!(client = %text(client), %address, %range, "lock reclaimed");
         }
         Event::FreedByReboot { client, address, locks, state } => {
@@ -85,18 +92,18 @@ pub(super) fn log(event: &Event) {
             tracing::warn!(lock_manager = %lm, locks, "not reclaimed in the grace window: expired");
         }
         Event::Expired(s) => tracing::warn!(
-            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
             "lock expired: not reclaimed in the grace window"
         ),
         Event::Yielded(s) => tracing::warn!(
-            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
             "lock that was not reclaimed gave way to another client's"
         ),
         Event::ExpiredDropped { lm, locks } => {
             tracing::warn!(lock_manager = %lm, locks, "expired locks dropped: the hold time is over");
         }
         Event::LoadRefused(s) => tracing::error!(
-            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
             "recorded lock not loaded: it conflicts with another"
         ),
         Event::Released { lm, locks, waiters } => {

@@ -4,17 +4,21 @@
 
 pub mod addresses;
 mod callbacks;
-mod commit;
 pub mod config;
 mod descriptors;
 mod desk;
 mod events;
+mod explaining;
 mod file_checks;
+mod gate;
+mod managers;
 #[cfg(test)]
 mod namespaces;
 mod notify;
+mod pipe;
 mod programs;
 mod quiet;
+mod records;
 mod refusals;
 mod registration;
 mod serve;

@@ -7,11 +7,16 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::lock_store::{Loaded, Origin};
-use super::record::{ClientKey, Entry, LockFields, OwnerKey, Place, Record, ReplySeed, WaiterFields};
+use super::record::{
+    ClientKey, Connection, Entry, LockFields, OwnerKey, Place, Record, ReplySeed, WaiterFields,
+};
 use crate::state::Range;
 
 /// Replies kept: as many as the reply cache of a running server.
 const MAX_REPLIES: usize = 16_384;
+
+/// Connections kept: 16 times what a server takes at once by default. Of more the oldest are the likeliest to be gone.
+const MAX_CONNECTIONS: usize = 65_536;
 
 /// The state of one lock manager's record.
 #[derive(Debug, Default)]
@@ -29,10 +34,13 @@ pub struct Ledger {
     window: Option<(bool, u64)>,
     ended: Option<Record>,
     replies: VecDeque<ReplySeed>,
+    connections: BTreeMap<u64, Connection>,
+    connection_order: HashMap<Connection, u64>,
+    next_connection: u64,
 }
 
 impl Ledger {
-    /// Replays a loaded entry. Of what was found behind damage only clients, bindings and the NSM state count: they tell
+    /// Replays a loaded entry. Of what was found behind damage only clients, their connections, bindings and the NSM state count: they tell
     /// whom to notify; a lock may have been freed in the part that is lost.
     pub fn apply(&mut self, loaded: Loaded) {
         if loaded.origin != Origin::Salvaged {
@@ -40,7 +48,11 @@ impl Ledger {
         }
         match loaded.entry.record {
             Record::NsmState(state) => self.nsm_state = Some(self.nsm_state.unwrap_or(0).max(state)),
-            record @ (Record::Client(..) | Record::Bound { .. } | Record::Unbound { .. }) => {
+            record @ (Record::Client(..)
+            | Record::Bound { .. }
+            | Record::Unbound { .. }
+            | Record::Connected(_)
+            | Record::Disconnected(_)) => {
                 self.apply_entry(record.into());
             }
             _ => {}
@@ -95,8 +107,14 @@ impl Ledger {
                 self.ended = None;
                 self.window = None;
             }
-            record @ (Record::Released { .. } | Record::HandedOver { .. }) => self.ended = Some(record),
+            record @ (Record::Released { .. } | Record::HandedOver { .. }) => {
+                self.ended = Some(record);
+                self.connections.clear();
+                self.connection_order.clear();
+            }
             Record::Answered => {}
+            Record::Connected(connection) => self.connect(connection),
+            Record::Disconnected(connection) => self.disconnect(&connection),
         }
     }
 
@@ -147,6 +165,13 @@ impl Ledger {
         self.opened.as_ref()
     }
 
+    /// Something of the record is lost: who loads a snapshot of this must know.
+    pub(super) fn mark_incomplete(&mut self) {
+        if let Some(Record::Opened { complete, .. }) = &mut self.opened {
+            *complete = false;
+        }
+    }
+
     /// *Released* or *handed over*, if that was the end.
     pub fn ended(&self) -> Option<&Record> {
         self.ended.as_ref()
@@ -155,6 +180,11 @@ impl Ledger {
     /// The replies of the last requests, oldest first.
     pub fn replies(&self) -> &VecDeque<ReplySeed> {
         &self.replies
+    }
+
+    /// The TCP connections that clients have, or had when the owner died, oldest first.
+    pub fn connections(&self) -> impl Iterator<Item = Connection> + '_ {
+        self.connections.values().copied()
     }
 
     /// Entries that replay to this state: what a snapshot holds.
@@ -176,7 +206,9 @@ impl Ledger {
             .chain(window)
             .map(Entry::from);
         let replies = self.replies.iter().map(|r| Entry { record: Record::Answered, reply: Some(r.clone()) });
-        records.chain(replies).chain(self.ended.clone().map(Entry::from))
+        // Behind the end, which forgets them.
+        let connections = self.connections().map(|c| Record::Connected(c).into());
+        records.chain(replies).chain(self.ended.clone().map(Entry::from)).chain(connections)
     }
 
     /// The same for equal states, however they came about.
@@ -192,6 +224,24 @@ impl Ledger {
     fn unqueue(&mut self, waiter: u64) {
         if let Some(order) = self.waiter_order.remove(&waiter) {
             self.waiters.remove(&order);
+        }
+    }
+
+    fn connect(&mut self, connection: Connection) {
+        self.disconnect(&connection);
+        if self.connections.len() >= MAX_CONNECTIONS
+            && let Some((_, oldest)) = self.connections.pop_first()
+        {
+            self.connection_order.remove(&oldest);
+        }
+        self.next_connection += 1;
+        self.connections.insert(self.next_connection, connection);
+        self.connection_order.insert(connection, self.next_connection);
+    }
+
+    fn disconnect(&mut self, connection: &Connection) {
+        if let Some(order) = self.connection_order.remove(connection) {
+            self.connections.remove(&order);
         }
     }
 
@@ -421,6 +471,38 @@ mod tests {
             ledger.entries().for_each(|entry| again.apply_entry(entry));
             prop_assert_eq!(again.canonical(), ledger.canonical());
         }
+    }
+
+    #[test]
+    fn connections_outlive_a_crash_but_no_release_and_the_oldest_go_first() {
+        let mut ledger = Ledger::default();
+        let connection = |n: u32| Connection {
+            local_port: 2049,
+            address: std::net::IpAddr::from((n >> 16 | 0x0a00_0000).to_be_bytes()),
+            port: n as u16,
+        };
+        for n in 0..=MAX_CONNECTIONS as u32 {
+            ledger.apply_entry(Record::Connected(connection(n)).into());
+        }
+        // Known already, and not known any more.
+        ledger.apply_entry(Record::Connected(connection(1)).into());
+        ledger.apply_entry(Record::Disconnected(connection(0)).into());
+        ledger.apply_entry(Record::Disconnected(connection(2)).into());
+        let opened = Record::Opened {
+            lock_manager: "lm".into(),
+            node: "n".into(),
+            time: 1,
+            durability: crate::store::record::Durability::Sync,
+            complete: true,
+        };
+        ledger.apply_entry(opened.into());
+        let mut again = Ledger::default();
+        ledger.entries().for_each(|entry| again.apply_entry(entry));
+        let kept: Vec<Connection> = again.connections().collect();
+        assert_eq!((kept.len(), kept[0]), (MAX_CONNECTIONS - 1, connection(3)));
+        assert_eq!(kept.last(), Some(&connection(1)));
+        again.apply_entry(Record::Released { time: 9 }.into());
+        assert_eq!(again.connections().count(), 0);
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl World {
     /// rpcbind, and callbacks that are given up soon; either part may say otherwise.
     pub(crate) fn config(&self, top: &str, tables: &str) -> PathBuf {
         let mut text = format!("state_dir = {:?}\nsocket = {:?}\n", self.state(), self.dir().join("socket"));
-        for (key, value) in [("rpcbind", "\"off\""), ("grace", "\"2s\"")] {
+        for (key, value) in [("rpcbind", "\"off\""), ("grace.window", "\"2s\"")] {
             if !top.contains(key) {
                 text += &format!("{key} = {value}\n");
             }

@@ -24,6 +24,8 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Renames; replaces what has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name; AlreadyExists if that is there.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes all changes to names in a directory durable.
@@ -83,6 +85,10 @@ impl Files for Disk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -71,9 +71,20 @@ impl Journals {
         Self { files, base, options, dirs: Mutex::default(), owners: Mutex::default() }
     }
 
-    /// Puts a lock manager's journal elsewhere: on the disk that moves with its address.
+    /// Puts a lock manager's journal elsewhere: on the disk that moves with its address. The directory is never made here: were
+    /// its disk not mounted, the record would seem to be a new one.
     pub fn place(&self, lock_manager: &str, dir: PathBuf) {
         lock(&self.dirs).insert(lock_manager.to_owned(), dir);
+    }
+
+    /// Puts it back below the base directory. What was recorded elsewhere stays there.
+    pub fn forget_place(&self, lock_manager: &str) {
+        lock(&self.dirs).remove(lock_manager);
+    }
+
+    /// Where a lock manager's journal lies that was not placed elsewhere.
+    pub fn usual_dir(&self, lock_manager: &str) -> PathBuf {
+        self.base.join(directory_name(lock_manager))
     }
 
     /// Where a lock manager's journal lies.
@@ -94,6 +105,38 @@ impl Journals {
     /// Whether the disk is so full that new locks are refused.
     pub fn is_low(&self, lock_manager: &str) -> bool {
         lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
+    }
+
+    /// Gives a lock manager that is not loaded here away, whether it was released or its owner died: it will not be taken up here again
+    /// unless it is imported or forced. Whoever owns it after all is superseded, so it is refused if its last owner was neither
+    /// `label` nor released it. Doing it twice changes nothing. Returns the epoch that was handed over.
+    ///
+    /// # Errors
+    /// [`JournalError::OwnedElsewhere`], [`JournalError::Nothing`], and those of raising and loading.
+    pub fn hand_over_idle(&self, lock_manager: &str, label: &str) -> Result<Epoch, JournalError> {
+        super::transfer::hand_over(self.files.as_ref(), &self.dir(lock_manager), lock_manager, Some(label))
+    }
+
+    /// The directory of a lock manager's journal, made if it lies in the usual place.
+    ///
+    /// # Errors
+    /// [`JournalError::NoDirectory`], if it lies elsewhere and is not there.
+    pub fn prepare_dir(&self, lock_manager: &str) -> Result<PathBuf, JournalError> {
+        let placed = lock(&self.dirs).get(lock_manager).cloned();
+        if let Some(dir) = placed {
+            let there = self.files.exists(&dir).map_err(JournalError::io("cannot look for", &dir))?;
+            return if there { Ok(dir) } else { Err(JournalError::NoDirectory(dir)) };
+        }
+        let dir = self.dir(lock_manager);
+        self.files.make_dir(&dir).map_err(JournalError::io("cannot create", &dir))?;
+        for above in dir.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
+            self.files.sync_dir(above).map_err(JournalError::io("cannot sync", above))?;
+        }
+        Ok(dir)
+    }
+
+    pub(super) fn files(&self) -> &dyn Files {
+        self.files.as_ref()
     }
 
     fn owner(&self, lock_manager: &str, epoch: Epoch) -> Option<Arc<Owner>> {
@@ -138,11 +181,7 @@ impl LockStore for Journals {
     }
 
     fn raise_epoch(&self, lock_manager: &str, force: bool) -> Result<Epoch, JournalError> {
-        let dir = self.dir(lock_manager);
-        self.files.make_dir(&dir).map_err(JournalError::io("cannot create", &dir))?;
-        for above in dir.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
-            self.files.sync_dir(above).map_err(JournalError::io("cannot sync", above))?;
-        }
+        let dir = self.prepare_dir(lock_manager)?;
         epoch::raise(self.files.as_ref(), &dir, force).map(Epoch)
     }
 

@@ -79,33 +79,44 @@ fn fill(
     sequence: u64,
     ledger: &Ledger,
 ) -> Result<(), JournalError> {
-    let header = Header {
-        kind: Kind::Snapshot,
-        epoch,
-        number: sequence,
-        first: 0,
-        previous: epoch,
-        size: 0,
-        name: crc32c::crc32c(name.as_bytes()),
-    };
-    let mut out = header.bytes().to_vec();
-    let (mut at, mut count) = (0u64, 0u64);
+    let header = header(name, epoch, sequence);
+    let mut at = 0u64;
+    frames::<JournalError>(ledger, epoch, header.bytes().to_vec(), &mut |bytes| {
+        handle.write_at(bytes, at).map_err(JournalError::io("cannot write", path))?;
+        at += bytes.len() as u64;
+        Ok(())
+    })?;
+    handle.sync().map_err(JournalError::io("cannot sync", path))
+}
+
+/// The header of a snapshot file.
+pub(super) fn header(name: &str, epoch: u64, sequence: u64) -> Header {
+    let name = crc32c::crc32c(name.as_bytes());
+    Header { kind: Kind::Snapshot, epoch, number: sequence, first: 0, previous: epoch, size: 0, name }
+}
+
+/// Puts `out` and all frames of a snapshot of `ledger` to `put`, in large pieces.
+pub(super) fn frames<E: From<codec::TooLong>>(
+    ledger: &Ledger,
+    epoch: u64,
+    mut out: Vec<u8>,
+    put: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut count = 0u64;
     for entry in ledger.entries() {
         let start = frame::start(&mut out);
         let kind = codec::encode(&entry, &mut out)?;
         count += 1;
         frame::finish(&mut out, start, epoch, count, 1, kind, PAYLOAD_VERSION);
         if out.len() >= PIECE {
-            handle.write_at(&out, at).map_err(JournalError::io("cannot write", path))?;
-            at += out.len() as u64;
+            put(&out)?;
             out.clear();
         }
     }
     let start = frame::start(&mut out);
     out.extend_from_slice(&count.to_le_bytes());
     frame::finish(&mut out, start, epoch, count + 1, 1, TYPE_END, PAYLOAD_VERSION);
-    handle.write_at(&out, at).map_err(JournalError::io("cannot write", path))?;
-    handle.sync().map_err(JournalError::io("cannot sync", path))
+    put(&out)
 }
 
 /// Deletes what the snapshot of `job` replaces. Damaged files are set aside.

@@ -7,6 +7,7 @@ mod full;
 mod owners;
 mod speed;
 mod threads;
+mod transfer;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ use crate::state::{Mode, Range};
 use crate::store::ledger::Ledger;
 use crate::store::lock_store::LoadReport;
 use crate::store::record::{
-    ClientKey, Durability, Entry, LockCondition, LockFields, OwnerKey, Place as Bytes, Record, ReplySeed,
-    WaiterFields,
+    ClientKey, Connection, Durability, Entry, LockCondition, LockFields, OwnerKey, Place as Bytes, Record,
+    ReplySeed, WaiterFields,
 };
 
 const LM: &str = "192.0.2.10";
@@ -162,7 +163,7 @@ impl Run {
     }
 
     fn some_entry(&mut self) -> Entry {
-        let what = self.next(12);
+        let what = self.next(13);
         let owner = self.next(3) as u32;
         let start = self.next(50);
         let place = bytes(owner, self.next(3) as u8, start, start + self.next(20));
@@ -185,6 +186,11 @@ impl Run {
                 path: vec![b'p'; 400 + self.next(600) as usize].into(),
                 prefix: (*b"fs").into(),
             },
+            11 => {
+                let port = self.next(4) as u16;
+                let c = Connection { local_port: 2049, address: place.owner.client.address, port };
+                if self.next(3) == 0 { Record::Disconnected(c) } else { Record::Connected(c) }
+            }
             _ => Record::NsmState(self.next(1000) as u32 | 1),
         };
         let reply = (self.next(2) == 0).then(|| ReplySeed {

@@ -1,0 +1,676 @@
+//! Taking a lock manager up: raise its epoch, load its record, put the locks into the core, open the gate, tell the clients.
+//!
+//! Must never open the gate before all of the record is in the core, nor go on after somebody else raised the epoch.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::{Managers, Slot, State, refusal, unix_now};
+use crate::node::config::TakeUp;
+use crate::node::notify::Target;
+use crate::node::pipe::Pipe;
+use crate::node::records;
+use crate::node::verbs::{Done, Refusal, StartGrace};
+use crate::state::{Command, Event, Party, Route, Time};
+use crate::store::record::{Durability, LockCondition, Record};
+use crate::store::{Batch, Epoch, Ledger, LoadReport, LockStore, Outcome};
+
+/// How long the first entries of an epoch may take.
+const WRITE: Duration = Duration::from_secs(30);
+/// A retry of a record that cannot be opened.
+const RETRY: Duration = Duration::from_secs(1);
+/// Stands for "no deadline runs yet": a year.
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How a lock manager is to be taken up.
+pub(super) struct Plan {
+    pub(super) ip: IpAddr,
+    /// Exports that were asked for, or that the settings name.
+    pub(super) exports: BTreeSet<PathBuf>,
+    pub(super) floating: bool,
+    pub(super) grace: Duration,
+    pub(super) how: TakeUp,
+    pub(super) full: bool,
+    pub(super) force: bool,
+    pub(super) dir: PathBuf,
+}
+
+/// What the record came to.
+struct Loaded {
+    epoch: Epoch,
+    ledger: Ledger,
+    report: LoadReport,
+    exports: BTreeSet<PathBuf>,
+    rest: bool,
+}
+
+/// The window that a take-over opens.
+struct Opening {
+    adopt: bool,
+    full: bool,
+    nsm_state: u32,
+    /// Locks to be reclaimed.
+    reclaimable: u64,
+    held: u64,
+    notes: Vec<String>,
+}
+
+impl Managers {
+    pub(super) fn start_grace(self: &Arc<Self>, v: &StartGrace, dry: bool) -> Result<Done, Refusal> {
+        self.check_address(v.ip)?;
+        let named = self.check_exports(&v.exports)?;
+        let _turn = self.turn(v.ip)?;
+        if let Some(slot) = self.slot(v.ip).filter(Slot::is_loaded) {
+            return self.extend(v, &slot, named, dry);
+        }
+        let plan = self.plan(v, named)?;
+        if dry {
+            return self.preview_start(&plan);
+        }
+        let done = self.open_exports(&plan.exports).and_then(|()| self.take_up(&plan));
+        if done.is_err() {
+            self.close_idle(plan.ip);
+        }
+        done
+    }
+
+    /// Addresses that we do not listen on would never hear anybody.
+    fn check_address(&self, ip: IpAddr) -> Result<(), Refusal> {
+        let bind = &self.rooms.config.bind;
+        if ip.is_unspecified() || ip.is_multicast() {
+            return Err(Refusal::new(Errno::EINVAL, format!("{ip} is no address of one machine")));
+        }
+        if bind.is_empty() || bind.contains(&ip) || bind.iter().any(|b| b.is_unspecified() && b.is_ipv4() == ip.is_ipv4()) {
+            return Ok(());
+        }
+        let text = format!("{ip} is not among the addresses that `bind` names: lockferry does not listen there");
+        Err(Refusal::new(Errno::EADDRNOTAVAIL, text))
+    }
+
+    /// The settings' spelling of these exports.
+    fn check_exports(&self, paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, Refusal> {
+        let known = |path: &PathBuf| {
+            let found = self.rooms.exports.find_configured(path).map(Path::to_path_buf);
+            found.ok_or_else(|| {
+                let text = format!("{} is not exported: the settings have no [[export]] for it", path.display());
+                Refusal::new(Errno::ENOENT, text)
+            })
+        };
+        paths.iter().map(known).collect()
+    }
+
+    fn plan(&self, v: &StartGrace, named: BTreeSet<PathBuf>) -> Result<Plan, Refusal> {
+        let config = &self.rooms.config;
+        let set = config.lock_managers.iter().find(|lm| lm.address == v.ip);
+        let exports = match (named.is_empty(), set) {
+            (true, Some(set)) => self.check_exports(&set.exports)?,
+            _ => named,
+        };
+        let name = v.ip.to_string();
+        let place = v.journal.clone().or_else(|| set.and_then(|set| set.journal.clone()));
+        if let Some(dir) = &place {
+            self.check_place(v.ip, dir)?;
+            self.rooms.journals.place(&name, dir.clone());
+        }
+        Ok(Plan {
+            ip: v.ip,
+            exports,
+            floating: true,
+            grace: v.grace.or_else(|| set.and_then(|set| set.grace)).unwrap_or(config.grace.window),
+            how: if v.adopt { TakeUp::Adopt } else { config.on_take_over },
+            full: v.full,
+            force: v.force,
+            dir: self.rooms.journals.dir(&name),
+        })
+    }
+
+    /// A journal directory that is not there is most likely on a disk that is not mounted: a new one in its place would look like a
+    /// lock manager without locks.
+    fn check_place(&self, ip: IpAddr, dir: &Path) -> Result<(), Refusal> {
+        let taken = self.slots().iter().find(|(other, slot)| **other != ip && slot.journal == dir).map(|(other, _)| *other);
+        if let Some(other) = taken {
+            let text = format!("{ip}: {} is the journal of {other}: each has a directory of its own", dir.display());
+            return Err(Refusal::new(Errno::EBUSY, text));
+        }
+        match std::fs::metadata(dir) {
+            Ok(meta) if meta.is_dir() => Ok(()),
+            Ok(_) => Err(Refusal::new(Errno::ENOTDIR, format!("{ip}: journal {} is no directory", dir.display()))),
+            Err(e) => {
+                let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                let what = "mount its disk, or make the directory if this is the first time";
+                Err(Refusal::new(errno, format!("{ip}: journal {}: {e}: {what}", dir.display())))
+            }
+        }
+    }
+
+    /// Opens the exports before anything is taken from anybody.
+    fn open_exports(&self, paths: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
+        for path in paths {
+            self.rooms.exports.resume(path).map_err(|why| Refusal::new(Errno::ENOENT, why))?;
+        }
+        Ok(())
+    }
+
+    /// After a failure: what was opened for nothing is closed again.
+    fn close_idle(&self, ip: IpAddr) {
+        if !self.rooms.gate.is_any() {
+            let all: Vec<PathBuf> = self.rooms.config.exports.iter().map(|e| e.path.clone()).collect();
+            let but = self.slot(ip).filter(Slot::is_loaded).map(|slot| self.serves(&slot)).unwrap_or_default();
+            let idle: Vec<PathBuf> = all.into_iter().filter(|path| !but.contains(path)).collect();
+            self.close_unserved(ip, &idle);
+        }
+    }
+
+    /// Closes those that no loaded lock manager serves.
+    pub(super) fn close_unserved(&self, ip: IpAddr, paths: &[PathBuf]) -> Vec<String> {
+        let mut busy = Vec::new();
+        for path in paths.iter().filter(|path| !self.is_served_by_another(path, ip)) {
+            if !self.rooms.exports.suspend(path, super::PATIENCE) {
+                busy.push(format!(
+                    "requests at work below {} did not end within {} s: umount may fail",
+                    path.display(),
+                    super::PATIENCE.as_secs()
+                ));
+            }
+        }
+        busy
+    }
+
+    /// Raises, loads, owns, tells the core, opens the gate. The caller has the turn.
+    pub(super) fn take_up(self: &Arc<Self>, plan: &Plan) -> Result<Done, Refusal> {
+        let began = Instant::now();
+        let loaded = self.load(plan)?;
+        let opening = self.decide(plan, &loaded);
+        let (ledger, epoch) = (self.begin(plan, loaded, &opening)?, opening.nsm_state);
+        tracing::debug!(lock_manager = %plan.ip, nsm_state = epoch, took_ms = began.elapsed().as_millis() as u64, "loaded");
+        let refused = self.fill(plan.ip, &ledger, opening.adopt);
+        self.seed_replies(&ledger);
+        if !opening.adopt || opening.reclaimable > 0 || opening.full {
+            self.open_window(plan, opening.full);
+        }
+        self.rooms.desk.run(Command::LoadDone { lm: plan.ip });
+        while self.rooms.desk.read(|e| e.is_working(plan.ip)) {
+            self.rooms.desk.run(Command::Tick);
+        }
+        self.rooms.gate.open(plan.ip);
+        if let Some(renew) = self.renew_verifier.get() {
+            renew();
+        }
+        if !self.rooms.desk.settle(plan.ip) {
+            return Err(Refusal::new(Errno::EIO, format!("{}: its journal cannot be written", plan.ip)));
+        }
+        self.tell_clients(plan, &ledger, &opening);
+        self.wake_connections(plan.ip, &ledger);
+        Ok(self.say(plan, &opening, refused))
+    }
+
+    fn load(&self, plan: &Plan) -> Result<Loaded, Refusal> {
+        let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
+        let failed = |doing| move |e| refusal(plan.ip, doing, &e);
+        let epoch = journals.raise_epoch(&name, plan.force).map_err(failed("cannot take it over"))?;
+        let mut ledger = Ledger::default();
+        let report =
+            journals.load(&name, epoch, &mut |l| ledger.apply(l)).map_err(failed("cannot load its record"))?;
+        for finding in &report.findings {
+            tracing::error!(lock_manager = %plan.ip, "the journal is damaged: {finding}");
+        }
+        let (exports, rest) = self.bindings(plan, &ledger)?;
+        journals.own(&name, epoch, &report).map_err(failed("cannot begin to write"))?;
+        Ok(Loaded { epoch, ledger, report, exports, rest })
+    }
+
+    /// What it is bound to from now on. Fails while an export with recorded locks is missing.
+    fn bindings(&self, plan: &Plan, ledger: &Ledger) -> Result<(BTreeSet<PathBuf>, bool), Refusal> {
+        let mut exports = plan.exports.clone();
+        if !plan.floating {
+            return Ok((exports, false));
+        }
+        let recorded = || ledger.bindings().iter().filter(|(path, _)| !path.is_empty());
+        let path_of = |bytes: &[u8]| PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(bytes).into_owned()));
+        let mut needed: BTreeSet<Box<[u8]>> = BTreeSet::new();
+        for (place, _) in ledger.locks() {
+            if let Some(prefix) = place.file.get(..8).filter(|p| !needed.contains(*p)) {
+                needed.insert(prefix.into());
+            }
+        }
+        for (path, prefix) in recorded() {
+            let has_locks = needed.contains(prefix);
+            if plan.exports.is_empty() || has_locks {
+                let path = path_of(path);
+                match self.rooms.exports.resume(&path) {
+                    Ok(_) => drop(exports.insert(path)),
+                    Err(why) if has_locks => {
+                        let text = format!("{}: locks are recorded on an export that is missing: {why}", plan.ip);
+                        return Err(Refusal::new(Errno::ENOENT, text));
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        let rest = exports.is_empty() || (plan.exports.is_empty() && ledger.bindings().contains_key(&[][..]));
+        let here = self.open_prefixes(&exports, rest);
+        if let Some(prefix) = needed.iter().find(|prefix| !here.contains(*prefix)) {
+            let was = recorded().find(|(_, p)| *p == prefix).map(|(path, _)| path_of(path).display().to_string());
+            let hex: String = prefix.iter().map(|b| format!("{b:02x}")).collect();
+            let text = format!(
+                "{}: locks are recorded on file system {hex}{}, but no export that it serves here is on it: mount it, export \
+                 it, or give the export the `fsid` it had",
+                plan.ip,
+                was.map(|path| format!(" (export {path})")).unwrap_or_default()
+            );
+            return Err(Refusal::new(Errno::ENOENT, text));
+        }
+        Ok((exports, rest))
+    }
+
+    fn open_prefixes(&self, exports: &BTreeSet<PathBuf>, rest: bool) -> BTreeSet<Box<[u8]>> {
+        let claimed: BTreeSet<PathBuf> =
+            self.slots().values().filter(|s| s.floating).flat_map(|s| s.exports.iter().cloned()).collect();
+        let all = self.rooms.config.exports.iter().map(|e| &e.path);
+        let mine = all.filter(|path| exports.contains(*path) || (rest && !claimed.contains(*path)));
+        mine.filter_map(|path| self.rooms.exports.resume(path).ok()).collect()
+    }
+
+    fn decide(&self, plan: &Plan, loaded: &Loaded) -> Opening {
+        let recorded = loaded.ledger.nsm_state();
+        let mut notes = Vec::new();
+        let was_full = loaded.ledger.window().is_some_and(|(full, _)| full);
+        let incomplete = !loaded.report.complete || was_full;
+        let full = plan.full || incomplete;
+        if !loaded.report.complete {
+            notes.push("the record may be incomplete: the window is a full one".to_owned());
+        }
+        let adopt = plan.how == TakeUp::Adopt && !full;
+        let (mut held, mut reclaimable) = (0, 0);
+        for (_, fields) in loaded.ledger.locks() {
+            match fields.condition {
+                LockCondition::Expired => {}
+                LockCondition::Reclaimable => reclaimable += 1,
+                _ if adopt => held += 1,
+                _ => reclaimable += 1,
+            }
+        }
+        let tells = !adopt || reclaimable > 0;
+        let nsm_state = match recorded {
+            Some(state) if !tells => state,
+            _ => following(recorded.unwrap_or(0), unix_now()),
+        };
+        Opening { adopt, full, nsm_state, reclaimable, held, notes }
+    }
+
+    /// Writes what begins with this epoch, durably, and makes the way out.
+    fn begin(self: &Arc<Self>, plan: &Plan, loaded: Loaded, opening: &Opening) -> Result<Ledger, Refusal> {
+        let Loaded { epoch, mut ledger, exports, rest, .. } = loaded;
+        let mut records = vec![Record::NsmState(opening.nsm_state)];
+        if plan.floating {
+            let bytes = |path: &PathBuf| Box::<[u8]>::from(path.as_os_str().as_encoded_bytes());
+            for path in ledger.bindings().keys() {
+                let stays = if path.is_empty() { rest } else { exports.iter().any(|e| bytes(e) == *path) };
+                if !stays {
+                    records.push(Record::Unbound { path: path.clone() });
+                }
+            }
+            for path in &exports {
+                let prefix = self.rooms.exports.prefix_of(path).unwrap_or_default();
+                records.push(Record::Bound { path: bytes(path), prefix });
+            }
+            if rest {
+                records.push(Record::Bound { path: Box::default(), prefix: Box::default() });
+            }
+        }
+        if !opening.adopt {
+            records.push(records::mark_for_reclaim());
+        }
+        let entries: Vec<_> = records.into_iter().map(crate::store::record::Entry::from).collect();
+        entries.iter().for_each(|entry| ledger.apply_entry(entry.clone()));
+        self.write_now(plan.ip, epoch, entries)?;
+        let slot = Slot {
+            state: State::Loaded,
+            epoch,
+            nsm_state: opening.nsm_state,
+            exports,
+            rest,
+            floating: plan.floating,
+            journal: plan.dir.clone(),
+            waits_for_address: false,
+            trouble: None,
+            released_at: None,
+        };
+        self.rooms.gate.bind(plan.ip, slot.bound());
+        self.remember_place(plan);
+        self.slots().insert(plan.ip, slot);
+        self.update_mode();
+        let pipe = self.rooms.desk.new_pipe(plan.ip);
+        pipe.open(self.rooms.journals.clone(), plan.ip.to_string(), epoch);
+        Ok(ledger)
+    }
+
+    /// A restart must find the journal where it is.
+    fn remember_place(&self, plan: &Plan) {
+        let name = plan.ip.to_string();
+        let usual = self.rooms.journals.usual_dir(&name) == plan.dir;
+        let place = (!usual).then_some(plan.dir.as_path());
+        if let Err(e) = self.rooms.state_dir.set_place(&name, place) {
+            tracing::warn!(lock_manager = %plan.ip, "a restart will not find its journal by itself: {e}");
+        }
+    }
+
+    /// Writes entries before the pipe is there and waits until they are durable.
+    pub(super) fn write_now(
+        &self,
+        ip: IpAddr,
+        epoch: Epoch,
+        entries: Vec<crate::store::record::Entry>,
+    ) -> Result<(), Refusal> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let batch = Batch { entries, essential: true };
+        let done = Box::new(move |outcome| drop(tell.send(outcome)));
+        self.rooms.journals.append(&ip.to_string(), epoch, batch, done);
+        let refuse = |errno, what: String| Err(Refusal::new(errno, format!("{ip}: its journal: {what}")));
+        match told.recv_timeout(WRITE) {
+            Ok(Outcome::Durable(_)) => Ok(()),
+            Ok(Outcome::NoSpace) => refuse(Errno::ENOSPC, "no space".into()),
+            Ok(Outcome::Superseded(newest)) => {
+                refuse(Errno::ESTALE, format!("superseded by epoch {newest}: another node has taken it over"))
+            }
+            Ok(Outcome::Refused(why) | Outcome::Unknown(why) | Outcome::Failed(why)) => {
+                refuse(Errno::EIO, why.to_string())
+            }
+            Err(_) => refuse(Errno::ETIMEDOUT, format!("the disk did not answer within {} s", WRITE.as_secs())),
+        }
+    }
+
+    /// Puts the record into the core. Returns how many locks it would not take.
+    fn fill(&self, ip: IpAddr, ledger: &Ledger, adopt: bool) -> u64 {
+        let desk = &self.rooms.desk;
+        desk.run(Command::Load { lm: ip });
+        for (client, state) in ledger.clients() {
+            let party = Party { lm: ip, name: &client.name, address: client.address };
+            desk.run(Command::Restore { party, state: *state });
+        }
+        let mut refused = 0;
+        for (place, fields) in ledger.locks() {
+            let owner = &place.owner;
+            let party = Party { lm: ip, name: &owner.client.name, address: owner.client.address };
+            let lock = records::lock_state(&fields);
+            let load = Command::LoadLock {
+                party,
+                oh: &owner.oh,
+                svid: owner.svid,
+                file: &place.file,
+                range: place.range,
+                lock,
+            };
+            let events = desk.run_for_events(load);
+            refused += events.iter().filter(|e| matches!(e, Event::LoadRefused(_))).count() as u64;
+        }
+        if adopt && ledger.ended().is_none() {
+            self.fill_waiters(ip, ledger);
+        }
+        refused
+    }
+
+    fn fill_waiters(&self, ip: IpAddr, ledger: &Ledger) {
+        for (seq, w) in ledger.waiters() {
+            let owner = &w.place.owner;
+            let party = Party { lm: ip, name: &owner.client.name, address: owner.client.address };
+            let (version, tcp, asynchronous) = (w.version, w.tcp, w.asynchronous);
+            let route = Route { version, tcp, asynchronous, handle: w.handle.clone() };
+            self.rooms.desk.run(Command::LoadWaiter {
+                party,
+                oh: &owner.oh,
+                svid: owner.svid,
+                file: &w.place.file,
+                range: w.place.range,
+                mode: w.mode,
+                state: w.state,
+                route: &route,
+                seq: *seq,
+            });
+        }
+    }
+
+    fn seed_replies(&self, ledger: &Ledger) {
+        let (now, unix_ms) = (Instant::now(), unix_now() * 1000);
+        for seed in ledger.replies() {
+            let ago = Duration::from_millis(unix_ms.saturating_sub(seed.at_ms));
+            self.rooms.drc.seed(now, &records::key(seed), &seed.reply, ago);
+        }
+    }
+
+    /// Opens the window. Its deadline runs from the first notice on: see `tell_clients`.
+    fn open_window(&self, plan: &Plan, full: bool) {
+        let everything: Box<[u8]> = Box::default();
+        let full: &[Box<[u8]>] = if full { &[everything] } else { &[] };
+        let deadline = self.rooms.desk.now().plus(NO_DEADLINE);
+        let park = self.rooms.config.grace.park;
+        self.rooms.desk.run(Command::StartGrace { lm: plan.ip, deadline, full, park });
+        self.change(plan.ip, |slot| slot.waits_for_address = true);
+    }
+
+    /// Tells every recorded client from the address, once it is here; from then on the window's time runs.
+    fn tell_clients(self: &Arc<Self>, plan: &Plan, ledger: &Ledger, opening: &Opening) {
+        if opening.adopt && opening.reclaimable == 0 {
+            return;
+        }
+        let clients = ledger.clients().keys().map(|c| Target { name: c.name.clone(), address: c.address });
+        let mon_name = self.rooms.config.nsm.notify_name.clone().unwrap_or_else(|| plan.ip.to_string());
+        let (this, ip, grace, state) = (self.clone(), plan.ip, plan.grace, opening.nsm_state);
+        let (clients, epoch) = (clients.collect(), self.slot(ip).map(|slot| slot.epoch));
+        self.rooms.runtime.spawn(async move {
+            let _ = this.ready.subscribe().wait_for(|ready| *ready).await;
+            if this.slot(ip).filter(Slot::is_loaded).map(|slot| slot.epoch) != epoch {
+                return; // given up meanwhile
+            }
+            let watch = this.rooms.addresses.clone();
+            let first_round = this.rooms.notifier.begin(ip, clients, state, &mon_name, watch);
+            if this.slot(ip).filter(Slot::is_loaded).map(|slot| slot.epoch) != epoch {
+                return this.rooms.notifier.end(ip);
+            }
+            if first_round.await.is_err() {
+                return; // the same, a moment later
+            }
+            this.change(ip, |slot| slot.waits_for_address = false);
+            let deadline: Time = this.rooms.desk.now().plus(grace);
+            this.rooms.desk.run(Command::SetDeadline { lm: ip, deadline });
+        });
+    }
+
+    fn say(&self, plan: &Plan, opening: &Opening, refused: u64) -> Done {
+        let mut notes = opening.notes.clone();
+        if refused > 0 {
+            notes.push(format!("{refused} recorded locks conflict with others and were not loaded (see the log)"));
+        }
+        if !self.rooms.addresses.here(plan.ip) {
+            notes.push("the address is not on this machine yet: clients are told once it is".to_owned());
+        }
+        let text = match (opening.adopt, opening.full) {
+            (true, _) if opening.reclaimable == 0 => {
+                format!("{}: adopted, {} locks held as they stood", plan.ip, opening.held)
+            }
+            (_, true) => format!(
+                "{}: full grace window of {}, {} locks recorded",
+                plan.ip,
+                humantime::format_duration(plan.grace),
+                opening.reclaimable
+            ),
+            _ if opening.reclaimable == 0 => format!("{}: active, nothing to reclaim", plan.ip),
+            _ => format!(
+                "{}: grace window of {}, {} locks to be reclaimed",
+                plan.ip,
+                humantime::format_duration(plan.grace),
+                opening.reclaimable
+            ),
+        };
+        Done {
+            text,
+            changed: true,
+            marked: opening.reclaimable,
+            all_wait: opening.full,
+            notes,
+            ..Done::default()
+        }
+    }
+
+    /// `start_grace` of one that is loaded: binds further exports, changes the length of a window that is open.
+    fn extend(
+        &self,
+        v: &StartGrace,
+        slot: &Slot,
+        named: BTreeSet<PathBuf>,
+        dry: bool,
+    ) -> Result<Done, Refusal> {
+        let further: BTreeSet<PathBuf> = named.difference(&slot.exports).cloned().collect();
+        let in_window = self.rooms.desk.read(|e| e.lm_rows()).iter().any(|r| r.address == v.ip && r.window.is_some());
+        let longer = v.grace.filter(|_| in_window && !slot.waits_for_address);
+        let mut done = Done { text: format!("{}: already taken up, nothing changed", v.ip), ..Done::default() };
+        if dry || (further.is_empty() && longer.is_none()) {
+            if !further.is_empty() || longer.is_some() {
+                done.text = format!("{}: would bind {} further exports", v.ip, further.len());
+                done.changed = true;
+            }
+            return Ok(done);
+        }
+        if let Err(why) = self.open_exports(&further) {
+            self.close_idle(v.ip);
+            return Err(why);
+        }
+        let mut entries = Vec::new();
+        let mut prefixes = Vec::new();
+        for path in &further {
+            let prefix = self.rooms.exports.prefix_of(path).unwrap_or_default();
+            prefixes.push(prefix.clone());
+            let path = path.as_os_str().as_encoded_bytes().into();
+            entries.push(Record::Bound { path, prefix }.into());
+        }
+        self.write_now(v.ip, slot.epoch, entries)?;
+        self.change(v.ip, |slot| {
+            slot.exports.extend(further.iter().cloned());
+            slot.floating = true;
+        });
+        self.rooms.gate.bind(v.ip, self.slot(v.ip).and_then(|slot| slot.bound()));
+        self.update_mode();
+        let deadline = self.rooms.desk.now().plus(v.grace.unwrap_or(self.rooms.config.grace.window));
+        if v.full && !prefixes.is_empty() {
+            let park = self.rooms.config.grace.park;
+            self.rooms.desk.run(Command::StartGrace { lm: v.ip, deadline, full: &prefixes, park });
+        } else if longer.is_some() {
+            self.rooms.desk.run(Command::SetDeadline { lm: v.ip, deadline });
+        }
+        if !self.rooms.desk.settle(v.ip) {
+            return Err(Refusal::new(Errno::EIO, format!("{}: its journal cannot be written", v.ip)));
+        }
+        done.changed = true;
+        done.all_wait = v.full && !prefixes.is_empty();
+        done.text = match further.len() {
+            0 => format!("{}: the window now ends in {}", v.ip, humantime::format_duration(v.grace.unwrap_or_default())),
+            n => format!("{}: {n} further exports bound", v.ip),
+        };
+        Ok(done)
+    }
+
+    fn preview_start(&self, plan: &Plan) -> Result<Done, Refusal> {
+        let name = plan.ip.to_string();
+        let peek = self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
+        let Some(peek) = peek else {
+            return Ok(Done { text: format!("{name}: would be new, nothing is recorded"), changed: true, ..Done::default() });
+        };
+        if peek.summary.handed_over && !plan.force {
+            let text = format!("{name}: was handed over to another place at epoch {}: import it again, or force", peek.summary.epoch);
+            return Err(Refusal::new(Errno::ESTALE, text));
+        }
+        let full = plan.full || !peek.summary.report.complete;
+        let adopt = plan.how == TakeUp::Adopt && !full;
+        let locks = peek.ledger.locks().filter(|(_, f)| f.condition != LockCondition::Expired).count() as u64;
+        let clients = peek.ledger.clients().len();
+        let text = match adopt {
+            true => format!("{name}: would be adopted with {locks} locks of {clients} clients"),
+            false => format!(
+                "{name}: would open a {}grace window of {} for {locks} locks of {clients} clients",
+                if full { "full " } else { "" },
+                humantime::format_duration(plan.grace)
+            ),
+        };
+        let marked = if adopt { 0 } else { locks };
+        Ok(Done { text, changed: true, marked, all_wait: full, ..Done::default() })
+    }
+
+    /// The record of a lock manager that a first request has made. Tried until it works: its clients wait meanwhile.
+    pub(super) fn open_first(self: &Arc<Self>, ip: IpAddr, pipe: &Arc<Pipe>) {
+        loop {
+            let Ok(turn) = self.turn(ip) else { return };
+            let ours = self.rooms.desk.pipe(ip).is_some_and(|p| Arc::ptr_eq(&p, pipe));
+            if !ours {
+                return;
+            }
+            match self.try_open_first(ip, pipe) {
+                Ok(()) => return,
+                Err(why) => {
+                    if pipe.trouble().as_deref() != Some(&*why.text) {
+                        tracing::error!("{why}: clients wait until this is mended (tried every second)");
+                    }
+                    pipe.set_trouble(why.text);
+                }
+            }
+            drop(turn);
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    fn try_open_first(&self, ip: IpAddr, pipe: &Arc<Pipe>) -> Result<(), Refusal> {
+        let (journals, name) = (&self.rooms.journals, ip.to_string());
+        let failed = |e| refusal(ip, "cannot open its record", &e);
+        let epoch = journals.raise_epoch(&name, false).map_err(failed)?;
+        let report = journals.load(&name, epoch, &mut |_| {}).map_err(failed)?;
+        if report.entries > 0 && report.built_on > 0 {
+            let nothing = self.rooms.journals.peek(&name).map_err(failed)?;
+            if nothing.is_some_and(|peek| peek.ledger.lock_count() > 0 || !peek.ledger.clients().is_empty()) {
+                let text = format!("{ip}: it has a record that was not loaded at the start: restart lockferry");
+                return Err(Refusal::new(Errno::EBUSY, text));
+            }
+        }
+        journals.own(&name, epoch, &report).map_err(failed)?;
+        let nsm_state = following(0, unix_now());
+        self.write_now(ip, epoch, vec![Record::NsmState(nsm_state).into()])?;
+        let mut slot = Slot::new(false, journals.dir(&name));
+        (slot.state, slot.epoch, slot.nsm_state) = (State::Loaded, epoch, nsm_state);
+        self.slots().insert(ip, slot);
+        // Also for the time when floating addresses become known: it goes on being served.
+        self.rooms.gate.open(ip);
+        pipe.open(journals.clone(), name, epoch);
+        Ok(())
+    }
+}
+
+/// The NSM state of a take-over: above every one before, odd, and above what a lost record may have had.
+fn following(recorded: u32, unix_seconds: u64) -> u32 {
+    // Clients keep it as a signed number.
+    let clock = (unix_seconds & 0x7fff_ffff) as u32 | 1;
+    (recorded.saturating_add(2) | 1).max(clock)
+}
+
+/// The store's word for a setting.
+pub(in crate::node) fn durability(of: crate::node::config::Durability) -> Durability {
+    match of {
+        crate::node::config::Durability::Sync => Durability::Sync,
+        crate::node::config::Durability::Relaxed => Durability::Relaxed,
+        crate::node::config::Durability::None => Durability::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nsm_state_only_grows_and_stays_odd_even_if_the_clock_goes_back() {
+        assert_eq!(following(0, 1_763_000_000), 1_763_000_001);
+        assert_eq!(following(1_001, 10), 1_003);
+        assert_eq!(following(1_002, 10), 1_005);
+    }
+}
