@@ -9,6 +9,7 @@
 mod check;
 mod clients;
 mod grants;
+mod known;
 mod load;
 mod requests;
 mod segments;

@@ -413,7 +413,7 @@ impl Engine {
     }
 
     /// The owner's queued LOCK of exactly this range and mode.
-    fn queued(&self, place: Place, range: Range, mode: Mode) -> Option<WaiterId> {
+    pub(super) fn queued(&self, place: Place, range: Range, mode: Mode) -> Option<WaiterId> {
         self.waiters.of_owner(place.owner).find(|id| {
             let w = self.waiters.get(*id);
             w.file == place.file && w.range == range && w.mode == mode && matches!(w.how, How::Callback(_))
