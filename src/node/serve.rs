@@ -296,7 +296,7 @@ fn restore(desk: &Desk, loaded: &Loaded, config: &NodeConfig) {
     }
     let deadline = Time(desk.now().0).plus(config.grace.window);
     for lm in managers {
-        desk.run(Command::StartGrace { lm, deadline, full: true, park: PARK });
+        desk.run(Command::StartGrace { lm, deadline, full: &[Box::default()], park: PARK });
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::desk::Desk;
 use super::verbs::Refusal;
 use super::view::{
-    ClientView, Counters, ExplainQuery, ExplainView, Filter, Listing, LockManagerView, LockView, NodeView, Page, RefusalView, Status,
-    WaiterView,
+    ClientView, Counters, ExplainQuery, ExplainView, Filter, Listing, LockManagerView, LockView, NodeView,
+    Page, RefusalView, Status, WaiterView,
 };
 use crate::export::{FileKey, LockFiles};
 use crate::state::{ClientRow, Condition, Engine, LockRow, Mode, Time, WaiterRow};
