@@ -96,7 +96,7 @@ impl Managers {
         }
         let full = plan.full || !peek.summary.report.complete;
         let adopt = plan.how == TakeUp::Adopt && !full;
-        let locks = peek.ledger.locks().filter(|(_, f)| f.condition != LockCondition::Expired).count() as u64;
+        let locks = peek.ledger.lock_count() as u64 - peek.ledger.count(&[LockCondition::Expired]);
         let clients = peek.ledger.clients().len();
         let text = match adopt {
             true => format!("{name}: would be adopted with {locks} locks of {clients} clients"),

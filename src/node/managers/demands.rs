@@ -166,8 +166,8 @@ impl Managers {
             PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(bytes).into_owned()))
         };
         let mut needed: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        for (place, _) in ledger.locks() {
-            if let Some(prefix) = place.file.get(..8).filter(|p| !needed.contains(*p)) {
+        for file in ledger.locked_files() {
+            if let Some(prefix) = file.get(..8).filter(|p| !needed.contains(*p)) {
                 needed.insert(prefix.into());
             }
         }

@@ -134,15 +134,11 @@ impl Managers {
             notes.push("the record may be incomplete: the window is a full one".to_owned());
         }
         let adopt = plan.how == TakeUp::Adopt && !full;
-        let (mut held, mut reclaimable) = (0, 0);
-        for (_, fields) in loaded.ledger.locks() {
-            match fields.condition {
-                LockCondition::Expired => {}
-                LockCondition::Reclaimable => reclaimable += 1,
-                _ if adopt => held += 1,
-                _ => reclaimable += 1,
-            }
-        }
+        let live = ledger_live(&loaded.ledger);
+        let (held, reclaimable) = match adopt {
+            true => (live, loaded.ledger.count(&[LockCondition::Reclaimable])),
+            false => (0, live + loaded.ledger.count(&[LockCondition::Reclaimable])),
+        };
         let tells = !adopt || reclaimable > 0;
         let nsm_state = match recorded {
             Some(state) if !tells => state,
@@ -357,6 +353,11 @@ impl Managers {
         pipe.open(journals.clone(), name, epoch);
         Ok(())
     }
+}
+
+/// Locks that somebody has, as far as is recorded, and that are not to be reclaimed.
+fn ledger_live(ledger: &Ledger) -> u64 {
+    ledger.count(&[LockCondition::Held, LockCondition::Granting, LockCondition::Unconfirmed])
 }
 
 /// The NSM state of a take-over: above every one before, odd, and above what a lost record may have had.
