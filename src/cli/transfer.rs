@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::config::Surroundings;
-use crate::control::text::table::safe;
 use super::{USAGE, fail};
+use crate::control::text::table::safe;
 use crate::control::{Client, ClientError};
 use crate::node::verbs::Done;
 use crate::store::journal::transfer::{self, Imported, Incoming, TransferError};

@@ -296,9 +296,17 @@ mod tests {
         };
         let mut out = Vec::new();
         write_done(&mut out, &done, false).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"");
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        192.0.2.10 is released\u{1b}
+        locks to be reclaimed: 3
+        waiting requests dropped: 1
+        note: its address is still on this machine
+        "#);
         let mut out = Vec::new();
         write_done(&mut out, &Done { text: "it is released".into(), ..Done::default() }, true).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"");
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        it is released
+        dry run: nothing would change
+        "#);
     }
 }

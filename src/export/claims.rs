@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use super::{FileKey, LockFiles};
 use super::table::{Export, ExportTable};
 use super::tree::export_number;
+use super::{FileKey, LockFiles};
 
 /// Why a path has no file key.
 #[derive(Debug, thiserror::Error)]

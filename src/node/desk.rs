@@ -138,7 +138,10 @@ impl Desk {
     pub(super) fn settle(&self, lm: IpAddr) -> bool {
         let Some(pipe) = self.pipe(lm) else { return true };
         let (tell, told) = mpsc::channel();
-        let tell = Box::new(move || drop(tell.send(())));
+        let tell = Box::new(move || {
+            // Who asked may have given up.
+            let _ = tell.send(());
+        });
         pipe.push(Vec::new(), vec![Held::One(Release::Tell(tell))]);
         told.recv_timeout(SETTLE).is_ok()
     }
@@ -280,7 +283,9 @@ impl Desk {
         let seed = records::seed(&key, bytes, self.unix_ms(self.now()));
         match part.entries.last_mut() {
             Some(last) if last.reply.is_none() => last.reply = seed,
-            _ => part.entries.extend(seed.map(|s| record::Entry { record: record::Record::Answered, reply: Some(s) })),
+            _ => part
+                .entries
+                .extend(seed.map(|s| record::Entry { record: record::Record::Answered, reply: Some(s) })),
         }
     }
 
@@ -460,4 +465,3 @@ fn party_of<'a>(command: &Command<'a>) -> Option<Party<'a>> {
         _ => None,
     }
 }
-

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::quiet::Quiet;
 use super::views::text;
-use crate::state::{CallbackOutcome, Deny, Event};
+use crate::state::{CallbackOutcome, Deny, Event, Freed};
 
 /// The log is one for the process, and so is what was lately in it.
 static QUIET: LazyLock<Quiet> = LazyLock::new(Quiet::default);
@@ -56,8 +56,8 @@ pub(super) fn log(event: &Event, name: &dyn Fn(&[u8]) -> String) {
                 }
             }
         }
-        Event::Reclaimed { client, address, range, .. } => {
-            tracing::info!(client = %text(client), %address, %range, "lock reclaimed");
+        Event::Reclaimed { lm, client, address, range } => {
+            tracing::info!(client = %text(client), %address, %range, lock_manager = %lm, "lock reclaimed");
         }
         Event::FreedByReboot { client, address, locks, state } => {
             tracing::info!(client = %text(client), %address, locks, state, "client rebooted: its older locks are freed");
@@ -106,9 +106,35 @@ pub(super) fn log(event: &Event, name: &dyn Fn(&[u8]) -> String) {
             lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
             "recorded lock not loaded: it conflicts with another"
         ),
-        Event::Released { lm, locks, waiters } => {
-            tracing::info!(lock_manager = %lm, locks, waiters, "lock manager released");
+        Event::Loaded { lm, clients, locks, dropped } => {
+            tracing::info!(lock_manager = %lm, clients, locks, dropped, "lock manager loaded");
         }
+        Event::Released { lm, locks, kept, waiters } => {
+            tracing::info!(lock_manager = %lm, locks, kept, waiters, "lock manager released");
+        }
+        Event::Dropped(s) => tracing::warn!(
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
+            "lock of a released lock manager dropped: nobody took it up in the hold time"
+        ),
+        Event::ReleasedDropped { lm, locks } => {
+            tracing::warn!(lock_manager = %lm, locks, "locks of a released lock manager dropped: the hold time is over");
+        }
+        Event::FreedByOperator { what, locks, waiters, .. } => freed(what, *locks, *waiters, name),
+    }
+}
+
+fn freed(what: &Freed, locks: u64, waiters: u64, name: &dyn Fn(&[u8]) -> String) {
+    match what {
+        Freed::File(file) => {
+            tracing::warn!(file = %name(file), locks, waiters, "freed by an operator: all on a file")
+        }
+        Freed::Client { lm, name, address } => tracing::warn!(
+            lock_manager = %lm, client = %text(name), %address, locks, waiters, "freed by an operator: all of a client"
+        ),
+        Freed::Lock(s) => tracing::warn!(
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
+            "freed by an operator: one lock"
+        ),
     }
 }
 

@@ -22,7 +22,8 @@ impl Views {
         };
         let key = self.files.key_of_path(&q.path).map_err(no_key)?;
         let client = q.client.as_deref().map(|client| self.client_named(q, client)).transpose()?;
-        let owner = q.svid.zip(client.as_ref()).map(|(svid, client)| (self.owner_handle(q, client, svid), svid));
+        let owner =
+            q.svid.zip(client.as_ref()).map(|(svid, client)| (self.owner_handle(q, client, svid), svid));
         let mode = if q.shared { Mode::Shared } else { Mode::Exclusive };
         let question = Question {
             lm: q.lock_manager,
@@ -77,14 +78,16 @@ impl Views {
             reasons.push("this owner has all of it already".into());
         }
         if found.full_window {
-            reasons.push("a full grace window is open: whatever nothing covers waits until it is over".into());
+            reasons
+                .push("a full grace window is open: whatever nothing covers waits until it is over".into());
         }
         if found.held > 0 {
             reasons.push(format!("{} held, until their holders let go", locks(found.held, "is", "are")));
         }
         let recorded = found.blocker_count - found.held;
         if recorded > 0 {
-            let until = found.until.map_or(String::new(), |t| format!(", at the latest until {}", self.unix_text(t)));
+            let until =
+                found.until.map_or(String::new(), |t| format!(", at the latest until {}", self.unix_text(t)));
             reasons.push(format!("{} still to be reclaimed{until}", locks(recorded, "is", "are")));
         }
         if !found.yielding.is_empty() {
@@ -102,10 +105,14 @@ impl Views {
     fn client_named(&self, q: &ExplainQuery, client: &str) -> Result<ClientName, Refusal> {
         let address = client.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_canonical());
         let lm = Some(q.lock_manager);
-        let found = self.desk.read(|e| e.find_clients(client.as_bytes(), address, lm)).into_iter().next();
-        let found = found.map(|(_, name, address)| (name, address));
+        let found =
+            self.desk.read(|e| super::managers::find_clients(e, client, address, lm)).into_iter().next();
+        let found = found.map(|row| (row.name, row.address));
         found.ok_or_else(|| {
-            Refusal::new(Errno::ENOENT, format!("{} knows no client {client}: see lockferry clients", q.lock_manager))
+            Refusal::new(
+                Errno::ENOENT,
+                format!("{} knows no client {client}: see lockferry clients", q.lock_manager),
+            )
         })
     }
 
@@ -116,7 +123,10 @@ impl Views {
             let (rows, next) = self.desk.read(|e| e.lock_rows(slot, ROWS_PER_HOLD));
             looked += rows.len();
             let mine = |row: &&LockRow| {
-                row.lm == q.lock_manager && row.svid == svid && row.client == client.0 && row.address == client.1
+                row.lm == q.lock_manager
+                    && row.svid == svid
+                    && row.client == client.0
+                    && row.address == client.1
             };
             if let Some(row) = rows.iter().find(mine) {
                 return row.oh.clone();

@@ -177,6 +177,9 @@ mod tests {
         gate.bind(ip(3), Some(Bound { exports: BTreeSet::new(), rest: true }));
         assert!(gate.binds(7, &ip(1)) && gate.binds(7, &ip(2)) && !gate.binds(7, &ip(3)));
         assert!(!gate.binds(8, &ip(1)) && gate.binds(8, &ip(2)));
-        assert!(gate.binds(9, &ip(3)) && !gate.binds(9, &ip(1)), "the rest is for who has no exports of its own");
+        assert!(
+            gate.binds(9, &ip(3)) && !gate.binds(9, &ip(1)),
+            "the rest is for who has no exports of its own"
+        );
     }
 }

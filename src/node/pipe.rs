@@ -127,7 +127,8 @@ enum Way {
 impl Pipe {
     /// A pipe in which everything waits until [`Pipe::open`].
     pub(super) fn new(lm: IpAddr, outlet: Arc<Outlet>) -> Arc<Self> {
-        let inner = Inner { way: Way::Opening, queue: VecDeque::new(), flying: None, waiting: 0, trouble: None };
+        let inner =
+            Inner { way: Way::Opening, queue: VecDeque::new(), flying: None, waiting: 0, trouble: None };
         Arc::new(Self { lm, outlet, inner: Mutex::new(inner), low: AtomicBool::new(false) })
     }
 
@@ -291,7 +292,13 @@ impl Pipe {
 
     fn leave(&self, held: Held, durable: bool) -> Vec<Release> {
         match held {
-            Held::One(release) => if durable { vec![release] } else { Vec::new() },
+            Held::One(release) => {
+                if durable {
+                    vec![release]
+                } else {
+                    Vec::new()
+                }
+            }
             Held::Part(joint) => joint.arrived(durable),
         }
     }

@@ -8,7 +8,8 @@ use crate::rpc::Transport;
 use crate::rpc::drc::Key;
 use crate::state::{self, Condition, LockState, Route, Stretch, Sweep, Time};
 use crate::store::record::{
-    ClientKey, LockCondition, LockFields, MAX_REPLY, OwnerKey, Place, Record, ReplySeed, UnderLock, WaiterFields,
+    ClientKey, LockCondition, LockFields, MAX_REPLY, OwnerKey, Place, Record, ReplySeed, UnderLock,
+    WaiterFields,
 };
 
 /// Turns engine times into dates.
@@ -38,7 +39,10 @@ pub(super) fn record(entry: state::Entry, now: Time, dates: &impl Dates) -> Reco
         E::Queued { seq, stretch, mode, state, route } => {
             let Route { version, tcp, asynchronous, handle } = route;
             let (place, since) = (place(stretch), dates.unix_ms(now) / 1000);
-            Record::Queued(seq, WaiterFields { place, mode, state, since, version, tcp, asynchronous, handle })
+            Record::Queued(
+                seq,
+                WaiterFields { place, mode, state, since, version, tcp, asynchronous, handle },
+            )
         }
         E::Unqueued { seq, .. } => Record::Unqueued(seq),
         E::Swept(_, sweep) => swept(sweep),

@@ -225,7 +225,9 @@ impl Node {
         let managers = self.managers.clone();
         let written = tokio::task::spawn_blocking(move || managers.stop());
         if tokio::time::timeout(DRAIN, written).await.is_err() {
-            tracing::error!("a journal cannot be written: its last entries are given up, as their clients got no answer");
+            tracing::error!(
+                "a journal cannot be written: its last entries are given up, as their clients got no answer"
+            );
         }
         Ok(())
     }
@@ -284,6 +286,7 @@ fn engine(config: &NodeConfig) -> Engine {
         },
         hold: config.grace.hold,
         journal: true,
+        locks_per_call: Settings::default().locks_per_call,
         // A restored client must stay on the list for as long as it may still reclaim.
         forget_after: Duration::from_secs(600).max(config.grace.window * 2),
         hash_seed: random_u64(),
@@ -302,7 +305,11 @@ fn journals(config: &NodeConfig, state_dir: &StateDir) -> Journals {
 }
 
 /// How releases leave the pipes.
-fn outlet(callbacks: Arc<dyn Callbacks>, managers: Arc<OnceLock<Weak<Managers>>>, statd: Arc<Statd>) -> Outlet {
+fn outlet(
+    callbacks: Arc<dyn Callbacks>,
+    managers: Arc<OnceLock<Weak<Managers>>>,
+    statd: Arc<Statd>,
+) -> Outlet {
     Outlet {
         let_out: Box::new(move |release| match release {
             Release::Reply(answer, reply) => answer.send(reply),

@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use lockferry_xdr::nsm::{Mon, MonId, MyId, SM_PROG, SmRes, SmStatRes, sm_prog};
-use lockferry_xdr::{Decode, Encode};
 use super::config::{NodeConfig, NsmMode};
 use crate::rpc::Transport;
 use crate::rpc::client::{CallCred, CallError, CallSpec, RpcClient};
 use crate::service::nlm;
+use bytes::Bytes;
+use lockferry_xdr::nsm::{Mon, MonId, MyId, SM_PROG, SmRes, SmStatRes, sm_prog};
+use lockferry_xdr::{Decode, Encode};
 
 /// rpc.statd writes a file and answers; longer than this and it is stuck.
 const WAIT: Duration = Duration::from_secs(5);

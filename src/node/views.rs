@@ -11,8 +11,8 @@ use super::gate::Gate;
 use super::managers::Managers;
 use super::verbs::Refusal;
 use super::view::{
-    ClientView, Counters, ExplainQuery, ExplainView, Filter, Listing, LockView, NodeView,
-    Page, RefusalView, Status, WaiterView,
+    ClientView, Counters, ExplainQuery, ExplainView, Filter, Listing, LockView, NodeView, Page, RefusalView,
+    Status, WaiterView,
 };
 use crate::export::{ExportTable, FileKey, LockFiles};
 use crate::state::{ClientRow, Condition, Engine, LockRow, Mode, Time, WaiterRow};

@@ -180,9 +180,22 @@ pub enum Command<'a> {
         /// Its recorded NSM state.
         state: u32,
     },
+    /// Begins to load a lock manager, known or not: until [`Command::LoadDone`] requests through it get silence, and nothing that
+    /// is loaded lets anybody go. Without it what is loaded counts at once, as long as the lock manager was not released. Nothing
+    /// for one that is loaded.
+    Load {
+        /// The lock manager.
+        lm: IpAddr,
+    },
+    /// All is loaded, and the window opened if there is to be one: what a release left and the record does not have any more goes, and
+    /// who waited is looked at. Done when [`super::Engine::is_working`] says no.
+    LoadDone {
+        /// The lock manager.
+        lm: IpAddr,
+    },
     /// Puts a lock of the record back, before anything is served through its lock manager. Lays `lock` over what
-    /// the owner has there; what others have stays, and is said in [`Event::LoadRefused`]. Held: adopted; granting becomes
-    /// unconfirmed.
+    /// the owner has there; bytes that conflict with what others have are left out and said in [`Event::LoadRefused`]. Held:
+    /// adopted; granting becomes unconfirmed.
     LoadLock {
         /// Lock manager, name and address.
         party: Party<'a>,
@@ -218,15 +231,16 @@ pub enum Command<'a> {
         /// Its number in the record.
         seq: u64,
     },
-    /// Opens a lock manager's grace window, or sets the running one's deadline and park time. A full window stays full. One
-    /// that is not full ends with this command if nothing is reclaimable.
+    /// Opens a lock manager's grace window, or sets the running one's deadline and park time; what it was full for stays so. A
+    /// window that is full for nothing ends with this command (or with [`Command::LoadDone`]) if nothing is reclaimable.
     StartGrace {
         /// The lock manager.
         lm: IpAddr,
         /// When it ends at the latest.
         deadline: Time,
-        /// The record is lost or incomplete: whatever nothing covers waits, and the window does not end early.
-        full: bool,
+        /// Beginnings of the keys of files of which the record is lost or incomplete: whatever nothing covers waits there. If there are
+        /// any, the window does not end early. An empty one means all files.
+        full: &'a [Box<[u8]>],
         /// How long a non-blocking request is held back before DENIED_GRACE_PERIOD.
         park: Duration,
     },
@@ -242,15 +256,44 @@ pub enum Command<'a> {
         /// The lock manager.
         lm: IpAddr,
     },
-    /// `unlock_ip`: forgets a lock manager with its clients, locks, waiters and shares. Requests in waiting get silence. In the
-    /// record its locks are reclaimable from here on.
+    /// `unlock_ip`: silences a lock manager and forgets its clients, locks, waiters and shares. Requests in waiting get silence. In
+    /// the record its locks are reclaimable from here on. Silent at once, also where any address is served; forgotten when
+    /// [`super::Engine::is_working`] says no, and until then in the way as before. Said of a released one: keeps no more than this.
     Release {
         /// The lock manager.
         lm: IpAddr,
+        /// Beginnings of the keys of files that others serve here on: its locks on them stay, reclaimable or expired, in the way of
+        /// everybody, until it is loaded again or [`Command::DropReleased`].
+        keep: &'a [Box<[u8]>],
+    },
+    /// The hold time of a released lock manager is over: what [`Command::Release`] kept goes. It stays silent.
+    DropReleased {
+        /// The lock manager.
+        lm: IpAddr,
+    },
+    /// `unlock_filesystem`: frees all that anybody has on a file or waits for there, through any lock manager. Frees as many locks as one
+    /// call may: say it again as long as [`Event::FreedByOperator`] says that there is more.
+    FreeFile {
+        /// The file's key.
+        file: &'a [u8],
+    },
+    /// `unlock_client`: frees all that a client has or waits for through a lock manager. As [`Command::FreeFile`], if there is more.
+    FreeClient {
+        /// The lock manager.
+        lm: IpAddr,
+        /// Client name.
+        name: &'a [u8],
+        /// Client address.
+        address: IpAddr,
+    },
+    /// `revoke`: frees one lock.
+    Revoke {
+        /// Its number in the list, [`super::LockRow::id`]. Nothing, if that lock has changed since.
+        id: u64,
     },
     /// Whether a request through an unknown address makes a lock manager of it (as at the start), or gets silence.
     AnyAddress(bool),
-    /// Time has come: see [`super::Engine::next_timer`].
+    /// Time has come: see [`super::Engine::next_timer`]. Goes on with what takes more than one call.
     Tick,
 }
 
@@ -347,11 +390,13 @@ pub enum Event {
         /// Why.
         why: Deny,
     },
-    /// A reclaim was granted.
+    /// A client is back for bytes that were not reclaimed yet or that nothing covered: a reclaim was granted, or a LOCK.
     Reclaimed {
+        /// Lock manager.
+        lm: IpAddr,
         /// Client name.
         client: Box<[u8]>,
-        /// Its address.
+        /// Its address, as recorded.
         address: IpAddr,
         /// The bytes.
         range: Range,
@@ -429,17 +474,68 @@ pub enum Event {
         /// How many locks.
         locks: u64,
     },
-    /// A lock of the record conflicts with one in the table and was not loaded.
+    /// Bytes of a lock of the record conflict with what is in the table, and were not loaded.
     LoadRefused(Box<Stretch>),
-    /// A lock manager was released.
+    /// A lock manager is loaded.
+    Loaded {
+        /// Lock manager.
+        lm: IpAddr,
+        /// Its clients.
+        clients: u64,
+        /// Its locks.
+        locks: u64,
+        /// Locks that were kept from its last stay and are not in the record any more.
+        dropped: u64,
+    },
+    /// A lock manager was released and is forgotten.
     Released {
         /// Lock manager.
         lm: IpAddr,
-        /// Its locks.
+        /// Locks that are forgotten.
         locks: u64,
+        /// Locks that are kept, on files that others serve.
+        kept: u64,
         /// Its waiting requests.
         waiters: u64,
     },
+    /// A lock that was kept of a released lock manager is gone: nobody took the lock manager up in time.
+    Dropped(Box<Stretch>),
+    /// That was the last of them.
+    ReleasedDropped {
+        /// Lock manager.
+        lm: IpAddr,
+        /// How many.
+        locks: u64,
+    },
+    /// An operator freed something.
+    FreedByOperator {
+        /// What.
+        what: Freed,
+        /// How many locks went.
+        locks: u64,
+        /// How many waiting requests.
+        waiters: u64,
+        /// Whether there is more of it than one call may free.
+        more: bool,
+    },
+}
+
+/// What an operator freed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Freed {
+    /// All on a file.
+    File(Box<[u8]>),
+    /// All of a client.
+    Client {
+        /// Lock manager.
+        lm: IpAddr,
+        /// Client name.
+        name: Box<[u8]>,
+        /// Client address.
+        address: IpAddr,
+    },
+    /// One lock.
+    Lock(Box<Stretch>),
 }
 
 /// Something for the caller to do.

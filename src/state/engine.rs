@@ -1,7 +1,7 @@
 //! The engine: takes commands, keeps the tables, says what to do. This file has its outside and the timers; what each
-//! request gets is in `requests`, clients and their reboots in `clients`, waking and callbacks in `grants`,
-//! changes of byte ranges in `segments`, grace windows
-//! and releases in `windows`, what comes from and goes to the record in `load`.
+//! request gets is in `requests` and `reclaim`, clients and their reboots in `clients`, waking and callbacks in `grants`,
+//! changes of byte ranges in `segments`, grace windows in `windows`, releases and loading in `stays`, what comes from and goes to the
+//! record in `load`, what operators free in `operator`, changes of very many locks in `work`.
 //!
 //! Must never answer before its tables are changed for good: an effect, once out, is true.
 
@@ -11,9 +11,13 @@ mod clients;
 mod grants;
 mod known;
 mod load;
+mod operator;
+pub(super) mod reclaim;
 mod requests;
 mod segments;
+mod stays;
 mod windows;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,7 +28,7 @@ use super::entry::Entry;
 use super::names::Names;
 use super::shares::Shares;
 use super::table::LockTable;
-use super::types::{ClientId, FileId, LmId, Range, Time, WaiterId};
+use super::types::{ClientId, FileId, LmId, Range, Stage, Time, WaiterId};
 use super::waiting::{Waiter, Waiters};
 use grants::Grant;
 
@@ -89,6 +93,9 @@ pub struct Settings {
     pub hold: Duration,
     /// Whether changes of locks and waiters come with entries.
     pub journal: bool,
+    /// How many locks of a lock manager one call changes where all of them are concerned, 10,000: some 10 ms, in which everybody waits.
+    /// The rest is done by further calls.
+    pub locks_per_call: u32,
     /// A client that has nothing for this long is forgotten, and with it its place on the SM_NOTIFY list.
     pub forget_after: Duration,
     /// Secret seed of the hash tables; fixed in tests. Does not change any outcome.
@@ -111,6 +118,7 @@ impl Default for Settings {
             reclaim_match: ReclaimMatch::Owner,
             hold: Duration::from_secs(24 * 3600),
             journal: false,
+            locks_per_call: 10_000,
             forget_after: Duration::from_secs(600),
             hash_seed: 0,
         }
@@ -146,6 +154,8 @@ pub struct Totals {
     pub reclaim_refused: u64,
     /// Locks that were not reclaimed in their window.
     pub expired: u64,
+    /// Locks freed by operators.
+    pub freed_by_operator: u64,
 }
 
 /// The lock core.
@@ -166,6 +176,12 @@ pub struct Engine {
     holds: BTreeSet<(Time, IpAddr)>,
     /// Lock managers of which the last reclaimable lock has gone.
     emptied: BTreeSet<IpAddr>,
+    /// Lock managers with a change of many locks under way.
+    working: BTreeSet<IpAddr>,
+    /// What the command at hand may still spend on such changes.
+    allowance_left: u64,
+    /// Expired locks of all lock managers.
+    expired: u64,
     pub(super) any_address: bool,
     /// Entries of the command at hand.
     journal: Vec<Entry>,
@@ -189,6 +205,9 @@ impl Engine {
             windows: BTreeSet::new(),
             holds: BTreeSet::new(),
             emptied: BTreeSet::new(),
+            working: BTreeSet::new(),
+            allowance_left: 0,
+            expired: 0,
             any_address: true,
             journal: Vec::new(),
             to_wake: BTreeMap::new(),
@@ -198,11 +217,12 @@ impl Engine {
 
     /// Does one thing. `now` must not be before that of an earlier call. What is due is done first.
     pub fn handle(&mut self, now: Time, command: Command<'_>, fx: &mut Effects) {
+        self.allowance_left = self.allowance();
         self.run_timers(now, fx);
-        if let Some((_, token)) = asks(&command).filter(|(party, _)| self.is_silent(party)) {
-            return fx.reply(token, Reply::Silent);
+        match asks(&command).filter(|(party, _)| self.is_silent(party)) {
+            Some((_, token)) => fx.reply(token, Reply::Silent),
+            None => self.dispatch(now, command, fx),
         }
-        self.dispatch(now, command, fx);
         self.run_wakes(now, fx);
         self.end_emptied(now, fx);
         fx.entries.append(&mut self.journal);
@@ -235,18 +255,24 @@ impl Engine {
             Command::LoadWaiter { party, oh, svid, file, range, mode, state, route, seq } => {
                 self.load_waiter(now, party, (oh, svid), file, range, mode, state, route, seq, fx);
             }
+            Command::Load { lm } => self.begin_load(now, lm, fx),
+            Command::LoadDone { lm } => self.end_load(now, lm, fx),
             Command::StartGrace { lm, deadline, full, park } => {
-                self.start_grace(lm, deadline, full, park, fx);
+                self.start_grace(now, lm, deadline, full, park, fx);
             }
             Command::SetDeadline { lm, deadline } => self.set_deadline(lm, deadline),
-            Command::Release { lm } => self.release_lm(lm, fx),
+            Command::Release { lm, keep } => self.release_lm(now, lm, keep, fx),
+            Command::DropReleased { lm } => self.drop_released(now, lm, fx),
+            Command::FreeFile { file } => self.free_file(now, file, fx),
+            Command::FreeClient { lm, name, address } => self.free_one_client(now, lm, name, address, fx),
+            Command::Revoke { id } => self.revoke(now, id, fx),
             Command::AnyAddress(any) => self.any_address = any,
             Command::EndGrace { lm } => {
                 if let Some(lm) = self.names.find_lm(&lm) {
                     self.end_grace(now, lm, fx);
                 }
             }
-            Command::Tick => {}
+            Command::Tick => self.go_on(now, fx),
         }
     }
 
@@ -256,7 +282,8 @@ impl Engine {
         let parked = self.waiters.first_deadline().map(|(until, _)| until);
         let window = self.windows.first().map(|(until, _)| *until);
         let hold = self.holds.first().map(|(until, _)| *until);
-        [idle, parked, window, hold].into_iter().flatten().min()
+        let work = self.working.first().map(|_| Time(0));
+        [idle, parked, window, hold, work].into_iter().flatten().min()
     }
 
     /// Totals since the start.
@@ -265,21 +292,19 @@ impl Engine {
     }
 
     fn run_timers(&mut self, now: Time, fx: &mut Effects) {
-        while let Some(lm) = first_due(&self.windows, now) {
-            match self.names.find_lm(&lm) {
-                Some(lm) => self.end_grace(now, lm, fx),
-                None => drop(self.windows.pop_first()),
-            }
+        while let Some(lm) = self.first_due(&self.windows, now) {
+            self.end_grace(now, lm, fx);
             self.run_wakes(now, fx);
         }
-        while let Some(lm) = first_due(&self.holds, now) {
-            match self.names.find_lm(&lm) {
-                Some(lm) => self.drop_expired(now, lm, fx),
-                None => drop(self.holds.pop_first()),
-            }
+        while let Some(lm) = self.first_due(&self.holds, now) {
+            self.drop_expired(now, lm, fx);
         }
-        while let Some((_, id)) = self.waiters.first_deadline().filter(|(until, _)| *until <= now) {
-            self.give_up_parked(now, id, fx);
+        // Where a window is just ending its answers come first.
+        let ending = self.working.iter().filter_map(|lm| self.names.find_lm(lm));
+        if !ending.into_iter().any(|lm| self.names.lm_by_id(lm).is_ending()) {
+            while let Some((_, id)) = self.waiters.first_deadline().filter(|(until, _)| *until <= now) {
+                self.give_up_parked(now, id, fx);
+            }
         }
         while let Some((since, client)) = self.idle.first().copied() {
             if since.plus(self.settings.forget_after) > now {
@@ -297,13 +322,22 @@ impl Engine {
         id
     }
 
-    fn in_full_grace(&self, lm: LmId) -> bool {
-        self.names.lm_by_id(lm).in_full_grace()
+    fn in_full_grace(&self, lm: LmId, file: FileId) -> bool {
+        self.names.lm_by_id(lm).in_full_grace(self.names.file_key(file))
     }
 
     /// Whether requests through this address get no answer.
     fn is_silent(&self, party: &Party<'_>) -> bool {
-        !self.any_address && self.names.find_lm(&party.lm).is_none()
+        match self.stage(party.lm) {
+            Some(stage) => stage != Stage::Loaded,
+            None => !self.any_address,
+        }
+    }
+
+    /// The lock manager that is due first and has no change under way.
+    fn first_due(&self, due: &BTreeSet<(Time, IpAddr)>, now: Time) -> Option<LmId> {
+        let due = due.iter().take_while(|(until, _)| *until <= now);
+        due.filter_map(|(_, lm)| self.names.find_lm(lm)).find(|lm| self.names.lm_by_id(*lm).work.is_none())
     }
 
     /// Adds a waiter and the references that it takes.
@@ -373,10 +407,6 @@ impl Engine {
     pub fn is_granting(&self, grant: super::types::GrantId) -> bool {
         self.grants.contains_key(&grant.0)
     }
-}
-
-fn first_due(due: &BTreeSet<(Time, IpAddr)>, now: Time) -> Option<IpAddr> {
-    due.first().filter(|(until, _)| *until <= now).map(|(_, lm)| *lm)
 }
 
 /// The sender of a request, and where the answer goes.

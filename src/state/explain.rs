@@ -5,10 +5,13 @@
 
 use std::net::IpAddr;
 
+use super::command::{Deny, Party};
 use super::deadlock::{Verdict, would_deadlock};
+use super::engine::reclaim::{Claim, Ground};
 use super::engine::{Engine, GraceConflict};
 use super::inspect::{BLOCKERS_SHOWN, LockRow};
-use super::types::{ClientId, Condition, FileId, LmId, LockId, Mode, OwnerId, Range, Time};
+use super::types::{ClientId, Condition, FileId, LmId, LockId, Mode, OwnerId, Prefixes, Range, Stage, Time};
+use super::waiting::{How, Waiter};
 
 /// Who would ask for what.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,8 @@ pub enum Outcome {
     Blocked,
     /// Its reply is held back; DENIED_GRACE_PERIOD if it takes too long.
     HeldBack,
+    /// DENIED_GRACE_PERIOD at once: a reclaim outside of a window.
+    DeniedGrace,
     /// DEADLOCK.
     Deadlock,
     /// No answer: the lock manager is not loaded.
@@ -53,7 +58,9 @@ pub struct Explanation {
     pub blocking: Outcome,
     /// A TEST.
     pub test: Outcome,
-    /// Whether the owner has all of it already, at that mode or a stronger one: a reclaim would be granted.
+    /// A LOCK that reclaims.
+    pub reclaim: Outcome,
+    /// Whether the owner has all of it already, at that mode or a stronger one.
     pub covered: bool,
     /// Whether it is the full window of its own lock manager that it would wait for.
     pub full_window: bool,
@@ -72,24 +79,45 @@ pub struct Explanation {
 
 /// What is to be previewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub enum Verb<'a> {
     /// `start_grace` of what is loaded.
     StartGrace {
-        /// Whether the record may be incomplete.
+        /// Whether the record of any files may be incomplete.
         full: bool,
     },
     /// `end_grace`.
     EndGrace,
     /// `unlock_ip`.
-    Release,
+    Release {
+        /// As in [`super::Command::Release`].
+        keep: &'a [Box<[u8]>],
+    },
 }
 
-/// What a [`Verb`] would do.
+/// What is to be freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// All on the file with this key.
+    File(&'a [u8]),
+    /// All of a client.
+    Client {
+        /// Lock manager.
+        lm: IpAddr,
+        /// Client name.
+        name: &'a [u8],
+        /// Client address.
+        address: IpAddr,
+    },
+    /// The lock with this number in the list.
+    Lock(u64),
+}
+
+/// What a [`Verb`] would do, or freeing a [`Target`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Preview {
     /// Locks that clients would have to reclaim: reclaimable now (`StartGrace`), or in the record afterwards (`Release`).
     pub marked: u64,
-    /// Locks that would expire (`EndGrace`), or leave the memory of this node (`Release`).
+    /// Locks that would expire (`EndGrace`), leave the memory of this node (`Release`), or be freed.
     pub freed: u64,
     /// Waiting requests that would be dropped without an answer.
     pub dropped: u64,
@@ -115,9 +143,9 @@ impl Engine {
             meeting.into_iter().partition(|id| self.condition_of(*id) == Condition::Expired);
         let covered = owner.zip(file).is_some_and(|(owner, file)| self.covers(owner, file, q.range, q.mode));
         let held = blockers.iter().filter(|id| self.condition_of(**id) != Condition::Reclaimable).count();
-        let full = lm.is_some_and(|lm| self.names.lm_by_id(lm).in_full_grace());
+        let full = lm.is_some_and(|lm| self.names.lm_by_id(lm).in_full_grace(q.file));
         let parks = self.would_park(&blockers);
-        let [lock, blocking, test] = match (self.is_unloaded(lm), full, blockers.is_empty()) {
+        let [lock, blocking, test] = match (self.is_unloaded(q.lm), full, blockers.is_empty()) {
             (true, _, _) => [Outcome::Silence; 3],
             (_, true, _) if !covered => [Outcome::HeldBack, Outcome::Blocked, Outcome::HeldBack],
             (_, true, _) => [Outcome::Granted, Outcome::Granted, Outcome::HeldBack],
@@ -126,11 +154,12 @@ impl Engine {
             (_, false, false) => [Outcome::Denied, Outcome::Blocked, Outcome::Denied],
         };
         let circle = blocking == Outcome::Blocked && self.would_circle(owner, file, q);
-        let until = lm.and_then(|lm| self.window_in_the_way(lm, &blockers));
+        let until = lm.and_then(|lm| self.window_in_the_way(lm, q.file, &blockers));
         Explanation {
             lock,
             blocking: if circle { Outcome::Deadlock } else { blocking },
             test,
+            reclaim: self.explain_reclaim(lm, q, &blockers),
             covered,
             full_window: full && !covered,
             blocker_count: blockers.len() as u64,
@@ -141,59 +170,130 @@ impl Engine {
         }
     }
 
-    /// What a change would do to a lock manager; all zero for one that is not loaded.
-    pub fn preview(&self, lm: IpAddr, verb: Verb) -> Preview {
+    /// What a change would do to a lock manager; all zero for one that is not known. O(waiters), and with something to keep O(its locks).
+    pub fn preview(&self, lm: IpAddr, verb: Verb<'_>) -> Preview {
         let Some(id) = self.names.find_lm(&lm) else { return Preview::default() };
         let entry = self.names.lm_by_id(id);
-        let locks: u64 = self.names.clients_of(id).map(|c| u64::from(self.locks.count_of(c))).sum();
         let waiting = self.waiters.len() as u64;
         match verb {
             Verb::StartGrace { full } => Preview {
                 marked: entry.reclaimable,
                 waiting,
-                all_wait: full || entry.in_full_grace(),
+                all_wait: full || entry.is_any_full(),
                 ..Preview::default()
             },
             Verb::EndGrace if entry.window.is_none() => Preview { waiting, ..Preview::default() },
-            Verb::EndGrace => Preview {
-                freed: entry.reclaimable,
-                waiting: self.still_waiting(id, false),
-                ..Preview::default()
-            },
-            Verb::Release => Preview {
-                marked: locks - entry.expired,
-                freed: locks,
-                dropped: self.waiters.of_lm(id).count() as u64,
-                waiting: self.still_waiting(id, true),
-                all_wait: false,
-            },
+            Verb::EndGrace => {
+                let stays = |lock: LockId| {
+                    self.lm_of(lock) != id || self.condition_of(lock) != Condition::Reclaimable
+                };
+                let window = |w: &Waiter| w.lm != id && self.is_held_by_window(w);
+                let waiting = self.still_waiting(|_| true, stays, window);
+                Preview { freed: entry.reclaimable, waiting, ..Preview::default() }
+            }
+            Verb::Release { keep } => self.preview_release(id, &Prefixes::new(keep)),
         }
     }
 
-    /// The waiters that would have something in their way without this lock manager's window, reclaimable locks and, if it
-    /// is `released`, all its locks.
-    fn still_waiting(&self, lm: LmId, released: bool) -> u64 {
-        let stays = |id: &LockId| {
-            let lock = self.locks.get(*id);
-            let of_lm = self.names.client(lock.client).lm == lm;
-            !of_lm || !(released || lock.attrs.condition == Condition::Reclaimable)
-        };
-        let waits = self.waiters.slots_from(0).filter(|(_, w)| {
-            if w.lm == lm && released {
-                return false;
+    /// What freeing this would do; all zero for what is not there. O(waiters + what is to be freed).
+    pub fn preview_free(&self, target: &Target<'_>) -> Preview {
+        let window = |w: &Waiter| self.is_held_by_window(w);
+        match target {
+            Target::File(key) => {
+                let Some(file) = self.names.find_file(key) else { return Preview::default() };
+                let dropped = self.waiters.of_file(file).count() as u64;
+                let waiting = self.waiters.len() as u64 - dropped;
+                Preview {
+                    freed: self.locks.of_file(file).count() as u64,
+                    dropped,
+                    waiting,
+                    ..Preview::default()
+                }
             }
-            let window = w.lm != lm && self.names.lm_by_id(w.lm).in_full_grace();
-            let parked = matches!(w.how, super::waiting::How::Reply { .. });
-            let mut conflicts = self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner)).filter(stays);
-            window
+            Target::Client { lm, name, address } => {
+                let known = self.names.find_lm(lm).and_then(|lm| self.names.find_client(lm, name, address));
+                let Some(client) = known else { return Preview::default() };
+                let stays = |lock: LockId| self.locks.get(lock).client != client;
+                let waiting = self.still_waiting(|w| w.client != client, stays, window);
+                let dropped = u64::from(self.names.client(client).waiters);
+                Preview {
+                    freed: u64::from(self.locks.count_of(client)),
+                    dropped,
+                    waiting,
+                    ..Preview::default()
+                }
+            }
+            Target::Lock(id) => {
+                let Some(id) = self.find_lock(*id) else { return Preview::default() };
+                let waiting = self.still_waiting(|_| true, |lock| lock != id, window);
+                Preview { freed: 1, waiting, ..Preview::default() }
+            }
+        }
+    }
+
+    fn preview_release(&self, lm: LmId, keep: &Prefixes) -> Preview {
+        let entry = self.names.lm_by_id(lm);
+        let kept = |lock: LockId| keep.include(self.names.file_key(self.locks.get(lock).file));
+        let locks: u64 = self.names.clients_of(lm).map(|c| u64::from(self.locks.count_of(c))).sum();
+        let of_lm = self.names.clients_of(lm).flat_map(|client| self.locks.of_client(client));
+        let stay = if keep.is_empty() { 0 } else { of_lm.filter(|lock| kept(*lock)).count() as u64 };
+        let stays = |lock: LockId| self.lm_of(lock) != lm || kept(lock);
+        let window = |w: &Waiter| self.is_held_by_window(w);
+        Preview {
+            marked: if entry.stage == Stage::Released { 0 } else { locks - entry.expired },
+            freed: locks - stay,
+            dropped: self.waiters.of_lm(lm).count() as u64,
+            waiting: self.still_waiting(|w| w.lm != lm, stays, window),
+            all_wait: false,
+        }
+    }
+
+    /// The waiters that would still be there (`stay`) and have a window or one of the locks that would still be there in their way.
+    fn still_waiting(
+        &self,
+        stay: impl Fn(&Waiter) -> bool,
+        lock_stays: impl Fn(LockId) -> bool,
+        window: impl Fn(&Waiter) -> bool,
+    ) -> u64 {
+        let waits = self.waiters.slots_from(0).map(|(_, w)| w).filter(|w| stay(w)).filter(|w| {
+            let parked = matches!(w.how, How::Reply { .. });
+            let mut conflicts =
+                self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner)).filter(|id| lock_stays(*id));
+            window(w)
                 || conflicts.any(|id| !parked || self.condition_of(id) == Condition::Reclaimable)
                 || (!parked && self.is_being_granted(w.owner, w.file, w.range))
         });
         waits.count() as u64
     }
 
-    fn is_unloaded(&self, lm: Option<LmId>) -> bool {
-        lm.is_none() && !self.any_address
+    fn is_held_by_window(&self, w: &Waiter) -> bool {
+        self.names.lm_by_id(w.lm).in_full_grace(self.names.file_key(w.file))
+    }
+
+    fn lm_of(&self, lock: LockId) -> LmId {
+        self.names.client(self.locks.get(lock).client).lm
+    }
+
+    fn is_unloaded(&self, lm: IpAddr) -> bool {
+        self.stage(lm).map_or(!self.any_address, |stage| stage != Stage::Loaded)
+    }
+
+    fn explain_reclaim(&self, lm: Option<LmId>, q: &Question<'_>, blockers: &[LockId]) -> Outcome {
+        if self.is_unloaded(q.lm) {
+            return Outcome::Silence;
+        }
+        let Some(lm) = lm else { return Outcome::DeniedGrace };
+        let stranger = || self.ground_of_strangers(lm, q.file);
+        let ground = q.client.zip(q.owner).map_or_else(stranger, |((name, address), (oh, svid))| {
+            let party = Party { lm: q.lm, name, address };
+            self.ground(lm, &Claim { party, oh, svid, file: q.file, range: q.range, mode: q.mode })
+        });
+        match ground {
+            Ground::Record(_) | Ground::Moved(_) => Outcome::Granted,
+            Ground::Word if blockers.iter().all(|id| self.is_doubtful(*id)) => Outcome::Granted,
+            Ground::Nothing(Deny::ReclaimTooLate) => Outcome::DeniedGrace,
+            Ground::Word | Ground::Nothing(_) => Outcome::Denied,
+        }
     }
 
     /// Whether a non-blocking LOCK would be held back for these.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::engine::Engine;
-use super::types::{ClientId, Condition, LmId, LockId, Mode, Range, Time, WaiterId};
+use super::types::{ClientId, Condition, LmId, LockId, Mode, Range, Stage, Time, WaiterId};
 use super::waiting::How;
 
 /// A lock.
@@ -85,6 +85,10 @@ pub struct ClientRow {
 pub struct LmRow {
     /// Its address.
     pub address: IpAddr,
+    /// How far it is loaded. Released: what follows is of what is kept of it.
+    pub stage: Stage,
+    /// Whether a change of many locks is under way: see [`Engine::is_working`].
+    pub working: bool,
     /// Locks.
     pub locks: u64,
     /// Waiting requests.
@@ -106,10 +110,12 @@ pub struct LmRow {
 pub struct WindowRow {
     /// Its end at the latest.
     pub until: Time,
-    /// Whether the record may be incomplete: then whatever nothing covers waits, and it does not end early.
+    /// Whether the record of any files may be incomplete: there whatever nothing covers waits, and it does not end early.
     pub full: bool,
 }
 
+/// The bits of a generation that a number in a list has.
+const GENERATION: u32 = 0xf_ffff;
 /// How many blockers a row names. More do not fit on a screen.
 pub(super) const BLOCKERS_SHOWN: usize = 5;
 /// How many are counted: with thousands of readers before thousands of writers a list must not stop the locking.
@@ -140,10 +146,12 @@ impl Engine {
             let lm = self.names.lm_by_id(id);
             let mut row = LmRow {
                 address: lm.address,
+                stage: lm.stage,
+                working: lm.work.is_some(),
                 locks: 0,
                 waiters: 0,
                 clients: 0,
-                window: lm.window.map(|w| WindowRow { until: w.until, full: w.full }),
+                window: lm.window.as_ref().map(|w| WindowRow { until: w.until, full: !w.full.is_empty() }),
                 reclaimable: lm.reclaimable,
                 expired: lm.expired,
                 hold_until: lm.hold_until.filter(|_| lm.expired > 0),
@@ -156,6 +164,48 @@ impl Engine {
             row
         };
         self.names.lms_in_order().map(row).collect()
+    }
+
+    /// The clients of that name, or from that address, or both; of all lock managers or of this one.
+    pub fn find_clients(
+        &self,
+        lm: Option<IpAddr>,
+        name: Option<&[u8]>,
+        address: Option<IpAddr>,
+    ) -> Vec<ClientRow> {
+        let is_meant = |id: &ClientId| {
+            let client = self.names.client(*id);
+            lm.is_none_or(|lm| self.names.lm_by_id(client.lm).address == lm)
+                && name.is_none_or(|name| *client.name == *name)
+                && address.is_none_or(|address| client.address == address)
+        };
+        let ids: Vec<ClientId> = match (address, name) {
+            (Some(address), _) => self.names.clients_at(&address).filter(is_meant).collect(),
+            (None, Some(name)) => {
+                let groups = self.names.lms_in_order().filter_map(|lm| self.names.group(lm, name));
+                groups.flat_map(|group| group.members.values().copied()).filter(is_meant).collect()
+            }
+            (None, None) => {
+                let all = self.names.lms_in_order().flat_map(|lm| self.names.clients_of(lm));
+                all.filter(is_meant).collect()
+            }
+        };
+        ids.into_iter().map(|id| self.client_row(id)).collect()
+    }
+
+    /// Keys of files that begin so and that anybody has something on or waits for. Looks at up to `most` slots of the table of files from
+    /// `slot` on, and says where to go on (`None`: the end).
+    pub fn file_keys(&self, prefix: &[u8], slot: usize, most: usize) -> (Vec<Box<[u8]>>, Option<usize>) {
+        let mut keys = Vec::new();
+        let mut next = None;
+        for (at, key) in self.names.file_slots_from(slot) {
+            if at >= slot.saturating_add(most.max(1)) {
+                next = Some(at);
+                break;
+            }
+            keys.extend(key.filter(|key| key.starts_with(prefix)).map(Box::from));
+        }
+        (keys, next)
     }
 
     /// Whether this client is on the durable list, as far as entries were given out.
@@ -178,12 +228,19 @@ impl Engine {
         (self.locks.len(), self.waiters.len())
     }
 
+    /// The lock with this number in the list, if it is still that one.
+    pub(super) fn find_lock(&self, id: u64) -> Option<LockId> {
+        let slot = LockId(u32::try_from((id & u64::from(u32::MAX)).checked_sub(1)?).ok()?);
+        let lock = self.locks.try_get(slot)?;
+        (u64::from(lock.generation & GENERATION) == id >> 32).then_some(slot)
+    }
+
     pub(super) fn lock_row(&self, id: LockId) -> LockRow {
         let lock = self.locks.get(id);
         let owner = self.names.owner_by_id(lock.owner);
         let client = self.names.client(lock.client);
         LockRow {
-            id: u64::from(id.0) + 1 + (u64::from(lock.generation & 0xf_ffff) << 32),
+            id: u64::from(id.0) + 1 + (u64::from(lock.generation & GENERATION) << 32),
             lm: self.names.lm_by_id(client.lm).address,
             client: client.name.clone(),
             address: client.address,
@@ -198,14 +255,14 @@ impl Engine {
         }
     }
 
-    /// The latest end of the windows that a request waits for: its own lock manager's full one, and those of reclaimable
-    /// locks in its way.
-    pub(super) fn window_in_the_way(&self, lm: LmId, blockers: &[LockId]) -> Option<Time> {
-        let own = self.names.lm_by_id(lm).window.filter(|w| w.full);
+    /// The latest end of the windows that a request waits for: its own lock manager's where it is full for this file, and those of
+    /// reclaimable locks in its way.
+    pub(super) fn window_in_the_way(&self, lm: LmId, file: &[u8], blockers: &[LockId]) -> Option<Time> {
+        let own = self.names.lm_by_id(lm).window.as_ref().filter(|w| w.full.include(file));
         let others = blockers.iter().map(|id| self.locks.get(*id)).filter_map(|lock| {
             let reclaimable = lock.attrs.condition == Condition::Reclaimable;
             let lm = self.names.client(lock.client).lm;
-            self.names.lm_by_id(lm).window.filter(|_| reclaimable)
+            self.names.lm_by_id(lm).window.as_ref().filter(|_| reclaimable)
         });
         own.into_iter().chain(others).map(|w| w.until).max()
     }
@@ -219,7 +276,7 @@ impl Engine {
         let blockers: Vec<LockId> = conflicts.take(BLOCKERS_COUNTED).collect();
         WaiterRow {
             request: LockRow {
-                id: u64::from(id.0) + 1 + ((w.seq & 0xf_ffff) << 32),
+                id: u64::from(id.0) + 1 + ((w.seq & u64::from(GENERATION)) << 32),
                 lm: lm.address,
                 client: client.name.clone(),
                 address: client.address,
@@ -234,7 +291,7 @@ impl Engine {
             },
             blocker_count: blockers.len() as u64,
             blockers: blockers.iter().take(BLOCKERS_SHOWN).map(|id| self.lock_row(*id)).collect(),
-            window_until: self.window_in_the_way(w.lm, &blockers),
+            window_until: self.window_in_the_way(w.lm, self.names.file_key(w.file), &blockers),
             is_test: matches!(w.how, How::Reply { test: true, .. }),
         }
     }

@@ -20,14 +20,14 @@ mod types;
 mod waiting;
 
 pub use command::{
-    CallbackOutcome, Command, Deny, Effect, Effects, Event, Holder, LockRequest, Party, RefusedKind, Reply,
-    Route, Token,
+    CallbackOutcome, Command, Deny, Effect, Effects, Event, Freed, Holder, LockRequest, Party, RefusedKind,
+    Reply, Route, Token,
 };
 pub use engine::{AddressCheck, Engine, GraceConflict, Limits, ReclaimMatch, Settings, Totals};
 pub use entry::{Entry, LockState, Stretch, Sweep};
-pub use explain::{Explanation, Outcome, Preview, Question, Verb};
+pub use explain::{Explanation, Outcome, Preview, Question, Target, Verb};
 pub use inspect::{ClientRow, LmRow, LockRow, WaiterRow, WindowRow};
-pub use types::{Access, Condition, GrantId, Mode, Range, Status, Time};
+pub use types::{Access, Condition, GrantId, Mode, Range, Stage, Status, Time};
 
 #[cfg(test)]
 mod tests;

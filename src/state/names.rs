@@ -11,7 +11,7 @@ use std::time::Duration;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::types::{ClientId, FileId, LmId, OwnerId, Time};
+use super::types::{ClientId, FileId, LmId, OwnerId, Prefixes, Range, Stage, Time};
 
 /// Addresses an operator vouched for, per name. More than a few NICs per host is a mistake.
 const TRUSTED_PER_NAME: usize = 16;
@@ -20,30 +20,89 @@ const TRUSTED_PER_NAME: usize = 16;
 #[derive(Debug)]
 pub(super) struct Lm {
     pub(super) address: IpAddr,
+    pub(super) stage: Stage,
     /// Its grace window, while there is one.
     pub(super) window: Option<Window>,
     /// How many locks of the table are reclaimable: kept with each change, as the end of the window hangs on it.
     pub(super) reclaimable: u64,
     /// How many are expired.
     pub(super) expired: u64,
+    /// How many are kept from a stay that ended with a release.
+    pub(super) kept: u64,
     /// When the expired ones go.
     pub(super) hold_until: Option<Time>,
+    /// The change of many locks that is under way.
+    pub(super) work: Option<Work>,
+    /// Bytes whose waiters are looked at when all of it is loaded.
+    pub(super) deferred: BTreeMap<FileId, Range>,
     pub(super) groups: BTreeMap<Box<[u8]>, Group>,
 }
 
 /// A grace window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) until: Time,
-    /// The record may be incomplete: whatever nothing covers waits, and the window never ends early.
-    pub(super) full: bool,
+    /// Files whose record may be incomplete: whatever nothing covers waits. If there are any, the window never ends early.
+    pub(super) full: Prefixes,
     /// How long a non-blocking request is held back.
     pub(super) park: Duration,
 }
 
 impl Lm {
-    pub(super) fn in_full_grace(&self) -> bool {
-        self.window.is_some_and(|w| w.full)
+    /// Whether its window is full for this file.
+    pub(super) fn in_full_grace(&self, file: &[u8]) -> bool {
+        self.window.as_ref().is_some_and(|w| w.full.include(file))
+    }
+
+    /// Whether its window is full for any file.
+    pub(super) fn is_any_full(&self) -> bool {
+        self.window.as_ref().is_some_and(|w| !w.full.is_empty())
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.stage == Stage::Loaded
+    }
+
+    /// Whether its window is over and its unreclaimed locks are just expiring.
+    pub(super) fn is_ending(&self) -> bool {
+        self.work.as_ref().is_some_and(|w| matches!(w.kind, WorkKind::Expire))
+    }
+}
+
+/// A change of many locks of a lock manager, made in steps so that no command takes long.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    pub(super) kind: WorkKind,
+    /// Where to go on in the order of files, owners and bytes.
+    pub(super) at: (FileId, OwnerId, u64),
+    /// Bytes of the file at hand whose waiters are looked at when the file is done: all at once, in order of arrival.
+    pub(super) eased: Option<(FileId, Range)>,
+    /// Locks changed.
+    pub(super) locks: u64,
+    /// Waiters dropped.
+    pub(super) waiters: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum WorkKind {
+    /// The window is over: what is reclaimable expires.
+    Expire,
+    /// The hold time is over: what is expired goes.
+    DropExpired,
+    /// Released: all goes but the locks on the files to keep. `again`: it was released before.
+    Forget { keep: Prefixes, clients: Vec<ClientId>, again: bool },
+    /// Loaded anew: what is kept of the stay before goes.
+    Leftovers,
+    /// Released long ago: what was kept goes.
+    DropReleased,
+}
+
+impl Work {
+    /// Before all files.
+    pub(super) const START: (FileId, OwnerId, u64) = (FileId(0), OwnerId(0), 0);
+
+    pub(super) fn new(kind: WorkKind) -> Self {
+        Self { kind, at: Self::START, eased: None, locks: 0, waiters: 0 }
     }
 }
 
@@ -123,10 +182,14 @@ impl Names {
         }
         let id = LmId(self.lms.insert(Lm {
             address,
+            stage: Stage::Loaded,
             window: None,
             reclaimable: 0,
             expired: 0,
+            kept: 0,
             hold_until: None,
+            work: None,
+            deferred: BTreeMap::new(),
             groups: BTreeMap::new(),
         }) as u32);
         self.lm_ids.insert(address, id);
@@ -138,11 +201,9 @@ impl Names {
         self.lm_ids.values().copied()
     }
 
-    /// Forgets a lock manager that has no clients any more.
-    pub(super) fn remove_lm(&mut self, id: LmId) -> Lm {
-        let lm = self.lms.remove(id.index());
-        self.lm_ids.remove(&lm.address);
-        lm
+    /// Takes back what operators vouched for at a lock manager.
+    pub(super) fn distrust(&mut self, lm: LmId) {
+        self.lms[lm.index()].groups.values_mut().for_each(|group| group.trusted.clear());
     }
 
     /// A lock manager's clients, by name and address.
@@ -303,6 +364,11 @@ impl Names {
         self.file_ids
             .insert_unique(hash_bytes(seed, key), id, |id| hash_bytes(seed, &files[*id as usize].key));
         FileId(id)
+    }
+
+    /// Files in slot order from `slot` on.
+    pub(super) fn file_slots_from(&self, slot: usize) -> impl Iterator<Item = (usize, Option<&[u8]>)> {
+        (slot..self.files.capacity()).map(|i| (i, self.files.get(i).map(|f| &*f.key)))
     }
 
     /// The id again, if that file is still known.

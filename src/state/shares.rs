@@ -54,6 +54,15 @@ impl Shares {
         files
     }
 
+    /// Removes all of a file's; returns their clients.
+    pub(super) fn remove_file(&mut self, file: FileId) -> Vec<ClientId> {
+        let keys: Vec<_> = self.of_file(file).map(|((_, client, oh), _)| (*client, oh.clone())).collect();
+        for (client, oh) in &keys {
+            self.remove(file, *client, oh);
+        }
+        keys.into_iter().map(|(client, _)| client).collect()
+    }
+
     /// File and client of each share; panics if the indexes disagree.
     #[cfg(test)]
     pub(super) fn check(&self) -> Vec<(FileId, ClientId)> {

@@ -32,6 +32,8 @@ pub(super) struct Attrs {
     pub(super) grant: GrantId,
     /// Exclusive and not known to be with the client: the shared lock that the client surely has under it.
     pub(super) under: Option<Under>,
+    /// Left from a stay of its lock manager that ended with a release: it is in the way, and no more than that.
+    pub(super) kept: bool,
 }
 
 /// A shared lock that a grant made exclusive, while the client's word on it is missing.
@@ -44,12 +46,12 @@ pub(super) struct Under {
 impl Attrs {
     /// A live lock.
     pub(super) fn held(mode: Mode, state: u32) -> Self {
-        Self { mode, condition: Condition::Held, state, grant: GrantId(0), under: None }
+        Self { mode, condition: Condition::Held, state, grant: GrantId(0), under: None, kept: false }
     }
 
-    /// The part that the record knows: grants in flight are this process's.
+    /// The part that the record knows: grants in flight and stays are this process's.
     pub(super) fn recorded(self) -> Attrs {
-        Self { grant: GrantId(0), ..self }
+        Self { grant: GrantId(0), kept: false, ..self }
     }
 
     /// Whether this change may settle what somebody else waits for: less is in the way, or it is no more in question.
@@ -64,7 +66,7 @@ impl Attrs {
     /// What is left if the client does not have it: the shared lock under it, or nothing.
     pub(super) fn without_grant(self) -> Option<Attrs> {
         let Under { condition, state } = self.under?;
-        Some(Self { mode: Mode::Shared, condition, state, grant: GrantId(0), under: None })
+        Some(Self { condition, ..Self::held(Mode::Shared, state) })
     }
 }
 
@@ -223,35 +225,23 @@ impl LockTable {
         self.locks.remove(id.index())
     }
 
-    /// Takes out all locks of some clients, in slot order. Where they are many, each index is gone over once.
-    pub(super) fn remove_clients(&mut self, clients: &[ClientId]) -> Vec<Lock> {
-        let mut doomed: Vec<LockId> = clients.iter().flat_map(|c| self.of_client(*c)).collect();
-        doomed.sort_unstable();
-        if doomed.len() < self.len() / 8 {
-            return doomed.into_iter().map(|id| self.remove(id)).collect();
-        }
-        let mut dead = vec![false; self.locks.capacity()];
-        for id in &doomed {
-            dead[id.index()] = true;
-        }
-        self.own.retain(|_, id| !dead[id.index()]);
-        self.exclusive.retain(|_, id| !dead[id.index()]);
-        self.shared_class.retain(|(_, _, _, id)| !dead[id.index()]);
-        self.masks.fill(0);
-        for (file, class, _, _) in &self.shared_class {
-            self.masks[file.index()] |= 1 << class;
-        }
-        for client in clients {
-            if let Some(list) = self.lists.get_mut(client.index()) {
-                *list = ClientList { head: NIL, count: 0 };
-            }
-        }
-        doomed.into_iter().map(|id| self.locks.remove(id.index())).collect()
+    /// Changes what is known of a lock, and nothing that an index knows. Its neighbours must stay unlike it.
+    pub(super) fn set_attrs(&mut self, id: LockId, attrs: Attrs) {
+        debug_assert_eq!(self.locks[id.index()].attrs.mode, attrs.mode, "the mode is part of an index");
+        self.locks[id.index()].attrs = attrs;
     }
 
-    /// Changes what is known of a lock, and nothing that an index knows.
-    pub(super) fn set_condition(&mut self, id: LockId, condition: Condition) {
-        self.locks[id.index()].attrs.condition = condition;
+    /// All locks from this one on, in order of files, owners and bytes.
+    pub(super) fn from(
+        &self,
+        at: (FileId, OwnerId, u64),
+    ) -> impl Iterator<Item = ((FileId, OwnerId, u64), LockId)> + '_ {
+        self.own.range(at..).map(|(key, id)| (*key, *id))
+    }
+
+    /// The locks of a file, by owner and bytes.
+    pub(super) fn of_file(&self, file: FileId) -> impl Iterator<Item = LockId> + '_ {
+        self.own.range((file, OwnerId(0), 0)..=(file, OwnerId(u32::MAX), u64::MAX)).map(|(_, id)| *id)
     }
 
     /// Panics if an index disagrees with the locks, or two locks with each other.

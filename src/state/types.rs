@@ -120,6 +120,64 @@ pub enum Condition {
     Expired,
 }
 
+/// How far a lock manager is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Its record is being put in. Requests through it get silence.
+    Loading,
+    /// Its requests are served.
+    Loaded,
+    /// It was released. Requests through it get silence; what is kept of its locks conflicts with those of others.
+    Released,
+}
+
+/// File keys by what they begin with. An empty prefix means every file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Prefixes(Vec<Box<[u8]>>);
+
+impl Prefixes {
+    pub(super) fn new(prefixes: &[Box<[u8]>]) -> Self {
+        let mut new = Self::default();
+        new.add(prefixes);
+        new
+    }
+
+    /// Adds what is not in already.
+    pub(super) fn add(&mut self, prefixes: &[Box<[u8]>]) {
+        for prefix in prefixes {
+            if !self.0.contains(prefix) {
+                self.0.push(prefix.clone());
+            }
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.add(&other.0);
+    }
+
+    /// The files that are in both.
+    pub(super) fn both(&self, other: &Self) -> Self {
+        let mut both = Self::default();
+        for (a, b) in self.0.iter().flat_map(|a| other.0.iter().map(move |b| (a, b))) {
+            // One within the other, or nothing in common.
+            let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
+            if long.starts_with(short) {
+                both.add(std::slice::from_ref(long));
+            }
+        }
+        both
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this file is one of them.
+    pub(super) fn include(&self, file: &[u8]) -> bool {
+        self.0.iter().any(|prefix| file.starts_with(prefix))
+    }
+}
+
 /// One grant by callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GrantId(pub u64);

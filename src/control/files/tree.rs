@@ -3,7 +3,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+// All numbers of lock managers lie below those of the verbs.
+const _: () =
+    assert!(FIRST_MANAGER + MAX_MANAGERS as u64 * STRIDE <= FIRST_VERB && TOPS.len() as u64 <= VERB_STRIDE);
 
 /// What is in the root directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,12 @@ const FIRST_TOP: u64 = 2;
 /// Numbers of lock managers begin here, [`STRIDE`] for each: its directory and the files in it.
 const FIRST_MANAGER: u64 = 1 << 8;
 const STRIDE: u64 = 8;
+/// Numbers of verbs begin here, one for each time that one is looked up: the kernel lets one writer into an inode at a time, and
+/// a verb that takes long must not keep the writers of the same file waiting.
+const FIRST_VERB: u64 = 1 << 20;
+const VERB_STRIDE: u64 = 16;
+/// After so many the numbers begin anew; below 2^32, for old programs. Whoever still has the first then waits for it, no more.
+const VERB_TURNS: u64 = 1 << 27;
 /// Lock managers that get a number. A node has some dozens; each costs some 60 bytes for as long as we run.
 const MAX_MANAGERS: usize = 65_536;
 
@@ -92,9 +103,12 @@ impl Node {
     }
 }
 
-/// The numbers of the lock managers that were seen.
+/// The numbers of the lock managers that were seen, and of the verbs that were looked up.
 #[derive(Debug, Default)]
-pub(super) struct Numbers(Mutex<Seen>);
+pub(super) struct Numbers {
+    seen: Mutex<Seen>,
+    turn: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -103,6 +117,16 @@ struct Seen {
 }
 
 impl Numbers {
+    /// The inode number under which a node is looked up. A verb gets another one each time. None: see [`Numbers::of`].
+    pub(super) fn looked_up(&self, node: Node) -> Option<u64> {
+        let number = self.of(node)?;
+        if node.usage() != Use::Write {
+            return Some(number);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % VERB_TURNS;
+        Some(FIRST_VERB + turn * VERB_STRIDE + number - FIRST_TOP)
+    }
+
     /// The inode number of a node. None: no more lock managers can be shown.
     pub(super) fn of(&self, node: Node) -> Option<u64> {
         match node {
@@ -121,6 +145,7 @@ impl Numbers {
         match number {
             ROOT => Some(Node::Root),
             FIRST_TOP..FIRST_MANAGER => Some(Node::Top(TOPS.get((number - FIRST_TOP) as usize)?.1)),
+            FIRST_VERB.. => Some(Node::Top(TOPS.get(((number - FIRST_VERB) % VERB_STRIDE) as usize)?.1)),
             FIRST_MANAGER.. => {
                 let number = number - FIRST_MANAGER;
                 let ip = *self.lock().in_order.get(usize::try_from(number / STRIDE).ok()?)?;
@@ -148,7 +173,7 @@ impl Numbers {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,8 +195,11 @@ mod tests {
             let number = numbers.of(node).unwrap();
             assert!(seen.insert(number), "{node:?}");
             assert_eq!(numbers.node(number), Some(node));
+            let looked_up = [numbers.looked_up(node).unwrap(), numbers.looked_up(node).unwrap()];
+            assert_eq!(looked_up.map(|number| numbers.node(number)), [Some(node); 2]);
+            assert_eq!(looked_up[0] != looked_up[1], node.usage() == Use::Write, "{node:?}");
         }
-        for unknown in [0, 14, 255, FIRST_MANAGER + 6, FIRST_MANAGER + 2 * STRIDE, u64::MAX] {
+        for unknown in [0, 14, 255, FIRST_MANAGER + 6, FIRST_MANAGER + 2 * STRIDE, FIRST_VERB + 13] {
             assert_eq!(numbers.node(unknown), None, "{unknown}");
         }
     }

@@ -70,6 +70,18 @@ mod tests {
         };
         let mut out = Vec::new();
         write_explanation(&mut out, &answer).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"");
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        a lock that does not wait: held back
+        a lock that waits:         blocked
+        a test:                    denied
+        a reclaim:                 denied
+        why: web1 has not reclaimed its lock yet
+        answered at the latest at 2026-01-01T00:00:00Z
+
+        in its way:
+        ID  LM          CLIENT      OWNER  MODE       RANGE  STATE        SINCE  PATH
+        7   192.0.2.10  web1\u{1b}  3      exclusive  0-99   reclaimable  0s     /srv/share/db
+        and 2 more
+        "#);
     }
 }

@@ -227,14 +227,19 @@ mod tests {
         };
         let mut out = Vec::new();
         write_status(&mut out, &status).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
         lockferry 0.1.0, process 4711, up 1h02m
         warning: kernel lockd runs on this host
+        trouble with 192.0.2.10: no space left on the journal's disk
+        last refused: start_grace at 2026-01-01T00:00:00Z, ENOENT: no export \u{1b}[31m
         rights:  all that a kernel client needs
         rpcbind: host rpcbind
 
-        LM          STATE  LOCKS  WAITERS  CLIENTS  NSM STATE  GRACE LEFT
-        192.0.2.10  grace  3      1        2        15         12s
+        LM          STATE        EPOCH  HERE  LOCKS  RECLAIMABLE  EXPIRED  WAITERS  CLIENTS  NSM STATE  GRACE LEFT
+        192.0.2.10  grace, full  7      yes   3      2            0        1        2        15         12s
+
+        LM          EXPORTS     CLIENTS TOLD             JOURNAL
+        192.0.2.10  /srv/share  1 answered, 1 reclaimed  /srv/share/.lockferry
 
         EXPORT      FSID  ACCESS  PROBLEM
         /srv/share  0x2a  rw      -
@@ -244,8 +249,8 @@ mod tests {
 
         requests   0 granted, 0 denied, 0 blocked, 0 deadlocks, 0 unlocked
         callbacks  0 confirmed, 0 failed
-        refused    0 over a limit, 0 wrong sender
-        recovery   0 reclaimed, 0 reclaims refused, 0 freed by reboot
-        ");
+        refused    0 over a limit, 0 wrong sender, 0 bound elsewhere
+        recovery   0 reclaimed, 0 reclaims refused, 0 expired, 0 freed by reboot
+        "#);
     }
 }

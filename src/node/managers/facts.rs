@@ -26,7 +26,8 @@ impl Managers {
             view.exports = slot.exports.iter().map(|p| p.display().to_string()).collect();
             view.journal = slot.journal.display().to_string();
             view.nsm_state = slot.nsm_state;
-            view.trouble = self.rooms.desk.pipe(*ip).and_then(|p| p.trouble()).or_else(|| slot.trouble.clone());
+            view.trouble =
+                self.rooms.desk.pipe(*ip).and_then(|p| p.trouble()).or_else(|| slot.trouble.clone());
             if slot.waits_for_address && view.state == "grace" {
                 view.trouble.get_or_insert_with(|| {
                     "the window's time does not run yet: no client could be told, as the address is not here".into()
@@ -67,7 +68,8 @@ impl Managers {
 
     /// What is wrong with lock managers, a sentence each.
     pub(in crate::node) fn warnings(&self) -> Vec<String> {
-        let troubled = self.rows().into_iter().filter_map(|row| Some(format!("{}: {}", row.name, row.trouble?)));
+        let troubled =
+            self.rows().into_iter().filter_map(|row| Some(format!("{}: {}", row.name, row.trouble?)));
         troubled.collect()
     }
 

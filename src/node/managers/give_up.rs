@@ -13,7 +13,7 @@ use super::{Managers, Slot, State, refusal, unix_now};
 use crate::node::pipe::Fall;
 use crate::node::records;
 use crate::node::verbs::{Done, Refusal};
-use crate::state::{Command, Event, Verb as Previewed};
+use crate::state::{Command, Verb as Previewed};
 use crate::store::record::{LockCondition, Record};
 use crate::store::{Epoch, Ledger, LockStore};
 
@@ -28,7 +28,10 @@ impl Managers {
             // Whatever it was: from now on nothing is answered there.
             self.rooms.gate.shut(ip);
             self.rooms.runtime.block_on(self.rooms.server.reset_connections(ip));
-            return Ok(Done { text: format!("{ip}: not taken up here, nothing to give up"), ..Done::default() });
+            return Ok(Done {
+                text: format!("{ip}: not taken up here, nothing to give up"),
+                ..Done::default()
+            });
         };
         let (mut done, served) = self.silence(ip, &slot);
         match self.write_release(ip, &slot, None) {
@@ -62,7 +65,8 @@ impl Managers {
             }
             None => self.hand_over_unloaded(ip, to)?,
         }
-        done.text = format!("{ip}: handed over{}", if to.is_empty() { String::new() } else { format!(" to {to}") });
+        done.text =
+            format!("{ip}: handed over{}", if to.is_empty() { String::new() } else { format!(" to {to}") });
         done.journal = Some(self.rooms.journals.dir(&name));
         Ok(done)
     }
@@ -75,7 +79,11 @@ impl Managers {
             return Err(Refusal::new(Errno::EBUSY, text));
         }
         let dir = self.rooms.journals.dir(&ip.to_string());
-        Ok(Done { text: format!("{ip}: its journal lies in {}", dir.display()), journal: Some(dir), ..Done::default() })
+        Ok(Done {
+            text: format!("{ip}: its journal lies in {}", dir.display()),
+            journal: Some(dir),
+            ..Done::default()
+        })
     }
 
     /// A record that nobody here owns now: taken up without being served, and handed over.
@@ -112,7 +120,9 @@ impl Managers {
             }
             Fall::Failed(why) => (
                 State::Failed,
-                format!("its journal cannot be written ({why}): silent until it is taken up anew (start_grace)"),
+                format!(
+                    "its journal cannot be written ({why}): silent until it is taken up anew (start_grace)"
+                ),
             ),
         };
         tracing::error!(lock_manager = %ip, epoch = %slot.epoch, "{text}");
@@ -134,7 +144,7 @@ impl Managers {
         let kept = served.iter().filter(|path| self.is_served_by_another(path, ip));
         let keep: Vec<Box<[u8]>> = kept.filter_map(|path| self.rooms.exports.prefix_of(path)).collect();
         let desk = &self.rooms.desk;
-        let preview = desk.read(|e| e.preview(ip, &Previewed::Release));
+        let row = desk.read(|e| e.lm_rows()).into_iter().find(|row| row.address == ip);
         desk.run(Command::Release { lm: ip, keep: &keep });
         desk.drop_pipe(ip);
         // In steps: other lock managers' requests run between.
@@ -142,14 +152,8 @@ impl Managers {
             desk.run(Command::Tick);
         }
         self.rooms.runtime.block_on(self.rooms.server.reset_connections(ip));
-        let done = Done {
-            changed: true,
-            marked: preview.marked,
-            dropped: preview.dropped,
-            waiting: preview.waiting,
-            ..Done::default()
-        };
-        (done, served)
+        let (marked, dropped) = row.map_or((0, 0), |row| (row.locks - row.expired, row.waiters));
+        (Done { changed: true, marked, dropped, ..Done::default() }, served)
     }
 
     fn write_release(&self, ip: IpAddr, slot: &Slot, to: Option<&str>) -> Result<(), Refusal> {
@@ -177,7 +181,7 @@ impl Managers {
         if !slot.is_some_and(Slot::is_loaded) {
             return Done { text: format!("{ip}: not taken up here, nothing to give up"), ..Done::default() };
         }
-        let preview = self.rooms.desk.read(|e| e.preview(ip, &Previewed::Release));
+        let preview = self.rooms.desk.read(|e| e.preview(ip, Previewed::Release { keep: &[] }));
         Done {
             text: format!("{ip}: would give up {} locks, to be reclaimed elsewhere", preview.marked),
             changed: true,
@@ -192,7 +196,8 @@ impl Managers {
     pub(super) fn drop_overdue(self: &Arc<Self>) {
         let hold = self.rooms.config.grace.hold.as_secs();
         let overdue = |slot: &Slot| {
-            slot.state == State::Released && slot.released_at.is_some_and(|at| at.saturating_add(hold) <= unix_now())
+            slot.state == State::Released
+                && slot.released_at.is_some_and(|at| at.saturating_add(hold) <= unix_now())
         };
         let ips: Vec<IpAddr> = self.slots().iter().filter(|(_, s)| overdue(s)).map(|(ip, _)| *ip).collect();
         for ip in ips {
@@ -235,10 +240,5 @@ impl Managers {
         journals.release(&name, epoch).map_err(failed)?;
         self.change(ip, |slot| slot.epoch = epoch);
         Ok(ledger.lock_count() as u64)
-    }
-
-    /// How many locks an event list says were not loaded, freed...
-    pub(super) fn count<T>(events: &[Event], pick: impl Fn(&Event) -> Option<T>) -> Vec<T> {
-        events.iter().filter_map(pick).collect()
     }
 }

@@ -4,13 +4,17 @@
 //! What must never happen here: an address answered before its record is loaded, or after it was given up; a record taken
 //! from another node because of a command that was going to fail anyway.
 
+mod again;
+mod demands;
 mod facts;
+mod fill;
 mod give_up;
 mod operator;
 mod start;
 mod take_up;
 mod watch;
 
+pub(super) use operator::find_clients;
 pub(super) use take_up::durability;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -234,7 +238,9 @@ impl Managers {
             self.rooms.gate.set_any(!floating);
             self.rooms.desk.run(crate::state::Command::AnyAddress(!floating));
             if floating {
-                tracing::info!("floating addresses are known: only addresses with a loaded lock manager are answered");
+                tracing::info!(
+                    "floating addresses are known: only addresses with a loaded lock manager are answered"
+                );
                 // Their disks may have to go.
                 let nobody = std::net::Ipv4Addr::UNSPECIFIED.into();
                 let all: Vec<PathBuf> = self.rooms.config.exports.iter().map(|e| e.path.clone()).collect();

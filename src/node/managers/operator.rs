@@ -10,17 +10,10 @@ use nix::errno::Errno;
 use super::Managers;
 use crate::export::FileKey;
 use crate::node::verbs::{Done, Refusal};
-use crate::state::{Command, Event, Verb as Previewed};
+use crate::state::{ClientRow, Command, Engine, Event, Target, Verb as Previewed};
 
 /// Files asked for at once.
 const FILES_AT_ONCE: usize = 1_000;
-
-/// What is to be freed.
-enum Freeing<'a> {
-    File(&'a [u8]),
-    Client(IpAddr, &'a [u8], IpAddr),
-    Lock(u64),
-}
 
 impl Managers {
     pub(super) fn end_grace(&self, ip: IpAddr, dry: bool) -> Result<Done, Refusal> {
@@ -30,14 +23,17 @@ impl Managers {
             return Err(Refusal::new(Errno::ENOENT, text));
         }
         let desk = &self.rooms.desk;
-        let preview = desk.read(|e| e.preview(ip, &Previewed::EndGrace));
-        let in_window = desk.read(|e| e.lm_rows()).iter().any(|row| row.address == ip && row.window.is_some());
+        let preview = desk.read(|e| e.preview(ip, Previewed::EndGrace));
+        let in_window =
+            desk.read(|e| e.lm_rows()).iter().any(|row| row.address == ip && row.window.is_some());
         let mut done =
             Done { changed: in_window, freed: preview.freed, waiting: preview.waiting, ..Done::default() };
         done.text = match (in_window, dry) {
             (false, _) => format!("{ip}: no window is open"),
             (true, true) => format!("{ip}: {} locks that nobody has reclaimed yet would expire", done.freed),
-            (true, false) => format!("{ip}: window ended, {} locks that nobody reclaimed expired", done.freed),
+            (true, false) => {
+                format!("{ip}: window ended, {} locks that nobody reclaimed expired", done.freed)
+            }
         };
         if in_window && !dry {
             desk.run(Command::EndGrace { lm: ip });
@@ -57,20 +53,17 @@ impl Managers {
         let others = self.rooms.config.exports.iter().filter(|e| e.path != path);
         let shared = others.filter(|e| exports.prefix_of(&e.path).as_ref() == Some(&prefix)).count() > 0;
         let mut done = Done::default();
-        let (mut after, mut unknown) = (None, 0);
-        loop {
-            let (files, next) = self.rooms.desk.read(|e| e.files_with(&prefix, after.as_deref(), FILES_AT_ONCE));
+        let (mut slot, mut unknown) = (Some(0), 0);
+        while let Some(from) = slot {
+            let (files, next) = self.rooms.desk.read(|e| e.file_keys(&prefix, from, FILES_AT_ONCE));
             for file in &files {
                 match self.is_below(file, path, shared) {
-                    Some(true) => self.free(&Freeing::File(file), dry, &mut done),
+                    Some(true) => self.free(Target::File(file), dry, &mut done),
                     Some(false) => {}
                     None => unknown += 1,
                 }
             }
-            match next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
+            slot = next;
         }
         self.settle()?;
         if unknown > 0 {
@@ -97,14 +90,18 @@ impl Managers {
 
     pub(super) fn unlock_client(&self, client: &str, ip: Option<IpAddr>, dry: bool) -> Result<Done, Refusal> {
         let address = client.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-        let found = self.rooms.desk.read(|e| e.find_clients(client.as_bytes(), address, ip));
+        let found = self.rooms.desk.read(|e| find_clients(e, client, address, ip));
         if found.is_empty() {
             let through = ip.map(|ip| format!(" of {ip}")).unwrap_or_default();
-            return Err(Refusal::new(Errno::ENOENT, format!("no client{through} has the name or address {client}")));
+            return Err(Refusal::new(
+                Errno::ENOENT,
+                format!("no client{through} has the name or address {client}"),
+            ));
         }
         let mut done = Done::default();
-        for (lm, name, address) in &found {
-            self.free(&Freeing::Client(*lm, name, *address), dry, &mut done);
+        for row in &found {
+            let target = Target::Client { lm: row.lm, name: &row.name, address: row.address };
+            self.free(target, dry, &mut done);
         }
         self.settle()?;
         let verb = if dry { "would be" } else { "were" };
@@ -115,10 +112,13 @@ impl Managers {
 
     pub(super) fn revoke(&self, id: u64, dry: bool) -> Result<Done, Refusal> {
         let mut done = Done::default();
-        self.free(&Freeing::Lock(id), dry, &mut done);
+        self.free(Target::Lock(id), dry, &mut done);
         self.settle()?;
         if done.freed == 0 {
-            return Err(Refusal::new(Errno::ENOENT, format!("no lock has the number {id} (any more): see `lockferry locks`")));
+            return Err(Refusal::new(
+                Errno::ENOENT,
+                format!("no lock has the number {id} (any more): see `lockferry locks`"),
+            ));
         }
         done.text = format!("lock {id} {} freed", if dry { "would be" } else { "was" });
         done.changed = true;
@@ -126,17 +126,17 @@ impl Managers {
     }
 
     /// Frees it, in as many steps as it takes; other requests run between.
-    fn free(&self, what: &Freeing<'_>, dry: bool, done: &mut Done) {
+    fn free(&self, what: Target<'_>, dry: bool, done: &mut Done) {
         let desk = &self.rooms.desk;
         if dry {
-            let preview = desk.read(|e| what.preview(e));
+            let preview = desk.read(|e| e.preview_free(&what));
             done.freed += preview.freed;
             done.dropped += preview.dropped;
             return;
         }
         loop {
             let mut again = false;
-            for event in desk.run_for_events(what.command()) {
+            for event in desk.run_for_events(command(what)) {
                 if let Event::FreedByOperator { locks, waiters, more, .. } = event {
                     done.freed += locks;
                     done.dropped += waiters;
@@ -153,23 +153,34 @@ impl Managers {
     fn settle(&self) -> Result<(), Refusal> {
         for (ip, _) in self.rooms.desk.loaded() {
             if self.slot(ip).is_some_and(|slot| slot.is_loaded()) && !self.rooms.desk.settle(ip) {
-                return Err(Refusal::new(Errno::EIO, format!("{ip}: done, but its journal cannot be written")));
+                return Err(Refusal::new(
+                    Errno::EIO,
+                    format!("{ip}: done, but its journal cannot be written"),
+                ));
             }
         }
         Ok(())
     }
 }
 
-impl<'a> Freeing<'a> {
-    fn command(&self) -> Command<'a> {
-        match *self {
-            Freeing::File(file) => Command::FreeFile { file },
-            Freeing::Client(lm, name, address) => Command::FreeClient { lm, name, address },
-            Freeing::Lock(id) => Command::Revoke { id },
-        }
+fn command(target: Target<'_>) -> Command<'_> {
+    match target {
+        Target::File(file) => Command::FreeFile { file },
+        Target::Client { lm, name, address } => Command::FreeClient { lm, name, address },
+        Target::Lock(id) => Command::Revoke { id },
     }
+}
 
-    fn preview(&self, engine: &Engine) -> Preview {
-        todo_preview(self, engine)
+/// The clients that an operator means: by address where it is one, else by name.
+pub(in crate::node) fn find_clients(
+    engine: &Engine,
+    client: &str,
+    address: Option<IpAddr>,
+    lm: Option<IpAddr>,
+) -> Vec<ClientRow> {
+    let by_name = engine.find_clients(lm, Some(client.as_bytes()), None);
+    match address {
+        Some(_) if by_name.is_empty() => engine.find_clients(lm, None, address),
+        _ => by_name,
     }
 }

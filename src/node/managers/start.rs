@@ -18,7 +18,8 @@ impl Managers {
     /// Takes up what is still ours. Call it before any program is served.
     pub(in crate::node) fn start(self: &Arc<Self>) {
         for set in &self.rooms.config.lock_managers {
-            let exports = set.exports.iter().filter_map(|p| self.rooms.exports.find_configured(p)).map(PathBuf::from);
+            let exports =
+                set.exports.iter().filter_map(|p| self.rooms.exports.find_configured(p)).map(PathBuf::from);
             let dir = set.journal.clone();
             if let Some(dir) = &dir {
                 self.rooms.journals.place(&set.address.to_string(), dir.clone());
@@ -56,7 +57,10 @@ impl Managers {
                     }
                 }
                 Err(e) => {
-                    tracing::error!(lock_manager = name, "its record cannot be read: {e}: the address stays silent");
+                    tracing::error!(
+                        lock_manager = name,
+                        "its record cannot be read: {e}: the address stays silent"
+                    );
                     self.slots()
                         .entry(ip)
                         .or_insert_with(|| Slot::new(true, self.rooms.journals.dir(&name)))
@@ -108,7 +112,13 @@ impl Managers {
         let config = &self.rooms.config;
         let set = config.lock_managers.iter().find(|lm| lm.address == ip);
         let exports: BTreeSet<PathBuf> = set
-            .map(|set| set.exports.iter().filter_map(|p| self.rooms.exports.find_configured(p)).map(PathBuf::from).collect())
+            .map(|set| {
+                set.exports
+                    .iter()
+                    .filter_map(|p| self.rooms.exports.find_configured(p))
+                    .map(PathBuf::from)
+                    .collect()
+            })
             .unwrap_or_default();
         let plan = Plan {
             ip,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::node::notify::Target;
 use crate::node::pipe::Pipe;
 use crate::node::records;
 use crate::node::verbs::{Done, Refusal, StartGrace};
-use crate::state::{Command, Event, Party, Route, Time};
+use crate::state::{Command, Time};
 use crate::store::record::{Durability, LockCondition, Record};
 use crate::store::{Batch, Epoch, Ledger, LoadReport, LockStore, Outcome};
 
@@ -79,108 +79,6 @@ impl Managers {
         done
     }
 
-    /// Addresses that we do not listen on would never hear anybody.
-    fn check_address(&self, ip: IpAddr) -> Result<(), Refusal> {
-        let bind = &self.rooms.config.bind;
-        if ip.is_unspecified() || ip.is_multicast() {
-            return Err(Refusal::new(Errno::EINVAL, format!("{ip} is no address of one machine")));
-        }
-        if bind.is_empty() || bind.contains(&ip) || bind.iter().any(|b| b.is_unspecified() && b.is_ipv4() == ip.is_ipv4()) {
-            return Ok(());
-        }
-        let text = format!("{ip} is not among the addresses that `bind` names: lockferry does not listen there");
-        Err(Refusal::new(Errno::EADDRNOTAVAIL, text))
-    }
-
-    /// The settings' spelling of these exports.
-    fn check_exports(&self, paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, Refusal> {
-        let known = |path: &PathBuf| {
-            let found = self.rooms.exports.find_configured(path).map(Path::to_path_buf);
-            found.ok_or_else(|| {
-                let text = format!("{} is not exported: the settings have no [[export]] for it", path.display());
-                Refusal::new(Errno::ENOENT, text)
-            })
-        };
-        paths.iter().map(known).collect()
-    }
-
-    fn plan(&self, v: &StartGrace, named: BTreeSet<PathBuf>) -> Result<Plan, Refusal> {
-        let config = &self.rooms.config;
-        let set = config.lock_managers.iter().find(|lm| lm.address == v.ip);
-        let exports = match (named.is_empty(), set) {
-            (true, Some(set)) => self.check_exports(&set.exports)?,
-            _ => named,
-        };
-        let name = v.ip.to_string();
-        let place = v.journal.clone().or_else(|| set.and_then(|set| set.journal.clone()));
-        if let Some(dir) = &place {
-            self.check_place(v.ip, dir)?;
-            self.rooms.journals.place(&name, dir.clone());
-        }
-        Ok(Plan {
-            ip: v.ip,
-            exports,
-            floating: true,
-            grace: v.grace.or_else(|| set.and_then(|set| set.grace)).unwrap_or(config.grace.window),
-            how: if v.adopt { TakeUp::Adopt } else { config.on_take_over },
-            full: v.full,
-            force: v.force,
-            dir: self.rooms.journals.dir(&name),
-        })
-    }
-
-    /// A journal directory that is not there is most likely on a disk that is not mounted: a new one in its place would look like a
-    /// lock manager without locks.
-    fn check_place(&self, ip: IpAddr, dir: &Path) -> Result<(), Refusal> {
-        let taken = self.slots().iter().find(|(other, slot)| **other != ip && slot.journal == dir).map(|(other, _)| *other);
-        if let Some(other) = taken {
-            let text = format!("{ip}: {} is the journal of {other}: each has a directory of its own", dir.display());
-            return Err(Refusal::new(Errno::EBUSY, text));
-        }
-        match std::fs::metadata(dir) {
-            Ok(meta) if meta.is_dir() => Ok(()),
-            Ok(_) => Err(Refusal::new(Errno::ENOTDIR, format!("{ip}: journal {} is no directory", dir.display()))),
-            Err(e) => {
-                let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-                let what = "mount its disk, or make the directory if this is the first time";
-                Err(Refusal::new(errno, format!("{ip}: journal {}: {e}: {what}", dir.display())))
-            }
-        }
-    }
-
-    /// Opens the exports before anything is taken from anybody.
-    fn open_exports(&self, paths: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
-        for path in paths {
-            self.rooms.exports.resume(path).map_err(|why| Refusal::new(Errno::ENOENT, why))?;
-        }
-        Ok(())
-    }
-
-    /// After a failure: what was opened for nothing is closed again.
-    fn close_idle(&self, ip: IpAddr) {
-        if !self.rooms.gate.is_any() {
-            let all: Vec<PathBuf> = self.rooms.config.exports.iter().map(|e| e.path.clone()).collect();
-            let but = self.slot(ip).filter(Slot::is_loaded).map(|slot| self.serves(&slot)).unwrap_or_default();
-            let idle: Vec<PathBuf> = all.into_iter().filter(|path| !but.contains(path)).collect();
-            self.close_unserved(ip, &idle);
-        }
-    }
-
-    /// Closes those that no loaded lock manager serves.
-    pub(super) fn close_unserved(&self, ip: IpAddr, paths: &[PathBuf]) -> Vec<String> {
-        let mut busy = Vec::new();
-        for path in paths.iter().filter(|path| !self.is_served_by_another(path, ip)) {
-            if !self.rooms.exports.suspend(path, super::PATIENCE) {
-                busy.push(format!(
-                    "requests at work below {} did not end within {} s: umount may fail",
-                    path.display(),
-                    super::PATIENCE.as_secs()
-                ));
-            }
-        }
-        busy
-    }
-
     /// Raises, loads, owns, tells the core, opens the gate. The caller has the turn.
     pub(super) fn take_up(self: &Arc<Self>, plan: &Plan) -> Result<Done, Refusal> {
         let began = Instant::now();
@@ -190,7 +88,7 @@ impl Managers {
         tracing::debug!(lock_manager = %plan.ip, nsm_state = epoch, took_ms = began.elapsed().as_millis() as u64, "loaded");
         let refused = self.fill(plan.ip, &ledger, opening.adopt);
         self.seed_replies(&ledger);
-        if !opening.adopt || opening.reclaimable > 0 || opening.full {
+        if opening.reclaimable > 0 || opening.full {
             self.open_window(plan, opening.full);
         }
         self.rooms.desk.run(Command::LoadDone { lm: plan.ip });
@@ -210,70 +108,20 @@ impl Managers {
     }
 
     fn load(&self, plan: &Plan) -> Result<Loaded, Refusal> {
+        self.check_site(plan)?;
         let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
         let failed = |doing| move |e| refusal(plan.ip, doing, &e);
         let epoch = journals.raise_epoch(&name, plan.force).map_err(failed("cannot take it over"))?;
         let mut ledger = Ledger::default();
-        let report =
-            journals.load(&name, epoch, &mut |l| ledger.apply(l)).map_err(failed("cannot load its record"))?;
+        let report = journals
+            .load(&name, epoch, &mut |l| ledger.apply(l))
+            .map_err(failed("cannot load its record"))?;
         for finding in &report.findings {
             tracing::error!(lock_manager = %plan.ip, "the journal is damaged: {finding}");
         }
         let (exports, rest) = self.bindings(plan, &ledger)?;
         journals.own(&name, epoch, &report).map_err(failed("cannot begin to write"))?;
         Ok(Loaded { epoch, ledger, report, exports, rest })
-    }
-
-    /// What it is bound to from now on. Fails while an export with recorded locks is missing.
-    fn bindings(&self, plan: &Plan, ledger: &Ledger) -> Result<(BTreeSet<PathBuf>, bool), Refusal> {
-        let mut exports = plan.exports.clone();
-        if !plan.floating {
-            return Ok((exports, false));
-        }
-        let recorded = || ledger.bindings().iter().filter(|(path, _)| !path.is_empty());
-        let path_of = |bytes: &[u8]| PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(bytes).into_owned()));
-        let mut needed: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        for (place, _) in ledger.locks() {
-            if let Some(prefix) = place.file.get(..8).filter(|p| !needed.contains(*p)) {
-                needed.insert(prefix.into());
-            }
-        }
-        for (path, prefix) in recorded() {
-            let has_locks = needed.contains(prefix);
-            if plan.exports.is_empty() || has_locks {
-                let path = path_of(path);
-                match self.rooms.exports.resume(&path) {
-                    Ok(_) => drop(exports.insert(path)),
-                    Err(why) if has_locks => {
-                        let text = format!("{}: locks are recorded on an export that is missing: {why}", plan.ip);
-                        return Err(Refusal::new(Errno::ENOENT, text));
-                    }
-                    Err(_) => {}
-                }
-            }
-        }
-        let rest = exports.is_empty() || (plan.exports.is_empty() && ledger.bindings().contains_key(&[][..]));
-        let here = self.open_prefixes(&exports, rest);
-        if let Some(prefix) = needed.iter().find(|prefix| !here.contains(*prefix)) {
-            let was = recorded().find(|(_, p)| *p == prefix).map(|(path, _)| path_of(path).display().to_string());
-            let hex: String = prefix.iter().map(|b| format!("{b:02x}")).collect();
-            let text = format!(
-                "{}: locks are recorded on file system {hex}{}, but no export that it serves here is on it: mount it, export \
-                 it, or give the export the `fsid` it had",
-                plan.ip,
-                was.map(|path| format!(" (export {path})")).unwrap_or_default()
-            );
-            return Err(Refusal::new(Errno::ENOENT, text));
-        }
-        Ok((exports, rest))
-    }
-
-    fn open_prefixes(&self, exports: &BTreeSet<PathBuf>, rest: bool) -> BTreeSet<Box<[u8]>> {
-        let claimed: BTreeSet<PathBuf> =
-            self.slots().values().filter(|s| s.floating).flat_map(|s| s.exports.iter().cloned()).collect();
-        let all = self.rooms.config.exports.iter().map(|e| &e.path);
-        let mine = all.filter(|path| exports.contains(*path) || (rest && !claimed.contains(*path)));
-        mine.filter_map(|path| self.rooms.exports.resume(path).ok()).collect()
     }
 
     fn decide(&self, plan: &Plan, loaded: &Loaded) -> Opening {
@@ -381,65 +229,9 @@ impl Managers {
             Ok(Outcome::Refused(why) | Outcome::Unknown(why) | Outcome::Failed(why)) => {
                 refuse(Errno::EIO, why.to_string())
             }
-            Err(_) => refuse(Errno::ETIMEDOUT, format!("the disk did not answer within {} s", WRITE.as_secs())),
-        }
-    }
-
-    /// Puts the record into the core. Returns how many locks it would not take.
-    fn fill(&self, ip: IpAddr, ledger: &Ledger, adopt: bool) -> u64 {
-        let desk = &self.rooms.desk;
-        desk.run(Command::Load { lm: ip });
-        for (client, state) in ledger.clients() {
-            let party = Party { lm: ip, name: &client.name, address: client.address };
-            desk.run(Command::Restore { party, state: *state });
-        }
-        let mut refused = 0;
-        for (place, fields) in ledger.locks() {
-            let owner = &place.owner;
-            let party = Party { lm: ip, name: &owner.client.name, address: owner.client.address };
-            let lock = records::lock_state(&fields);
-            let load = Command::LoadLock {
-                party,
-                oh: &owner.oh,
-                svid: owner.svid,
-                file: &place.file,
-                range: place.range,
-                lock,
-            };
-            let events = desk.run_for_events(load);
-            refused += events.iter().filter(|e| matches!(e, Event::LoadRefused(_))).count() as u64;
-        }
-        if adopt && ledger.ended().is_none() {
-            self.fill_waiters(ip, ledger);
-        }
-        refused
-    }
-
-    fn fill_waiters(&self, ip: IpAddr, ledger: &Ledger) {
-        for (seq, w) in ledger.waiters() {
-            let owner = &w.place.owner;
-            let party = Party { lm: ip, name: &owner.client.name, address: owner.client.address };
-            let (version, tcp, asynchronous) = (w.version, w.tcp, w.asynchronous);
-            let route = Route { version, tcp, asynchronous, handle: w.handle.clone() };
-            self.rooms.desk.run(Command::LoadWaiter {
-                party,
-                oh: &owner.oh,
-                svid: owner.svid,
-                file: &w.place.file,
-                range: w.place.range,
-                mode: w.mode,
-                state: w.state,
-                route: &route,
-                seq: *seq,
-            });
-        }
-    }
-
-    fn seed_replies(&self, ledger: &Ledger) {
-        let (now, unix_ms) = (Instant::now(), unix_now() * 1000);
-        for seed in ledger.replies() {
-            let ago = Duration::from_millis(unix_ms.saturating_sub(seed.at_ms));
-            self.rooms.drc.seed(now, &records::key(seed), &seed.reply, ago);
+            Err(_) => {
+                refuse(Errno::ETIMEDOUT, format!("the disk did not answer within {} s", WRITE.as_secs()))
+            }
         }
     }
 
@@ -484,7 +276,9 @@ impl Managers {
     fn say(&self, plan: &Plan, opening: &Opening, refused: u64) -> Done {
         let mut notes = opening.notes.clone();
         if refused > 0 {
-            notes.push(format!("{refused} recorded locks conflict with others and were not loaded (see the log)"));
+            notes.push(format!(
+                "{refused} recorded locks conflict with others and were not loaded (see the log)"
+            ));
         }
         if !self.rooms.addresses.here(plan.ip) {
             notes.push("the address is not on this machine yet: clients are told once it is".to_owned());
@@ -517,89 +311,6 @@ impl Managers {
         }
     }
 
-    /// `start_grace` of one that is loaded: binds further exports, changes the length of a window that is open.
-    fn extend(
-        &self,
-        v: &StartGrace,
-        slot: &Slot,
-        named: BTreeSet<PathBuf>,
-        dry: bool,
-    ) -> Result<Done, Refusal> {
-        let further: BTreeSet<PathBuf> = named.difference(&slot.exports).cloned().collect();
-        let in_window = self.rooms.desk.read(|e| e.lm_rows()).iter().any(|r| r.address == v.ip && r.window.is_some());
-        let longer = v.grace.filter(|_| in_window && !slot.waits_for_address);
-        let mut done = Done { text: format!("{}: already taken up, nothing changed", v.ip), ..Done::default() };
-        if dry || (further.is_empty() && longer.is_none()) {
-            if !further.is_empty() || longer.is_some() {
-                done.text = format!("{}: would bind {} further exports", v.ip, further.len());
-                done.changed = true;
-            }
-            return Ok(done);
-        }
-        if let Err(why) = self.open_exports(&further) {
-            self.close_idle(v.ip);
-            return Err(why);
-        }
-        let mut entries = Vec::new();
-        let mut prefixes = Vec::new();
-        for path in &further {
-            let prefix = self.rooms.exports.prefix_of(path).unwrap_or_default();
-            prefixes.push(prefix.clone());
-            let path = path.as_os_str().as_encoded_bytes().into();
-            entries.push(Record::Bound { path, prefix }.into());
-        }
-        self.write_now(v.ip, slot.epoch, entries)?;
-        self.change(v.ip, |slot| {
-            slot.exports.extend(further.iter().cloned());
-            slot.floating = true;
-        });
-        self.rooms.gate.bind(v.ip, self.slot(v.ip).and_then(|slot| slot.bound()));
-        self.update_mode();
-        let deadline = self.rooms.desk.now().plus(v.grace.unwrap_or(self.rooms.config.grace.window));
-        if v.full && !prefixes.is_empty() {
-            let park = self.rooms.config.grace.park;
-            self.rooms.desk.run(Command::StartGrace { lm: v.ip, deadline, full: &prefixes, park });
-        } else if longer.is_some() {
-            self.rooms.desk.run(Command::SetDeadline { lm: v.ip, deadline });
-        }
-        if !self.rooms.desk.settle(v.ip) {
-            return Err(Refusal::new(Errno::EIO, format!("{}: its journal cannot be written", v.ip)));
-        }
-        done.changed = true;
-        done.all_wait = v.full && !prefixes.is_empty();
-        done.text = match further.len() {
-            0 => format!("{}: the window now ends in {}", v.ip, humantime::format_duration(v.grace.unwrap_or_default())),
-            n => format!("{}: {n} further exports bound", v.ip),
-        };
-        Ok(done)
-    }
-
-    fn preview_start(&self, plan: &Plan) -> Result<Done, Refusal> {
-        let name = plan.ip.to_string();
-        let peek = self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
-        let Some(peek) = peek else {
-            return Ok(Done { text: format!("{name}: would be new, nothing is recorded"), changed: true, ..Done::default() });
-        };
-        if peek.summary.handed_over && !plan.force {
-            let text = format!("{name}: was handed over to another place at epoch {}: import it again, or force", peek.summary.epoch);
-            return Err(Refusal::new(Errno::ESTALE, text));
-        }
-        let full = plan.full || !peek.summary.report.complete;
-        let adopt = plan.how == TakeUp::Adopt && !full;
-        let locks = peek.ledger.locks().filter(|(_, f)| f.condition != LockCondition::Expired).count() as u64;
-        let clients = peek.ledger.clients().len();
-        let text = match adopt {
-            true => format!("{name}: would be adopted with {locks} locks of {clients} clients"),
-            false => format!(
-                "{name}: would open a {}grace window of {} for {locks} locks of {clients} clients",
-                if full { "full " } else { "" },
-                humantime::format_duration(plan.grace)
-            ),
-        };
-        let marked = if adopt { 0 } else { locks };
-        Ok(Done { text, changed: true, marked, all_wait: full, ..Done::default() })
-    }
-
     /// The record of a lock manager that a first request has made. Tried until it works: its clients wait meanwhile.
     pub(super) fn open_first(self: &Arc<Self>, ip: IpAddr, pipe: &Arc<Pipe>) {
         loop {
@@ -630,7 +341,8 @@ impl Managers {
         if report.entries > 0 && report.built_on > 0 {
             let nothing = self.rooms.journals.peek(&name).map_err(failed)?;
             if nothing.is_some_and(|peek| peek.ledger.lock_count() > 0 || !peek.ledger.clients().is_empty()) {
-                let text = format!("{ip}: it has a record that was not loaded at the start: restart lockferry");
+                let text =
+                    format!("{ip}: it has a record that was not loaded at the start: restart lockferry");
                 return Err(Refusal::new(Errno::EBUSY, text));
             }
         }

@@ -53,10 +53,17 @@ impl Managers {
             let mut entries = Vec::new();
             if slot.floating {
                 let peers = self.rooms.server.peers(Some(ip));
-                let here: BTreeSet<_> = peers.into_iter().map(|(local, peer)| (ip, local.port(), peer)).collect();
+                let here: BTreeSet<_> =
+                    peers.into_iter().map(|(local, peer)| (ip, local.port(), peer)).collect();
                 let was = || known.iter().filter(|(of, ..)| *of == ip);
-                entries.extend(was().filter(|c| !here.contains(*c)).map(|c| Record::Disconnected(connection(c)).into()));
-                entries.extend(here.iter().filter(|c| !known.contains(*c)).map(|c| Record::Connected(connection(c)).into()));
+                entries.extend(
+                    was().filter(|c| !here.contains(*c)).map(|c| Record::Disconnected(connection(c)).into()),
+                );
+                entries.extend(
+                    here.iter()
+                        .filter(|c| !known.contains(*c))
+                        .map(|c| Record::Connected(connection(c)).into()),
+                );
                 now.extend(here);
             }
             // Also with nothing to write: the store reads the epoch and says if we are superseded.
@@ -91,7 +98,8 @@ impl Managers {
     async fn follow_addresses(self: Arc<Self>) {
         let mut changes = self.rooms.addresses.subscribe();
         loop {
-            let configured: Vec<IpAddr> = self.rooms.config.lock_managers.iter().map(|lm| lm.address).collect();
+            let configured: Vec<IpAddr> =
+                self.rooms.config.lock_managers.iter().map(|lm| lm.address).collect();
             for ip in configured {
                 let this = self.clone();
                 // One after the other, as they come: a verb is quick unless a disk hangs.

@@ -122,7 +122,6 @@ impl Notifier {
     }
 
     /// Tells nobody of `lm` any more and forgets how far it got: the address is somebody else's now.
-    #[allow(dead_code, reason = "for the release and the views of lock managers")]
     pub(super) fn end(&self, lm: IpAddr) {
         if let Some(telling) = self.lock().remove(&lm) {
             telling.task.abort();
@@ -136,19 +135,12 @@ impl Notifier {
         }
     }
 
-    /// The same where it is not known of which lock manager the lock is.
-    pub(super) fn reclaimed_somewhere(&self, name: &[u8], address: IpAddr) {
-        let lms: Vec<IpAddr> = self.lock().keys().copied().collect();
-        lms.into_iter().for_each(|lm| self.reclaimed(lm, name, address));
-    }
-
     /// How far this client is told by `lm`. `None`: it need not be.
     pub(super) fn progress(&self, lm: IpAddr, name: &[u8], address: IpAddr) -> Option<Progress> {
         self.told(lm)?.lock().get(&(name.into(), address)).copied()
     }
 
     /// How many clients of `lm` are how far.
-    #[allow(dead_code, reason = "for the release and the views of lock managers")]
     pub(super) fn counts(&self, lm: IpAddr) -> NotifyCounts {
         let mut counts = NotifyCounts::default();
         let Some(told) = self.told(lm) else { return counts };

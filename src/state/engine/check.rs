@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Engine;
-use crate::state::types::{Condition, GrantId, Mode};
+use crate::state::types::{Condition, GrantId, Mode, Stage};
 use crate::state::waiting::How;
 
 impl Engine {
@@ -56,39 +56,77 @@ impl Engine {
             let lms = self.names.lms.iter();
             lms.filter_map(|(_, lm)| Some((at(lm)?, lm.address))).collect::<BTreeSet<_>>()
         };
-        assert_eq!(self.windows, until(|lm| lm.window.map(|w| w.until)), "the list of windows");
-        assert_eq!(self.holds, until(|lm| lm.hold_until), "the list of hold times");
+        let working = self.names.lms.iter().filter(|(_, lm)| lm.work.is_some()).map(|(_, lm)| lm.address);
+        assert_eq!(self.working, working.collect(), "who is at work");
+        let window = |lm: &crate::state::names::Lm| {
+            lm.window.as_ref().filter(|_| lm.is_loaded() && !lm.is_ending()).map(|w| w.until)
+        };
+        assert_eq!(self.windows, until(window), "the list of windows");
+        assert_eq!(
+            self.holds,
+            until(|lm| lm.hold_until.filter(|_| lm.is_loaded())),
+            "the list of hold times"
+        );
         self.check_reclaimable();
     }
 
     fn check_reclaimable(&self) {
-        let mut lms: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+        let mut lms: BTreeMap<usize, (u64, u64, u64)> = BTreeMap::new();
         let mut clients: BTreeMap<usize, u64> = BTreeMap::new();
         for (_, lock) in self.locks.slots_from(0) {
             let count = lms.entry(self.names.client(lock.client).lm.index()).or_default();
             count.0 += u64::from(lock.attrs.condition == Condition::Reclaimable);
             count.1 += u64::from(lock.attrs.condition == Condition::Expired);
+            count.2 += u64::from(lock.attrs.kept);
             *clients.entry(lock.client.index()).or_default() +=
                 u64::from(lock.attrs.condition == Condition::Reclaimable);
+            let away = matches!(lock.attrs.condition, Condition::Reclaimable | Condition::Expired);
+            assert!(away || !lock.attrs.kept, "kept of one who is here: {lock:?}");
         }
+        assert_eq!(self.expired, lms.values().map(|(_, expired, _)| expired).sum::<u64>());
         for (i, lm) in &self.names.lms {
-            assert_eq!((lm.reclaimable, lm.expired), lms.get(&i).copied().unwrap_or_default());
-            assert!(lm.expired == 0 || lm.hold_until.is_some(), "expired locks go some day");
+            assert_eq!((lm.reclaimable, lm.expired, lm.kept), lms.get(&i).copied().unwrap_or_default());
+            let in_order = lm.is_loaded() && lm.work.is_none();
+            assert!(!in_order || lm.expired == 0 || lm.hold_until.is_some(), "expired locks go some day");
             assert!(
-                lm.reclaimable > 0 || lm.window.is_none_or(|w| w.full),
+                !in_order || lm.reclaimable > 0 || lm.window.is_none() || lm.is_any_full(),
                 "a window with nothing to reclaim"
             );
+            match lm.stage {
+                Stage::Loaded => assert!(lm.kept == 0 && (lm.is_ending() || lm.deferred.is_empty())),
+                Stage::Loading => {}
+                Stage::Released => assert!(lm.window.is_none() && lm.hold_until.is_none()),
+            }
         }
+        self.check_released();
         for (i, client) in &self.names.clients {
             assert_eq!(client.reclaimable, clients.get(&i).copied().unwrap_or_default());
         }
         assert!(self.emptied.is_empty() && self.journal.is_empty());
     }
 
+    /// Of a lock manager that is forgotten there is nothing but what is kept.
+    fn check_released(&self) {
+        let is_gone = |lm: crate::state::types::LmId| {
+            let lm = self.names.lm_by_id(lm);
+            lm.stage == Stage::Released && lm.work.is_none()
+        };
+        for (_, lock) in self.locks.slots_from(0) {
+            assert!(lock.attrs.kept || !is_gone(self.names.client(lock.client).lm), "not kept: {lock:?}");
+        }
+        for (_, client) in self.names.clients.iter().filter(|(_, c)| is_gone(c.lm)) {
+            assert_eq!((client.waiters, client.shares, client.listed), (0, 0, false));
+        }
+    }
+
     fn check_grants(&self) {
         let mut marked = BTreeSet::new();
         for (_, lock) in self.locks.slots_from(0) {
             let a = lock.attrs;
+            if self.names.lm_by_id(self.names.client(lock.client).lm).stage == Stage::Released {
+                // Its grants ended with the release; what says otherwise is still to be forgotten.
+                continue;
+            }
             if a.grant != GrantId(0) {
                 let grant = self.grants.get(&a.grant.0).expect("a marked byte belongs to a grant in flight");
                 assert_eq!((grant.place.owner, grant.place.file), (lock.owner, lock.file));
@@ -106,8 +144,10 @@ impl Engine {
 
     /// I5, I6: who waits has a reason.
     fn check_waiters(&self) {
-        for (_, w) in self.waiters.slots_from(0) {
-            let window = self.names.lm_by_id(w.lm).in_full_grace();
+        // Between two steps, and while one is loaded, some wait for the end of that.
+        let busy = self.names.lms.iter().any(|(_, lm)| lm.stage == Stage::Loading || lm.work.is_some());
+        for (_, w) in self.waiters.slots_from(0).filter(|_| !busy) {
+            let window = self.in_full_grace(w.lm, w.file);
             let parked = matches!(w.how, How::Reply { .. });
             let reason = window
                 || self.locks.slots_from(0).any(|(_, l)| {

@@ -5,7 +5,7 @@
 
 use crate::state::command::{Deny, Effects, Event, Party, RefusedKind, Reply, Token};
 use crate::state::shares::Share;
-use crate::state::types::{Access, ClientId, LmId, LockId, Range, Status, Time, WaiterId};
+use crate::state::types::{Access, ClientId, LmId, LockId, Range, Stage, Status, Time, WaiterId};
 use crate::state::waiting::How;
 
 use super::segments::Place;
@@ -128,13 +128,17 @@ impl Engine {
     }
 
     pub(super) fn trust(&mut self, party: Party<'_>, _fx: &mut Effects) {
-        if let Some(lm) = self.names.find_lm(&party.lm) {
+        let known = self.names.find_lm(&party.lm);
+        if let Some(lm) = known.filter(|lm| self.names.lm_by_id(*lm).is_loaded()) {
             self.names.trust(lm, party.name, party.address);
         }
     }
 
     pub(super) fn restore(&mut self, now: Time, party: Party<'_>, state: u32, fx: &mut Effects) {
         let lm = self.lm(party.lm, fx);
+        if self.names.lm_by_id(lm).stage == Stage::Released {
+            return;
+        }
         let id = self.load_client(now, lm, &party);
         let client = self.names.client_mut(id);
         client.state = state;
@@ -222,12 +226,13 @@ impl Engine {
                 return fx.status(token, Status::DeniedNolocks);
             }
         };
-        let file = self.names.file(file);
+        let key = file;
+        let file = self.names.file(key);
         self.names.hold_file(file);
         let have = self.shares.get(file, client, oh);
         // Shares are not recorded: in any window a client may say what it had.
-        let window = self.names.lm_by_id(lm).window;
-        let wrong_time = if reclaim { window.is_none() } else { window.is_some_and(|w| w.full) };
+        let entry = self.names.lm_by_id(lm);
+        let wrong_time = if reclaim { entry.window.is_none() } else { entry.in_full_grace(key) };
         let status = if have == Some(want) {
             Status::Granted
         } else if wrong_time {

@@ -75,7 +75,8 @@ impl Engine {
     /// yet go away with a window.
     fn try_waiter(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
         let Some(w) = self.waiters.try_get(id) else { return };
-        if self.in_full_grace(w.lm) || self.still_blocked(id) {
+        let loaded = self.names.lm_by_id(w.lm).is_loaded();
+        if !loaded || self.in_full_grace(w.lm, w.file) || self.still_blocked(id) {
             return;
         }
         let mut conflicts = self.locks.conflicts(w.file, w.range, w.mode, Some(w.owner));
@@ -127,8 +128,10 @@ impl Engine {
     /// A held-back request has waited long enough: the client shall ask again.
     pub(super) fn give_up_parked(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
         let w = self.remove_waiter(now, id);
+        let loaded = self.names.lm_by_id(w.lm).is_loaded();
         if let How::Reply { token, .. } = w.how {
-            fx.status(token, Status::DeniedGracePeriod);
+            let status = Reply::Status(Status::DeniedGracePeriod);
+            fx.reply(token, if loaded { status } else { Reply::Silent });
         }
     }
 
@@ -144,6 +147,7 @@ impl Engine {
     ) {
         self.totals.granted += 1;
         self.make_way(now, place, range, mode, false, fx);
+        self.note_return(place, range, fx);
         let mut grants = Vec::new();
         let weaker = self.overlay(now, place, range, |before| {
             note_grant(&mut grants, before);
@@ -285,9 +289,10 @@ impl Engine {
         self.hold(place);
         self.remove_waiter(now, id);
         self.make_way(now, place, w.range, w.mode, false, fx);
+        self.note_return(place, w.range, fx);
         self.next_grant += 1;
         let grant = GrantId(self.next_grant);
-        let new = Attrs { mode: w.mode, condition: Condition::Granting, state: w.state, grant, under: None };
+        let new = Attrs { condition: Condition::Granting, grant, ..Attrs::held(w.mode, w.state) };
         let eased = self.overlay(now, place, w.range, |before| match before {
             None => Some(new),
             Some(b) => {

@@ -6,7 +6,7 @@ use crate::state::command::{Effects, Event, Party, Route};
 use crate::state::entry::{Entry, LockState, Stretch};
 use crate::state::names::Names;
 use crate::state::table::{Attrs, Under};
-use crate::state::types::{ClientId, Condition, GrantId, LmId, Mode, Range, Time, WaiterId};
+use crate::state::types::{ClientId, Condition, LmId, Mode, Range, Stage, Time, WaiterId};
 use crate::state::waiting::{How, Waiter};
 
 use super::Engine;
@@ -26,41 +26,120 @@ impl Engine {
         fx: &mut Effects,
     ) {
         let lm = self.lm(party.lm, fx);
+        if self.names.lm_by_id(lm).stage == Stage::Released {
+            let (name, oh, file) = (party.name.into(), oh.into(), file.into());
+            let refused = Stretch { lm: party.lm, name, address: party.address, oh, svid, file, range };
+            return fx.event(Event::LoadRefused(Box::new(refused)));
+        }
         let client = self.load_client(now, lm, &party);
         let place = Place { client, owner: self.names.owner(client, oh, svid), file: self.names.file(file) };
         self.hold(place);
-        let expired = lock.condition == Condition::Expired;
-        let mut meeting = self.locks.meeting(place.file, range, lock.mode, Some(place.owner));
-        let refused = match expired {
-            true => meeting.next().is_some(),
-            false => meeting.any(|id| self.locks.get(id).attrs.condition != Condition::Expired),
-        };
-        drop(meeting);
-        if refused {
-            fx.event(Event::LoadRefused(Box::new(self.stretch(place, range))));
-        } else {
-            self.make_way(now, place, range, lock.mode, false, fx);
-            // The lock itself is in the record already.
-            let told = self.journal.len();
-            let client = self.names.client_mut(client);
-            if client.state == 0 {
-                client.state = lock.state;
-            }
-            let mut grants = Vec::new();
-            let eased = self.overlay(now, place, range, |before| {
-                super::grants::note_grant(&mut grants, before);
-                Some(attrs_of(lock))
-            });
-            self.finish_emptied(place, grants, fx);
-            self.journal.truncate(told);
-            if let Some(eased) = eased {
-                self.wake(place.file, eased);
-            }
-            if expired {
-                self.set_hold(now, lm);
+        self.clear_outdated(now, lm, place, range, lock.mode);
+        let (free, taken) = self.free_parts(place, range, lock);
+        for part in free {
+            self.lay(now, lm, place, part, lock, fx);
+        }
+        for part in taken {
+            fx.event(Event::LoadRefused(Box::new(self.stretch(place, part))));
+            if self.names.lm_by_id(lm).stage == Stage::Loading {
+                // What was not loaded is nobody's: the record shall say no more than the tables.
+                let told = self.journal.len();
+                self.overlay(now, place, part, |_| None);
+                self.journal.truncate(told);
+                if self.settings.journal {
+                    self.journal_lock(place, part, None);
+                }
             }
         }
         self.release(now, place);
+        self.defer_wakes(lm);
+    }
+
+    fn lay(&mut self, now: Time, lm: LmId, place: Place, range: Range, lock: LockState, fx: &mut Effects) {
+        self.make_way(now, place, range, lock.mode, false, fx);
+        // The lock itself is in the record already.
+        let told = self.journal.len();
+        let client = self.names.client_mut(place.client);
+        if client.state == 0 {
+            client.state = lock.state;
+        }
+        let mut grants = Vec::new();
+        let eased = self.overlay(now, place, range, |before| {
+            super::grants::note_grant(&mut grants, before);
+            Some(attrs_of(lock))
+        });
+        self.finish_emptied(place, grants, fx);
+        self.journal.truncate(told);
+        if let Some(eased) = eased {
+            self.wake(place.file, eased);
+        }
+        if lock.condition == Condition::Expired {
+            self.set_hold(now, lm);
+        }
+    }
+
+    /// Takes away what is kept of the lock manager's last stay where the record says otherwise: it knows better.
+    fn clear_outdated(&mut self, now: Time, lm: LmId, place: Place, range: Range, mode: Mode) {
+        if self.names.lm_by_id(lm).kept == 0 {
+            return;
+        }
+        let outdated: Vec<(Place, Range)> = self
+            .locks
+            .meeting(place.file, range, mode, Some(place.owner))
+            .map(|id| self.locks.get(id))
+            .filter(|lock| lock.attrs.kept && self.names.client(lock.client).lm == lm)
+            .filter_map(|lock| {
+                let place = Place { client: lock.client, owner: lock.owner, file: lock.file };
+                Some((place, lock.range.intersection(range)?))
+            })
+            .collect();
+        for (loser, bytes) in outdated {
+            self.hold(loser);
+            let told = self.journal.len();
+            self.overlay(now, loser, bytes, |_| None);
+            self.journal.truncate(told);
+            self.wake(loser.file, bytes);
+            self.release(now, loser);
+        }
+    }
+
+    /// The parts of `range` that this lock can have beside those of others, and those that it cannot. Expired ones give way, unless it
+    /// is expired itself.
+    fn free_parts(&self, place: Place, range: Range, lock: LockState) -> (Vec<Range>, Vec<Range>) {
+        let expired = lock.condition == Condition::Expired;
+        let mut taken: Vec<Range> = self
+            .locks
+            .meeting(place.file, range, lock.mode, Some(place.owner))
+            .map(|id| self.locks.get(id))
+            .filter(|other| expired || other.attrs.condition != Condition::Expired)
+            .filter_map(|other| other.range.intersection(range))
+            .collect();
+        taken.sort_unstable();
+        taken.dedup_by(|next, last| {
+            // Shared locks of several owners overlap.
+            let one = next.start <= last.end;
+            if one {
+                last.end = last.end.max(next.end);
+            }
+            one
+        });
+        let mut free = Vec::new();
+        let mut next = Some(range.start);
+        for part in &taken {
+            free.extend(next.and_then(|next| Range::new(next, part.start.checked_sub(1)?)));
+            next = part.end.checked_add(1);
+        }
+        free.extend(next.and_then(|next| Range::new(next, range.end)));
+        (free, taken)
+    }
+
+    /// What is loaded lets nobody go before all is.
+    fn defer_wakes(&mut self, lm: LmId) {
+        if self.names.lm_by_id(lm).stage == Stage::Loading {
+            for (file, range) in std::mem::take(&mut self.to_wake) {
+                self.defer(lm, file, range);
+            }
+        }
     }
 
     /// Puts a recorded waiter at its place in the line.
@@ -79,6 +158,9 @@ impl Engine {
         fx: &mut Effects,
     ) {
         let lm = self.lm(party.lm, fx);
+        if self.names.lm_by_id(lm).stage == Stage::Released {
+            return;
+        }
         let client = self.load_client(now, lm, &party);
         let place = Place { client, owner: self.names.owner(client, oh, svid), file: self.names.file(file) };
         self.hold(place);
@@ -92,6 +174,7 @@ impl Engine {
         // Whoever was in its way may be gone.
         self.wake(file, range);
         self.release(now, place);
+        self.defer_wakes(lm);
     }
 
     /// A client of the record. No limit applies: it was let in before.
@@ -176,5 +259,5 @@ fn attrs_of(lock: LockState) -> Attrs {
         condition: if condition == Condition::Unconfirmed { condition } else { Condition::Held },
         state,
     });
-    Attrs { mode: lock.mode, condition, state: lock.state, grant: GrantId(0), under }
+    Attrs { condition, under, ..Attrs::held(lock.mode, lock.state) }
 }

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use crate::state::command::{Deny, Effects, Event, LockRequest, Party, RefusedKind, Reply, Token};
 use crate::state::deadlock::{Verdict, would_deadlock};
-use crate::state::table::Attrs;
-use crate::state::types::{ClientId, Condition, LmId, Mode, OwnerId, Range, Status, Time, WaiterId};
+use crate::state::types::{ClientId, LmId, Mode, OwnerId, Range, Status, Time, WaiterId};
 use crate::state::waiting::{How, Waiter};
 
-use super::grants::note_grant;
 use super::segments::Place;
 use super::{Engine, GraceConflict};
 
@@ -114,7 +112,7 @@ impl Engine {
         fx: &mut Effects,
     ) {
         let known = self.names.find_lm(&party.lm);
-        if let Some(lm) = known.filter(|lm| self.in_full_grace(*lm)) {
+        if let Some(lm) = known.filter(|lm| self.names.lm_by_id(*lm).in_full_grace(file)) {
             return self.park_test(now, lm, &party, (oh, svid), file, range, mode, token, fx);
         }
         let owner = known
@@ -134,7 +132,7 @@ impl Engine {
         self.places_of(self.acts_for(lm, party), oh, svid, file)
     }
 
-    fn places_of(&self, clients: Vec<ClientId>, oh: &[u8], svid: u32, file: &[u8]) -> Vec<Place> {
+    pub(super) fn places_of(&self, clients: Vec<ClientId>, oh: &[u8], svid: u32, file: &[u8]) -> Vec<Place> {
         let Some(file) = self.names.find_file(file) else { return Vec::new() };
         clients
             .into_iter()
@@ -160,7 +158,7 @@ impl Engine {
         }
     }
 
-    fn place(&mut self, client: ClientId, r: &LockRequest<'_>) -> Place {
+    pub(super) fn place(&mut self, client: ClientId, r: &LockRequest<'_>) -> Place {
         Place { client, owner: self.names.owner(client, r.oh, r.svid), file: self.names.file(r.file) }
     }
 
@@ -175,14 +173,14 @@ impl Engine {
     ) -> Option<Status> {
         let covered = self.covers(place.owner, place.file, r.range, r.mode);
         let conflict = self.locks.conflicts(place.file, r.range, r.mode, Some(place.owner)).next();
-        let window = self.in_full_grace(lm) && !covered;
+        let window = self.in_full_grace(lm, place.file) && !covered;
         if conflict.is_none() && !window {
             return Some(self.grant_plain(now, place, r, covered, fx));
         }
         // NM_LOCK never waits.
         if !r.block || !r.monitored {
             let park = match window {
-                true => self.names.lm_by_id(lm).window.map(|w| w.park),
+                true => self.names.lm_by_id(lm).window.as_ref().map(|w| w.park),
                 false => self
                     .park_for(place, r.range, r.mode)
                     .filter(|_| self.settings.grace_conflict == GraceConflict::Wait),
@@ -221,12 +219,12 @@ impl Engine {
         Status::Granted
     }
 
-    fn is_full(&self, client: ClientId) -> bool {
+    pub(super) fn is_full(&self, client: ClientId) -> bool {
         let limits = &self.settings.limits;
         self.locks.count_of(client) >= limits.locks_per_client || self.locks.len() >= limits.locks as usize
     }
 
-    fn has_stronger(&self, place: Place, range: Range, mode: Mode) -> bool {
+    pub(super) fn has_stronger(&self, place: Place, range: Range, mode: Mode) -> bool {
         self.locks.own(place.file, place.owner, range).any(|id| self.locks.get(id).attrs.mode > mode)
     }
 
@@ -266,100 +264,6 @@ impl Engine {
         let how = How::Callback(r.route.clone());
         self.push_waiter(waiter(now, lm, place, r.range, r.mode, self.state_of(place.client, r.state), how));
         Status::Blocked
-    }
-
-    fn reclaim(&mut self, now: Time, lm: LmId, r: &LockRequest<'_>, fx: &mut Effects) {
-        let is_covered = |place: &Place| self.covers(place.owner, place.file, r.range, r.mode);
-        let mut places = self.places_of(self.reclaims_for(lm, &r.party), r.oh, r.svid, r.file);
-        let mut covered = places.drain(..).find(is_covered);
-        if covered.is_none() {
-            let back = self.places_of(self.may_be_back_as(lm, &r.party), r.oh, r.svid, r.file);
-            covered = back.into_iter().find(|p| is_covered(p) && self.is_unreclaimed(p, r.range));
-            if covered.is_some() {
-                // Its UNLOCK will come from there too.
-                self.names.trust(lm, r.party.name, r.party.address);
-            }
-        }
-        if let Some(place) = covered {
-            self.hold(place);
-            self.touch(now, place.client);
-            self.take_reclaim(now, place, r, fx);
-            return self.release(now, place);
-        }
-        if !self.in_full_grace(lm) {
-            self.totals.reclaim_refused += 1;
-            let (why, status) = match self.names.lm_by_id(lm).window {
-                Some(_) => (Deny::ReclaimBeyond, Status::Denied),
-                None => (Deny::ReclaimTooLate, Status::DeniedGracePeriod),
-            };
-            self.denied_event(r, why, fx);
-            return fx.status(r.token, status);
-        }
-        let client = match self.client_for(now, lm, &r.party) {
-            Ok(client) => client,
-            Err(why) => return self.refuse_limit(r, why, fx),
-        };
-        let place = self.place(client, r);
-        self.hold(place);
-        // The word of a live client counts for more than an incomplete record.
-        let conflict = self
-            .locks
-            .conflicts(place.file, r.range, r.mode, Some(place.owner))
-            .any(|id| !self.is_doubtful(id));
-        if conflict {
-            self.totals.reclaim_refused += 1;
-            self.denied_event(r, Deny::ReclaimConflict, fx);
-            fx.status(r.token, Status::Denied);
-        } else if self.is_full(client) {
-            self.refuse_limit(r, Deny::LocksPerClient, fx);
-        } else {
-            self.make_way(now, place, r.range, r.mode, true, fx);
-            self.take_reclaim(now, place, r, fx);
-        }
-        self.release(now, place);
-    }
-
-    /// Whether nothing that the owner has there is live.
-    fn is_unreclaimed(&self, place: &Place, range: Range) -> bool {
-        let own = self.locks.own(place.file, place.owner, range);
-        own.map(|id| self.locks.get(id).attrs.condition)
-            .all(|c| matches!(c, Condition::Reclaimable | Condition::Expired))
-    }
-
-    /// Grants a reclaim. It never weakens what is there. What the client was not known to have is confirmed: nobody
-    /// reclaims what it does not hold.
-    fn take_reclaim(&mut self, now: Time, place: Place, r: &LockRequest<'_>, fx: &mut Effects) {
-        self.record(place.client, fx);
-        // Reclaims carry state 0; what was recorded of the client stays true.
-        let new = Attrs::held(r.mode, self.state_of(place.client, r.state));
-        let mut grants = Vec::new();
-        let eased = self.overlay(now, place, r.range, |before| match before {
-            Some(b) if matches!(b.condition, Condition::Reclaimable | Condition::Expired) => {
-                let state = if b.mode >= r.mode { b.state } else { new.state };
-                Some(Attrs { state, ..Attrs::held(b.mode.max(r.mode), 0) })
-            }
-            Some(b) if b.mode > r.mode || (b.mode == r.mode && b.condition == Condition::Held) => Some(b),
-            Some(b) => {
-                note_grant(&mut grants, Some(b));
-                let state = if b.mode == r.mode { b.state } else { new.state };
-                Some(Attrs { state, ..new })
-            }
-            None => Some(new),
-        });
-        self.finish_emptied(place, grants, fx);
-        // Who was held back because this might go away gets its answer.
-        if let Some(eased) = eased {
-            self.wake(place.file, eased);
-        }
-        self.reclaimed(r, fx);
-        fx.status(r.token, Status::Granted);
-    }
-
-    fn reclaimed(&mut self, r: &LockRequest<'_>, fx: &mut Effects) {
-        self.totals.granted += 1;
-        self.totals.reclaimed += 1;
-        let (client, address) = (r.party.name.into(), r.party.address);
-        fx.event(Event::Reclaimed { client, address, range: r.range });
     }
 
     /// Whether the client, or all together, have as many waiting requests as may be.
@@ -406,7 +310,7 @@ impl Engine {
             Ok(_) | Err(_) => return fx.status(token, Status::DeniedGracePeriod),
         };
         let place = Place { client, owner: self.names.owner(client, oh, svid), file: self.names.file(file) };
-        let park = self.names.lm_by_id(lm).window.map(|w| w.park).unwrap_or_default();
+        let park = self.names.lm_by_id(lm).window.as_ref().map(|w| w.park).unwrap_or_default();
         let how = How::Reply { token, until: now.plus(park), test: true };
         self.push_waiter(waiter(now, lm, place, range, mode, 0, how));
         self.settle_client(now, client);
@@ -470,7 +374,7 @@ impl Engine {
             })
     }
 
-    fn refuse_limit(&mut self, r: &LockRequest<'_>, why: Deny, fx: &mut Effects) {
+    pub(super) fn refuse_limit(&mut self, r: &LockRequest<'_>, why: Deny, fx: &mut Effects) {
         let status = self.over_limit(r, why, fx);
         fx.status(r.token, status);
     }
@@ -481,7 +385,7 @@ impl Engine {
         Status::DeniedNolocks
     }
 
-    fn denied_event(&mut self, r: &LockRequest<'_>, why: Deny, fx: &mut Effects) {
+    pub(super) fn denied_event(&mut self, r: &LockRequest<'_>, why: Deny, fx: &mut Effects) {
         fx.event(Event::Denied { client: r.party.name.into(), range: r.range, why });
     }
 }

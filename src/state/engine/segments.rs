@@ -10,7 +10,7 @@ use super::Engine;
 
 /// Whose locks on which file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(in crate::state) struct Place {
     pub(super) client: ClientId,
     pub(super) owner: OwnerId,
     pub(super) file: FileId,

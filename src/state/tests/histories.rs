@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::compare::{Both, Op, WIDTHS};
-use super::model::{Answer, BYTES, CLIENTS, LMS, Model, OWNERS, Spot, Who};
+use super::model::{Answer, BYTES, CLIENTS, FILES, LMS, Model, OWNERS, Spot, Who};
 use crate::state::{CallbackOutcome, Condition, LockState, Mode, Status};
 
 fn who() -> impl Strategy<Value = Who> {
@@ -58,6 +58,29 @@ fn loaded() -> impl Strategy<Value = LockState> {
     })
 }
 
+/// Some of the files.
+fn files() -> impl Strategy<Value = [bool; FILES]> {
+    [prop::bool::weighted(0.4), prop::bool::weighted(0.4)]
+}
+
+fn life() -> impl Strategy<Value = Op> {
+    let some_lm = || prop_oneof![3 => Just(0), 1 => Just(1)];
+    prop_oneof![
+        4 => (0..LMS, 0..6_000u64, files()).prop_map(|(lm, ms, full)| Op::StartGrace { lm, ms, full }),
+        2 => (0..LMS, 0..6_000u64).prop_map(|(lm, ms)| Op::SetDeadline { lm, ms }),
+        10 => (who(), spot(), loaded()).prop_map(|(who, spot, lock)| Op::Load { who, spot, lock }),
+        3 => (0..LMS, files()).prop_map(|(lm, keep)| Op::Release { lm, keep }),
+        1 => (0..LMS).prop_map(|lm| Op::DropReleased { lm }),
+        8 => (some_lm(), prop::bool::weighted(0.3), files(), 0..6_000u64)
+            .prop_map(|(lm, adopt, keep, ms)| Op::Move { lm, adopt, keep, ms }),
+        2 => (0..FILES).prop_map(|file| Op::FreeFile { file }),
+        2 => (some_lm(), 0..CLIENTS).prop_map(|(lm, client)| Op::FreeClient { lm, client }),
+        3 => any::<usize>().prop_map(|pick| Op::Revoke { pick }),
+        4 => (0..LMS).prop_map(|lm| Op::EndGrace { lm }),
+        10 => (0..2_500u64).prop_map(|ms| Op::Tick { ms }),
+    ]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let lock = (who(), spot(), mode(), prop::bool::weighted(0.7), prop::bool::weighted(0.95), state())
         .prop_map(|(who, spot, mode, block, monitored, state)| Op::Lock {
@@ -83,20 +106,22 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|((lm, client), state)| Op::Notify { lm, client, state }),
         16 => (any::<usize>(), outcome()).prop_map(|(pick, outcome)| Op::Done { pick, outcome }),
         2 => (any::<usize>(), outcome()).prop_map(|(pick, outcome)| Op::Late { pick, outcome }),
-        2 => (0..LMS, 0..6_000u64, any::<bool>())
-            .prop_map(|(lm, ms, full)| Op::StartGrace { lm, ms, full }),
-        1 => (0..LMS, 0..6_000u64).prop_map(|(lm, ms)| Op::SetDeadline { lm, ms }),
-        5 => (who(), spot(), loaded()).prop_map(|(who, spot, lock)| Op::Load { who, spot, lock }),
-        1 => (0..LMS).prop_map(|lm| Op::Release { lm }),
-        4 => (prop_oneof![3 => Just(0), 1 => Just(1)], prop::bool::weighted(0.3), 0..6_000u64)
-            .prop_map(|(lm, adopt, ms)| Op::Move { lm, adopt, ms }),
-        2 => (0..LMS).prop_map(|lm| Op::EndGrace { lm }),
-        5 => (0..2_500u64).prop_map(|ms| Op::Tick { ms }),
+        26 => life(),
     ]
 }
 
-fn run(width: u64, ops: Vec<Op>) {
-    let mut both = Both::new(width, width != WIDTHS[3]);
+/// The same with loading by halves, without that it is at once done.
+fn lazy_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        10 => op(),
+        1 => (0..LMS).prop_map(|lm| Op::BeginLoad { lm }),
+        1 => (0..LMS).prop_map(|lm| Op::EndLoad { lm }),
+        1 => (0..LMS, files()).prop_map(|(lm, keep)| Op::Release { lm, keep }),
+    ]
+}
+
+fn run(width: u64, locks_per_call: u32, ops: Vec<Op>) {
+    let mut both = Both::new(width, width != WIDTHS[3], locks_per_call, false);
     for op in ops {
         both.step(op);
     }
@@ -115,8 +140,11 @@ macro_rules! histories {
             #![proptest_config(config())]
             $(
                 #[test]
-                fn $name(ops in prop::collection::vec(op(), 1..40)) {
-                    run(WIDTHS[$width], ops);
+                fn $name(
+                    per_call in prop_oneof![Just(1u32), Just(3), Just(10_000)],
+                    ops in prop::collection::vec(op(), 1..40),
+                ) {
+                    run(WIDTHS[$width], per_call, ops);
                 }
             )*
         }
@@ -128,6 +156,21 @@ histories! {
     any_history_of_odd_ranges_equals_the_byte_map: 1;
     any_history_of_long_ranges_equals_the_byte_map: 2;
     any_history_over_the_whole_64_bits_equals_the_byte_map: 3;
+}
+
+proptest! {
+    #![proptest_config(config())]
+    #[test]
+    fn no_history_between_the_steps_of_great_changes_breaks_a_rule(
+        per_call in 1u32..4,
+        ops in prop::collection::vec(lazy_op(), 1..60),
+    ) {
+        let mut both = Both::new(1, true, per_call, true);
+        for op in ops {
+            both.step(op);
+        }
+        both.finish();
+    }
 }
 
 #[test]
@@ -154,5 +197,5 @@ fn one_owner_that_waits_for_the_same_bytes_of_two_files_gets_both() {
         monitored: true,
         state: 0,
     };
-    run(1, vec![lock(a, 0, false), lock(a, 1, false), lock(b, 1, true), lock(b, 0, true)]);
+    run(1, 10_000, vec![lock(a, 0, false), lock(a, 1, false), lock(b, 1, true), lock(b, 0, true)]);
 }

@@ -206,7 +206,28 @@ impl Kit {
 
     pub(super) fn window(&mut self, n: u8, deadline: u64, full: bool) {
         let park = Duration::from_secs(2);
+        let full: &[Box<[u8]>] = if full { &[Box::from([])] } else { &[] };
         self.run(Command::StartGrace { lm: lm(n), deadline: Time(deadline), full, park });
+    }
+
+    /// A window that is full for the files that begin so.
+    pub(super) fn part_window(&mut self, n: u8, deadline: u64, full: &[&str]) {
+        let full: Vec<Box<[u8]>> = full.iter().map(|prefix| prefix.as_bytes().into()).collect();
+        let park = Duration::from_secs(2);
+        self.run(Command::StartGrace { lm: lm(n), deadline: Time(deadline), full: &full, park });
+    }
+
+    pub(super) fn release(&mut self, n: u8, keep: &[&str]) {
+        let keep: Vec<Box<[u8]>> = keep.iter().map(|prefix| prefix.as_bytes().into()).collect();
+        self.run(Command::Release { lm: lm(n), keep: &keep });
+    }
+
+    pub(super) fn begin_load(&mut self, n: u8) {
+        self.run(Command::Load { lm: lm(n) });
+    }
+
+    pub(super) fn end_load(&mut self, n: u8) {
+        self.run(Command::LoadDone { lm: lm(n) });
     }
 
     /// Loads a lock of the record.

@@ -144,6 +144,12 @@ impl Ledger {
         part
     }
 
+    /// What stays of a lock manager's part when only locks on these files are kept.
+    pub(super) fn keep_only(&mut self, lm: IpAddr, is_kept: impl Fn(&[u8]) -> bool) {
+        let part = self.take(lm);
+        self.locks.extend(part.locks.into_iter().filter(|(key, _)| is_kept(&key.file)));
+    }
+
     /// The commands that put it into an engine.
     pub(super) fn commands(&self) -> Vec<Command<'_>> {
         let clients = self.clients.iter().map(|((lm, name, address), state)| Command::Restore {

@@ -3,9 +3,11 @@
 //!
 //! Must never share code with the engine beyond the plain types.
 
+mod stays;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::state::{CallbackOutcome, Condition, LockState, Mode, Status};
+use crate::state::{CallbackOutcome, Condition, Mode, Stage, Status};
 
 /// 24 bytes and the tail up to the end of file.
 pub(super) const BYTES: usize = 25;
@@ -58,11 +60,21 @@ pub(super) struct Cell {
     pub(super) state: u32,
     pub(super) grant: Option<u64>,
     pub(super) under: Option<(Condition, u32)>,
+    pub(super) kept: bool,
 }
 
 impl Cell {
     fn held(mode: Mode, state: u32) -> Self {
-        Self { mode, condition: Condition::Held, state, grant: None, under: None }
+        Self { mode, condition: Condition::Held, state, grant: None, under: None, kept: false }
+    }
+
+    /// What stays of it when its lock manager is released.
+    fn kept(self) -> Self {
+        let condition = match self.condition {
+            Condition::Expired => Condition::Expired,
+            _ => Condition::Reclaimable,
+        };
+        Self { condition, kept: true, ..Self::held(self.mode, self.state) }
     }
 
     /// The same for one whose owner is back.
@@ -74,13 +86,7 @@ impl Cell {
     }
 
     fn before_grant(self) -> Option<Cell> {
-        self.under.map(|(condition, state)| Cell {
-            mode: Mode::Shared,
-            condition,
-            state,
-            grant: None,
-            under: None,
-        })
+        self.under.map(|(condition, state)| Cell { condition, ..Cell::held(Mode::Shared, state) })
     }
 }
 
@@ -123,7 +129,14 @@ pub(super) enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Window {
     pub(super) until: u64,
-    pub(super) full: bool,
+    /// By file.
+    pub(super) full: [bool; FILES],
+}
+
+impl Window {
+    pub(super) fn is_full(self) -> bool {
+        self.full.contains(&true)
+    }
 }
 
 /// What one step shall bring about.
@@ -142,6 +155,7 @@ pub(super) struct Model {
     pub(super) waiters: Vec<Waiter>,
     pub(super) grants: BTreeMap<u64, Grant>,
     pub(super) windows: [Option<Window>; LMS],
+    pub(super) stages: [Stage; LMS],
     /// Ends of the hold times.
     pub(super) holds: [Option<u64>; LMS],
     /// Whether a LOCK is held back for reclaimable locks.
@@ -159,6 +173,7 @@ impl Model {
             waiters: Vec::new(),
             grants: BTreeMap::new(),
             windows: [None; LMS],
+            stages: [Stage::Loaded; LMS],
             holds: [None; LMS],
             parks,
             next_grant: 0,
@@ -170,14 +185,15 @@ impl Model {
     /// What is due happens first.
     pub(super) fn advance(&mut self, now: u64) {
         let mut over: Vec<(u64, usize)> = Vec::new();
-        over.extend((0..LMS).filter_map(|lm| Some((self.windows[lm]?.until, lm))));
+        let loaded = (0..LMS).filter(|lm| self.is_loaded(*lm));
+        over.extend(loaded.filter_map(|lm| Some((self.windows[lm]?.until, lm))));
         over.retain(|(until, _)| *until <= now);
         over.sort_unstable();
         for (_, lm) in over {
             self.end_grace(now, lm);
         }
         for lm in 0..LMS {
-            if self.holds[lm].is_some_and(|until| until <= now) {
+            if self.is_loaded(lm) && self.holds[lm].is_some_and(|until| until <= now) {
                 self.holds[lm] = None;
                 self.change_lm(lm, |c| (c.condition != Condition::Expired).then_some(c));
             }
@@ -213,7 +229,7 @@ impl Model {
         }
         let state = self.clients[c].unwrap_or(0);
         let covered = self.covers(who, spot, mode);
-        let window = self.is_full(who.lm) && !covered;
+        let window = self.is_full(who.lm, spot.file) && !covered;
         if !window && !self.conflicts(who, spot, mode) {
             self.drop_exact(who, spot, mode);
             self.evict(who, spot, mode, false);
@@ -244,12 +260,12 @@ impl Model {
         if !self.covers(who, spot, mode) {
             match self.windows[who.lm] {
                 None => return self.status(token, Status::DeniedGracePeriod),
-                Some(Window { full: false, .. }) => return self.status(token, Status::Denied),
+                Some(window) if !window.full[spot.file] => return self.status(token, Status::Denied),
                 Some(_) => {}
             }
             self.clients[c].get_or_insert(0);
             let in_the_way = self.in_the_way(who, spot, mode);
-            if in_the_way.into_iter().any(|(owner, cell)| !self.is_doubtful(owner, cell)) {
+            if in_the_way.into_iter().any(|(owner, cell)| !self.is_doubtful(owner, spot.file, cell)) {
                 return self.status(token, Status::Denied);
             }
             self.evict(who, spot, mode, true);
@@ -310,7 +326,7 @@ impl Model {
     }
 
     pub(super) fn test(&mut self, now: u64, who: Who, spot: Spot, mode: Mode, token: u64) {
-        if self.is_full(who.lm) {
+        if self.is_full(who.lm, spot.file) {
             self.clients[who.client_index()].get_or_insert(0);
             let how = How::Reply { token, until: now + PARK, test: true };
             return self.push(who, spot, mode, 0, how);
@@ -361,98 +377,6 @@ impl Model {
         self.serve_waiters();
     }
 
-    pub(super) fn start_grace(&mut self, lm: usize, until: u64, full: bool) {
-        let full = full || self.is_full(lm);
-        self.windows[lm] = Some(Window { until, full });
-    }
-
-    pub(super) fn set_deadline(&mut self, lm: usize, until: u64) {
-        if let Some(window) = &mut self.windows[lm] {
-            window.until = until;
-        }
-    }
-
-    pub(super) fn end_grace(&mut self, now: u64, lm: usize) {
-        if self.windows[lm].take().is_none() {
-            return;
-        }
-        if self.reclaimable(lm) {
-            self.holds[lm] = Some(now + HOLD);
-        }
-        self.change_lm(lm, |c| {
-            let over = c.condition == Condition::Reclaimable;
-            Some(if over { Cell { condition: Condition::Expired, ..c } } else { c })
-        });
-        self.serve_waiters();
-    }
-
-    /// The last thing in each step.
-    pub(super) fn end_emptied(&mut self, now: u64) {
-        for lm in 0..LMS {
-            if self.windows[lm].is_some_and(|w| !w.full) && !self.reclaimable(lm) {
-                self.end_grace(now, lm);
-            }
-        }
-    }
-
-    pub(super) fn release(&mut self, lm: usize) {
-        let (gone, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiters).into_iter().partition(|w| w.who.lm == lm);
-        self.waiters = rest;
-        for w in gone {
-            self.turn_away(&w, Answer::Silent);
-        }
-        self.change_lm(lm, |_| None);
-        self.drop_empty_grants();
-        self.clients[lm * CLIENTS..(lm + 1) * CLIENTS].fill(None);
-        self.windows[lm] = None;
-        self.holds[lm] = None;
-        self.serve_waiters();
-    }
-
-    pub(super) fn restore(&mut self, lm: usize, client: usize, state: u32) {
-        self.clients[lm * CLIENTS + client] = Some(state);
-    }
-
-    pub(super) fn load(&mut self, now: u64, who: Who, spot: Spot, lock: LockState) {
-        let client = self.clients[who.client_index()].get_or_insert(0);
-        let known = if *client == 0 { lock.state } else { *client };
-        let expired = lock.condition == Condition::Expired;
-        let file = &self.files[spot.file];
-        let refused = (0..ALL_OWNERS).filter(|o| *o != who.index()).any(|o| {
-            let met = file[o][spot.lo..=spot.hi].iter().flatten();
-            met.filter(|c| c.mode.conflicts(lock.mode)).any(|c| expired || c.condition != Condition::Expired)
-        });
-        if refused {
-            return;
-        }
-        self.clients[who.client_index()] = Some(known);
-        self.evict(who, spot, lock.mode, false);
-        let condition = match lock.condition {
-            Condition::Granting => Condition::Unconfirmed,
-            other => other,
-        };
-        let open = condition == Condition::Unconfirmed && lock.mode == Mode::Exclusive;
-        let sure = |condition| match condition {
-            Condition::Unconfirmed => condition,
-            _ => Condition::Held,
-        };
-        let under = lock.under.filter(|_| open).map(|(condition, state)| (sure(condition), state));
-        self.put(who, spot, |_| Some(Cell { condition, under, ..Cell::held(lock.mode, lock.state) }));
-        self.drop_empty_grants();
-        if expired {
-            self.holds[who.lm] = Some(now + HOLD);
-        }
-        self.serve_waiters();
-    }
-
-    pub(super) fn load_waiter(&mut self, seq: u64, who: Who, spot: Spot, mode: Mode, state: u32) {
-        self.clients[who.client_index()].get_or_insert(0);
-        self.waiters.push(Waiter { seq, who, spot, mode, state, how: How::Callback });
-        self.waiters.sort_by_key(|w| w.seq);
-        self.serve_waiters();
-    }
-
     pub(super) fn covers(&self, who: Who, spot: Spot, mode: Mode) -> bool {
         let own = &self.files[spot.file][who.index()];
         own[spot.lo..=spot.hi].iter().all(|c| c.is_some_and(|c| c.mode >= mode))
@@ -477,12 +401,12 @@ impl Model {
             .collect()
     }
 
-    fn is_full(&self, lm: usize) -> bool {
-        self.windows[lm].is_some_and(|w| w.full)
+    fn is_full(&self, lm: usize, file: usize) -> bool {
+        self.windows[lm].is_some_and(|w| w.full[file])
     }
 
-    fn is_doubtful(&self, owner: usize, cell: Cell) -> bool {
-        cell.condition == Condition::Reclaimable && self.is_full(owner / (CLIENTS * OWNERS))
+    fn is_doubtful(&self, owner: usize, file: usize, cell: Cell) -> bool {
+        cell.condition == Condition::Reclaimable && self.is_full(owner / (CLIENTS * OWNERS), file)
     }
 
     fn is_worth_parking(&self, who: Who, spot: Spot, mode: Mode) -> bool {
@@ -493,14 +417,13 @@ impl Model {
     }
 
     pub(super) fn reclaimable(&self, lm: usize) -> bool {
-        let owners = lm * CLIENTS * OWNERS..(lm + 1) * CLIENTS * OWNERS;
-        let mut cells = self.files.iter().flat_map(|file| file[owners.clone()].iter().flatten().flatten());
+        let mut cells = self.files.iter().flat_map(|file| file[owners_of(lm)].iter().flatten().flatten());
         cells.any(|c| c.condition == Condition::Reclaimable)
     }
 
     fn change_lm(&mut self, lm: usize, f: impl Fn(Cell) -> Option<Cell>) {
         for file in &mut self.files {
-            for cell in file[lm * CLIENTS * OWNERS..(lm + 1) * CLIENTS * OWNERS].iter_mut().flatten() {
+            for cell in file[owners_of(lm)].iter_mut().flatten() {
                 *cell = cell.and_then(&f);
             }
         }
@@ -513,7 +436,8 @@ impl Model {
                 let cell = self.files[spot.file][o][byte];
                 let yields = cell.is_some_and(|c| {
                     c.mode.conflicts(mode)
-                        && (c.condition == Condition::Expired || (records && self.is_doubtful(o, c)))
+                        && (c.condition == Condition::Expired
+                            || (records && self.is_doubtful(o, spot.file, c)))
                 });
                 if yields {
                     self.files[spot.file][o][byte] = None;
@@ -542,7 +466,8 @@ impl Model {
     fn may_go(&self, w: &Waiter) -> bool {
         let own = &self.files[w.spot.file][w.who.index()][w.spot.lo..=w.spot.hi];
         let met = self.in_the_way(w.who, w.spot, w.mode);
-        !self.is_full(w.who.lm)
+        self.is_loaded(w.who.lm)
+            && !self.is_full(w.who.lm, w.spot.file)
             && match w.how {
                 How::Reply { test: true, .. } => true,
                 How::Reply { .. } => met.iter().all(|(_, c)| c.condition != Condition::Reclaimable),
@@ -631,19 +556,21 @@ impl Model {
     }
 
     fn free_client(&mut self, client: usize, which: impl Fn(u32) -> bool) {
-        let (gone, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .partition(|w| w.who.client_index() == client && which(w.state));
-        self.waiters = rest;
-        for w in gone {
-            self.turn_away(&w, Answer::Silent);
-        }
+        self.drop_silently(|w| w.who.client_index() == client && which(w.state));
         for file in &mut self.files {
             for cell in file[client * OWNERS..(client + 1) * OWNERS].iter_mut().flatten() {
                 *cell = cell.filter(|c| !which(c.state));
             }
         }
         self.drop_empty_grants();
+    }
+
+    fn drop_silently(&mut self, which: impl Fn(&Waiter) -> bool) {
+        let (gone, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters).into_iter().partition(which);
+        self.waiters = rest;
+        for w in gone {
+            self.turn_away(&w, Answer::Silent);
+        }
     }
 
     fn answer_test(&mut self, who: Who, spot: Spot, mode: Mode, token: u64) {
@@ -663,6 +590,10 @@ impl Model {
     fn status(&mut self, token: u64, status: Status) {
         self.expected.answers.insert(token, Answer::Status(status));
     }
+}
+
+fn owners_of(lm: usize) -> std::ops::Range<usize> {
+    lm * CLIENTS * OWNERS..(lm + 1) * CLIENTS * OWNERS
 }
 
 fn is_exact(w: &Waiter, who: Who, spot: Spot, mode: Mode) -> bool {

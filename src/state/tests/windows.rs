@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::kit::{ALL, Kit, OK, S, X, lm, peer, range};
 use crate::state::{
     CallbackOutcome, Command, Condition, Deny, Event, GraceConflict, LockState, Outcome, Question,
-    ReclaimMatch, Reply, Route, Settings, Status, Time, Verb,
+    ReclaimMatch, Reply, Route, Settings, Stage, Status, Time, Verb,
 };
 use Condition::{Expired, Held, Reclaimable, Unconfirmed};
 use Status::{Blocked, Denied, DeniedGracePeriod, Granted};
@@ -323,12 +323,13 @@ fn adopted_locks_are_held_and_adopted_waiters_wait_on_in_order() {
 }
 
 #[test]
-fn a_record_that_conflicts_with_the_table_is_not_loaded_and_said() {
-    let (mut k, b) = (Kit::new(), peer("b", 2));
+fn of_a_record_that_conflicts_with_the_table_only_the_other_bytes_are_loaded_and_that_is_said() {
+    let (mut k, a, b) = (Kit::new(), peer("a", 1), peer("b", 2));
     k.lock(b, "f", 5..=5, X);
-    k.load(peer("a", 1), "f", 0..=9, X, Reclaimable);
-    assert!(k.events().iter().any(|e| matches!(e, Event::LoadRefused(_))));
-    assert_eq!(k.counts().0, 1);
+    k.load(a, "f", 0..=9, X, Reclaimable);
+    let refused = |e: &Event| matches!(e, Event::LoadRefused(s) if s.range == range(&(5..=5)));
+    assert!(k.events().iter().any(refused));
+    assert!(k.has(a, 0..=4, X, Reclaimable) && k.has(b, 5..=5, X, Held) && k.has(a, 6..=9, X, Reclaimable));
 }
 
 #[test]
@@ -382,7 +383,7 @@ fn a_dry_run_counts_what_would_be_marked_freed_and_made_to_wait() {
     assert_eq!((start.marked, start.waiting, start.all_wait), (1, 2, false));
     let end = k.engine.preview(lm(1), Verb::EndGrace);
     assert_eq!((end.freed, end.waiting), (1, 1));
-    let release = k.engine.preview(lm(1), Verb::Release);
+    let release = k.engine.preview(lm(1), Verb::Release { keep: &[] });
     assert_eq!((release.marked, release.freed, release.dropped, release.waiting), (2, 2, 1, 0));
     k.end_grace(1);
     assert_eq!(k.counts(), (2, 1), "as foretold, and the record has made way");
@@ -397,14 +398,14 @@ fn a_release_forgets_one_lock_manager_and_answers_nobody() {
     k.lock(b, "g", ALL, X);
     k.block(a.lm(2), "g", ALL, X);
     k.block(a, "i", ALL, X);
-    k.run(Command::Release { lm: lm(1) });
+    k.release(1, &[]);
     assert_eq!(k.reply_to(parked), Some(Reply::Silent));
     assert_eq!(k.granted().len(), 1, "a waiter of the other lock manager goes on");
     assert_eq!(k.counts(), (2, 0));
-    assert_eq!(k.engine.lm_rows().len(), 1);
-    assert!(k.events().contains(&Event::Released { lm: lm(1), locks: 3, waiters: 2 }));
+    assert_eq!(k.engine.stage(lm(1)), Some(Stage::Released));
+    assert!(k.events().contains(&Event::Released { lm: lm(1), locks: 3, kept: 0, waiters: 2 }));
     assert_eq!(k.engine.next_timer(), None);
-    k.run(Command::Release { lm: lm(1) });
+    k.release(1, &[]);
     assert!(k.events().is_empty(), "once is enough");
 }
 
@@ -415,7 +416,7 @@ fn a_release_stops_the_callbacks_of_its_lock_manager() {
     k.block(b, "f", ALL, X);
     k.unlock(a, "f", ALL);
     let grant = k.grant();
-    k.run(Command::Release { lm: lm(1) });
+    k.release(1, &[]);
     assert_eq!(k.stopped(), [grant]);
     k.done(grant, CallbackOutcome::Accepted);
     assert_eq!(k.counts(), (0, 0), "a late answer changes nothing");
@@ -426,12 +427,13 @@ fn where_only_loaded_addresses_are_served_the_others_get_silence() {
     let (mut k, a) = (in_window(), peer("a", 1));
     k.run(Command::AnyAddress(false));
     assert_eq!(k.lock(peer("b", 2), "g", ALL, X), Granted);
-    k.run(Command::Release { lm: lm(1) });
+    k.release(1, &[]);
     k.send(a, "f", 0..=9, X, (false, true));
     assert_eq!(k.reply(), Some(Reply::Silent));
     assert_eq!(k.unlock(a, "f", ALL), Reply::Silent);
     assert_eq!(k.notify(a, 5), Reply::Silent);
-    assert!(k.engine.lm_rows().is_empty());
+    k.send(a.lm(3), "f", 0..=9, X, (false, true));
+    assert_eq!((k.reply(), k.engine.stage(lm(3))), (Some(Reply::Silent), None));
 }
 
 #[test]
@@ -439,10 +441,12 @@ fn a_move_there_and_back_inside_one_window_loses_nothing() {
     let (mut k, a, b) = (in_window(), peer("a", 1), peer("b", 2));
     k.lock(b, "g", 0..=9, X);
     for _ in 0..2 {
-        k.run(Command::Release { lm: lm(1) });
+        k.release(1, &[]);
+        k.begin_load(1);
         k.load(a, "f", 0..=9, X, Reclaimable);
         k.load(b, "g", 0..=9, X, Reclaimable);
         k.window(1, 90_000, false);
+        k.end_load(1);
         assert_eq!(k.reclaim(b, "g", 0..=9, X), Granted);
     }
     assert_eq!(k.block(b, "f", 0..=9, X), Blocked);
@@ -484,7 +488,7 @@ fn a_million_locks_are_released_at_once() {
             }
             k.block(peer("w", 250).lm(2), "other", ALL, X);
             let started = std::time::Instant::now();
-            k.run(Command::Release { lm: lm(1) });
+            k.release(1, &[]);
             println!("{owners} owners a client, {others} other locks: {:?}", started.elapsed());
             assert_eq!(k.counts().0, others as usize + 1);
         }

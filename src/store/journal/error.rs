@@ -32,6 +32,9 @@ pub enum JournalError {
     /// The lock manager was handed over to another place.
     #[error("the lock manager was handed over at epoch {0}: import it again, or force")]
     HandedOver(u64),
+    /// The lock manager is being released: what was begun is given up.
+    #[error("given up: the lock manager is being released")]
+    Stopped,
     /// The directory of an owner is empty, or not there any more.
     #[error("{}: the journal is gone: is its disk still mounted?", .0.display())]
     Gone(PathBuf),
@@ -109,6 +112,12 @@ impl JournalError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::NoSpace(path),
             _ => JournalError::Io { what, path, source },
         }
+    }
+
+    /// Whether it says that the process or the system is short of something for a moment, and nothing of the disk.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, JournalError::Io { source, .. }
+            if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR)))
     }
 
     /// Whether it says that a file is not there.

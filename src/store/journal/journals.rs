@@ -14,7 +14,8 @@ use super::error::JournalError;
 use super::files::Files;
 use super::load::{self, How};
 use super::names::Name;
-use super::writer::{Place, Space, Writer, keep_spare};
+use super::spare::{Space, keep_spare};
+use super::writer::{Place, Writer};
 use super::{Options, epoch, snapshot};
 use crate::store::lock_store::{Batch, Done, Epoch, Listed, LoadReport, LoadSink, LockStore, Outcome};
 use crate::store::record::{Durability, Record};
@@ -45,6 +46,8 @@ struct Owner {
     keeper: Mutex<Chores>,
     chores: Condvar,
     space: Arc<Space>,
+    /// Has compactions given up.
+    stop: Arc<AtomicBool>,
     gone: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -135,6 +138,12 @@ impl Journals {
         Ok(dir)
     }
 
+    /// Newest epoch, and whether it was handed over.
+    fn look_at(&self, dir: &Path) -> Result<(u64, bool), JournalError> {
+        let epoch = newest_or_none(self.files.as_ref(), dir)?;
+        Ok((epoch, epoch > 0 && epoch::handed_over(self.files.as_ref(), dir, epoch)?))
+    }
+
     pub(super) fn files(&self) -> &dyn Files {
         self.files.as_ref()
     }
@@ -166,10 +175,17 @@ impl LockStore for Journals {
         }
         let mut listed = Vec::new();
         for (lock_manager, dir) in names {
-            let epoch = newest_or_none(self.files.as_ref(), &dir)?;
-            if epoch > 0 {
-                let handed_over = epoch::handed_over(self.files.as_ref(), &dir, epoch)?;
-                listed.push(Listed { lock_manager, epoch: Epoch(epoch), handed_over });
+            match self.look_at(&dir) {
+                Ok((0, _)) => {}
+                Ok((epoch, handed_over)) => {
+                    listed.push(Listed { lock_manager, epoch: Epoch(epoch), handed_over, problem: None });
+                }
+                Err(e) => listed.push(Listed {
+                    lock_manager,
+                    epoch: Epoch(0),
+                    handed_over: false,
+                    problem: Some(e.to_string()),
+                }),
             }
         }
         listed.sort_by(|a, b| a.lock_manager.cmp(&b.lock_manager));
@@ -193,7 +209,7 @@ impl LockStore for Journals {
     ) -> Result<LoadReport, JournalError> {
         let dir = self.dir(lock_manager);
         epoch::check(self.files.as_ref(), &dir, epoch.0)?;
-        let how = How { name: Some(lock_manager), settle: true, mine: epoch.0, until: None };
+        let how = How { name: Some(lock_manager), settle: true, mine: epoch.0, until: None, stop: None };
         load::load(self.files.as_ref(), &dir, how, &mut |_, loaded| sink(loaded))
     }
 
@@ -251,6 +267,7 @@ impl Owner {
             place: writer.place().clone(),
             options: options.clone(),
             space: writer.space(),
+            stop: writer.stop(),
             writer: Mutex::new(Some(writer)),
             queue: Mutex::default(),
             ready: Condvar::new(),
@@ -295,6 +312,9 @@ impl Owner {
     fn stop(&self, last: Option<Record>) -> Result<(), JournalError> {
         lock(&self.queue).stop = Some(last);
         lock(&self.keeper).stop = true;
+        // Nobody waits for a spare or a snapshot any more.
+        self.stop.store(true, Ordering::Relaxed);
+        self.space.stop();
         self.ready.notify_all();
         self.chores.notify_all();
         for thread in std::mem::take(&mut *lock(&self.threads)) {
@@ -373,19 +393,19 @@ impl Owner {
         let mut staged: Vec<(Batch, Done)> = Vec::with_capacity(group.len());
         for (batch, done) in group {
             if !batch.essential && !batch.entries.is_empty() && self.space.is_low() {
-                done(Outcome::NoSpace);
+                tell(done, Outcome::NoSpace);
                 continue;
             }
             let mark = writer.mark();
             if let Err(e) = writer.stage(&batch.entries) {
-                done(Outcome::Refused(e.to_string().into()));
+                tell(done, Outcome::Refused(e.to_string().into()));
                 continue;
             }
             if !staged.is_empty() && !writer.fits(GROUP) {
                 writer.unstage(mark);
                 self.flush_group(writer, std::mem::take(&mut staged));
                 if let Err(e) = writer.stage(&batch.entries) {
-                    done(Outcome::Refused(e.to_string().into()));
+                    tell(done, Outcome::Refused(e.to_string().into()));
                     continue;
                 }
             }
@@ -403,7 +423,7 @@ impl Owner {
         let may = |batch: &Batch| batch.essential || batch.entries.is_empty();
         if matches!(result, Err(JournalError::NoSpace(_))) && !group.iter().all(|(batch, _)| may(batch)) {
             let (rest, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|(batch, _)| may(batch));
-            refused.into_iter().for_each(|(_, done)| done(Outcome::NoSpace));
+            refused.into_iter().for_each(|(_, done)| tell(done, Outcome::NoSpace));
             group = rest;
             if group.is_empty() {
                 return;
@@ -412,7 +432,7 @@ impl Owner {
             result = staged.and_then(|()| writer.commit(true));
         }
         let outcome = outcome(result);
-        group.into_iter().for_each(|(_, done)| done(outcome.clone()));
+        group.into_iter().for_each(|(_, done)| tell(done, outcome.clone()));
     }
 
     fn keep(&self) {
@@ -431,15 +451,16 @@ impl Owner {
             let compact = std::mem::take(&mut chores.compact);
             chores.look = false;
             drop(chores);
-            look_again = match keep_spare(&self.place, self.options.segment, &self.space) {
-                Ok(()) => false,
+            look_again = match keep_spare(&self.place, &self.space) {
+                Ok(()) | Err(JournalError::Stopped) => false,
                 Err(e) => {
                     tracing::warn!("{e}");
                     true
                 }
             };
-            if compact && let Err(e) = self.compact() {
-                tracing::warn!("the journal of {} was not compacted: {e}", self.place.name);
+            match if compact { self.compact() } else { Ok(()) } {
+                Ok(()) | Err(JournalError::Stopped) => {}
+                Err(e) => tracing::warn!("the journal of {} was not compacted: {e}", self.place.name),
             }
         }
     }
@@ -456,6 +477,11 @@ impl Owner {
         }
         Ok(())
     }
+}
+
+/// A callback that panics has told so itself; it must not take the writing thread with it, and with that everybody's replies.
+fn tell(done: Done, outcome: Outcome) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(outcome)));
 }
 
 fn outcome(result: Result<u64, JournalError>) -> Outcome {

@@ -17,7 +17,9 @@ mod names;
 mod peek;
 mod reader;
 mod repair;
+pub mod site;
 mod snapshot;
+mod spare;
 #[cfg(test)]
 mod tests;
 pub mod transfer;

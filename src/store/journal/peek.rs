@@ -107,7 +107,7 @@ fn look(
     if !is_recorded(files, dir)? {
         return Ok(None);
     }
-    let how = How { name, settle: false, mine: 0, until: None };
+    let how = How { name, settle: false, mine: 0, until: None, stop: None };
     let mut opened = None;
     let report = load::load(files, dir, how, &mut |_, loaded| {
         if let (Record::Opened { .. }, true) = (&loaded.entry.record, loaded.origin != Origin::Salvaged) {

@@ -133,7 +133,7 @@ pub fn export(
     if !found.handed_over {
         return Err(TransferError::NotHandedOver(newest));
     }
-    let how = How { name: Some(name), settle: true, mine: 0, until: None };
+    let how = How { name: Some(name), settle: true, mine: 0, until: None, stop: None };
     let mut ledger = Ledger::default();
     let report = load::load(files, dir, how, &mut |_, loaded| ledger.apply(loaded))?;
     if !report.complete {

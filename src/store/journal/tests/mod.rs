@@ -4,7 +4,9 @@
 mod crash;
 mod damage;
 mod full;
+mod holes;
 mod owners;
+mod site;
 mod speed;
 mod threads;
 mod transfer;
@@ -16,7 +18,8 @@ use std::sync::{Arc, Mutex};
 use super::error::JournalError;
 use super::faults::MemFiles;
 use super::load::{self, How};
-use super::writer::{Place, Writer, keep_spare};
+use super::spare::keep_spare;
+use super::writer::{Place, Writer};
 use super::{Options, epoch, snapshot};
 use crate::state::{Mode, Range};
 use crate::store::ledger::Ledger;
@@ -147,7 +150,7 @@ impl Run {
 
     fn keep_spare(&mut self) -> Result<(), JournalError> {
         let writer = self.writer.as_ref().expect("taken over");
-        keep_spare(writer.place(), self.options.segment, &writer.space())
+        keep_spare(writer.place(), &writer.space())
     }
 
     fn next(&mut self, below: u64) -> u64 {
@@ -239,7 +242,7 @@ fn waiter(place: Bytes, fields: LockFields) -> WaiterFields {
 
 fn load_state(files: &MemFiles, mine: u64) -> Result<(LoadReport, Ledger), JournalError> {
     let mut ledger = Ledger::default();
-    let how = How { name: Some(LM), settle: mine > 0, mine, until: None };
+    let how = How { name: Some(LM), settle: mine > 0, mine, until: None, stop: None };
     let report = load::load(files, &dir(), how, &mut |_, loaded| ledger.apply(loaded))?;
     Ok((report, ledger))
 }

@@ -30,7 +30,7 @@ fn append_and_reopen_rates() {
             if writer.take_rolled() {
                 // The keeper does this beside the writer.
                 let began = Instant::now();
-                keep_spare(writer.place(), opts.segment, &writer.space()).unwrap();
+                keep_spare(writer.place(), &writer.space()).unwrap();
                 rolls += began.elapsed();
             }
         }
@@ -43,7 +43,7 @@ fn append_and_reopen_rates() {
         );
         drop(writer);
         let mine = epoch::raise(&Disk, base.path(), false).unwrap();
-        let how = How { name: Some(LM), settle: true, mine, until: None };
+        let how = How { name: Some(LM), settle: true, mine, until: None, stop: None };
         let (mut ledger, began) = (Ledger::default(), Instant::now());
         let report = load::load(&Disk, base.path(), how, &mut |_, loaded| ledger.apply(loaded)).unwrap();
         let with = began.elapsed().as_secs_f64();
@@ -116,7 +116,7 @@ fn loading_a_million_locks() {
     }
     let load = |what: &str| {
         for settle in [true, false] {
-            let how = How { name: Some(LM), settle, mine: 0, until: None };
+            let how = How { name: Some(LM), settle, mine: 0, until: None, stop: None };
             let (mut ledger, began) = (Ledger::default(), Instant::now());
             load::load(&Disk, base.path(), how, &mut |_, loaded| ledger.apply(loaded)).unwrap();
             let whole = began.elapsed();
