@@ -35,10 +35,29 @@ control() { printf '%s\n' "$2" >"$CONTROL/$1" || fail "$1 $2: refused, see: lock
 
 here() { ip -o addr show dev "$DEV" | grep -qF " $IP/"; }
 
+add_address() {
+    case $IP in
+        *:*) ;;
+        *)
+            ip addr add "$IP/${PREFIX:-24}" dev "$DEV"
+            return
+            ;;
+    esac
+    # Duplicate address detection would keep it from being used for a second or two, and nobody else has it: the other node has
+    # released it, or is fenced. `nodad` would do too, but then the kernel does not tell the neighbours.
+    conf=/proc/sys/net/ipv6/conf/$DEV
+    before=$(cat "$conf/accept_dad")
+    echo 0 >"$conf/accept_dad"
+    echo 1 >"$conf/ndisc_notify"
+    ip addr add "$IP/${PREFIX:-64}" dev "$DEV"
+    while ip -o -6 addr show dev "$DEV" tentative | grep -qF " $IP/"; do sleep 0.05; done
+    echo "$before" >"$conf/accept_dad"
+}
+
 # The neighbours have the other node's hardware address in their tables. Without being told they would send there for up to minutes.
 announce() {
     case $IP in
-        *:*) ;; # the kernel does it, see below
+        *:*) ;; # the kernel did, by ndisc_notify
         # Three times, one second apart, as they get lost too; nobody has to wait for that.
         *) arping -q -U -c 3 -I "$DEV" "$IP" >/dev/null 2>&1 & ;;
     esac
@@ -58,17 +77,7 @@ take() {
     say "locks taken up"
 
     # 3. The address.
-    if ! here; then
-        case $IP in
-            *:*)
-                # Its neighbours are told by the kernel, and duplicate address detection, which would keep it from being used for
-                # a second or two, is left out: the other node has released it, or is fenced.
-                echo 1 >"/proc/sys/net/ipv6/conf/$DEV/ndisc_notify"
-                ip addr add "$IP/${PREFIX:-64}" dev "$DEV" nodad
-                ;;
-            *) ip addr add "$IP/${PREFIX:-24}" dev "$DEV" ;;
-        esac
-    fi
+    here || add_address
     say "address up"
     announce
     say "taken"

@@ -23,7 +23,7 @@ fn is_not_noticed(w: &mut World, moves: fn(&mut World, &str) -> Steps) {
     let before = [w.a(), w.b()].map(said);
 
     let up = moves(w, "adopt").at("address up");
-    let free = c.lock_now(fc, Kind::Write, 300, 10);
+    let free = c.lock_now(fc, Kind::Write, 10_000, 10);
     let granted = answered("a free byte", &free);
     let lm = w.lm();
     assert_eq!((&lm["state"], &lm["reclaimable"]), (&"active".into(), &0.into()), "{lm}");

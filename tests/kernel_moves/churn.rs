@@ -21,7 +21,7 @@ fn many_moves(w: &mut World, options: &str) {
     let kept = w.hold("through", 50);
     let b = w.b().owner("b keeps");
     let file = b.open(&World::path("through"));
-    b.lock(file, Kind::Write, 120, 10);
+    b.lock(file, Kind::Write, 10_000, 10);
     for agent in [w.a(), w.b()] {
         agent.sh("rm -f /tmp/stop");
     }
@@ -40,7 +40,7 @@ fn many_moves(w: &mut World, options: &str) {
         // B's lock, from the side of A.
         let a = w.a().owner(&format!("looks-{n}"));
         let looked = a.open(&World::path("through"));
-        assert!(a.test(looked, Kind::Write, 125, 1).is_some(), "client B's lock after move {n}");
+        assert!(a.test(looked, Kind::Write, 10_005, 1).is_some(), "client B's lock after move {n}");
         a.exit();
         for churn in &churns {
             churn.must_still_wait("the churn", std::time::Duration::ZERO);

@@ -26,9 +26,7 @@ fn outage(w: &mut World, tickles: bool) {
     let held = w.hold("outlives", 20);
     let (asks, reads) = (w.a().owner("asks"), w.b().owner("reads"));
     let (asked, read) = (asks.open(&World::path("asked")), reads.open(&World::path("asked")));
-    let from = w.here();
-    w.at = None;
-    w.cluster.power_cut(from);
+    w.cut_power();
     let pending = asks.lock_now(asked, Kind::Write, 0, 10);
     let work = w.a().start_sh(&format!("ls -l {}", World::path("")));
     let other = reads.lock_now(read, Kind::Write, 100, 10);

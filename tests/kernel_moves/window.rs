@@ -18,8 +18,9 @@ pub(super) fn what_conflicts_with_nothing_does_not_wait(w: &mut World) {
 
     // The window stays open for as long as client A is cut off.
     w.a.plug(false);
+    let from = w.cut_power();
     let raw = probe.ask(0);
-    let up = w.move_by_power_cut("").at("address up");
+    let up = w.take(from.other(), "").at("address up");
     let first = b.lock_now(own, Kind::Write, 0, 10);
     let granted = answered("a lock on a file of its own", &first);
     let again = SystemTime::now();

@@ -58,7 +58,7 @@ impl World {
         boot_all(&mut [&mut a, &mut b]);
         println!("two clients booted in {:.1} s", start.elapsed().as_secs_f64());
         let floating = [FLOATING, FLOATING6.parse().unwrap()];
-        let cluster = Cluster::with_disk(&net, "node", 1, &floating, "");
+        let cluster = Cluster::with_disk(&net, "node", 1, &floating, "[log]\nlevel = \"info,lockferry::node=debug\"\n");
         Self { net, cluster, a, b, at: None }
     }
 
@@ -135,12 +135,18 @@ impl World {
 
     /// The node with the address loses its power; the other takes over, and then the first is switched on again.
     pub(crate) fn move_by_power_cut(&mut self, options: &str) -> Steps {
-        let from = self.here();
-        self.at = None;
-        self.cluster.power_cut(from);
+        let from = self.cut_power();
         let steps = self.take(from.other(), options);
         self.switch_on(from);
         steps
+    }
+
+    /// The node with the address loses its power, and nobody has it; which it was.
+    pub(crate) fn cut_power(&mut self) -> Which {
+        let from = self.here();
+        self.at = None;
+        self.cluster.power_cut(from);
+        from
     }
 
     pub(crate) fn take(&mut self, which: Which, options: &str) -> Steps {
