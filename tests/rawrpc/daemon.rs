@@ -83,6 +83,26 @@ impl Daemon {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
+    /// Stops it as a machine that hangs would, and waits until every thread of it stands still.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stopped = |task: PathBuf| {
+            let text = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            // "PID (NAME) STATE ..."; the name may hold anything.
+            text.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        support::wait_for("all threads to stand still", PATIENCE, || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+            let running = tasks.filter(|task| !stopped(task.as_ref().unwrap().path())).count();
+            if running == 0 { Ok(()) } else { Err(format!("{running} threads run")) }
+        });
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
     /// Kills it as a power cut would.
     pub(crate) fn kill(mut self) {
         self.signal(Signal::SIGKILL);
