@@ -47,6 +47,12 @@ fn demo() -> Result<(), Failure> {
          load lock files through it. Node A is killed, node B takes the address over. Times count from the kill.",
         node::FLOATING
     );
+    if !nix::unistd::geteuid().is_root() {
+        println!(
+            "Not root: a node cannot open a file handle that it has not given out itself, so after the move the\n\
+             clients look their files up anew. All else is as for root."
+        );
+    }
     println!("\n1. As lockferry does it: the locks are in the record, so only conflicts wait");
     let ours = play(false)?;
     println!(
