@@ -4,6 +4,7 @@
 //! What must never happen here: an address answered before its record is loaded, or after it was given up; a record taken
 //! from another node because of a command that was going to fail anyway.
 
+mod bindings;
 mod facts;
 mod give_up;
 mod operator;
@@ -288,6 +289,7 @@ fn refusal(ip: IpAddr, doing: &str, error: &JournalError) -> Refusal {
     let errno = match error {
         JournalError::Superseded { .. } | JournalError::HandedOver(_) => Errno::ESTALE,
         JournalError::NoSpace(_) => Errno::ENOSPC,
+        JournalError::OtherName { .. } => Errno::EBUSY,
         JournalError::Io { source, .. } => source.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
         JournalError::Newer { .. } => Errno::EPROTONOSUPPORT,
         _ => Errno::EIO,

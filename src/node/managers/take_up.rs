@@ -225,6 +225,7 @@ impl Managers {
     fn load(&self, plan: &Plan) -> Result<Loaded, Refusal> {
         let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
         let failed = |doing| move |e| refusal(plan.ip, doing, &e);
+        self.foresee(plan)?;
         let epoch = journals.raise_epoch(&name, plan.force).map_err(failed("cannot take it over"))?;
         let mut ledger = Ledger::default();
         let report = journals
@@ -236,62 +237,6 @@ impl Managers {
         let (exports, rest) = self.bindings(plan, &ledger)?;
         journals.own(&name, epoch, &report).map_err(failed("cannot begin to write"))?;
         Ok(Loaded { epoch, ledger, report, exports, rest })
-    }
-
-    /// What it is bound to from now on. Fails while an export with recorded locks is missing.
-    fn bindings(&self, plan: &Plan, ledger: &Ledger) -> Result<(BTreeSet<PathBuf>, bool), Refusal> {
-        let mut exports = plan.exports.clone();
-        if !plan.floating {
-            return Ok((exports, false));
-        }
-        let recorded = || ledger.bindings().iter().filter(|(path, _)| !path.is_empty());
-        let path_of = |bytes: &[u8]| {
-            PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(bytes).into_owned()))
-        };
-        let mut needed: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        for (place, _) in ledger.locks() {
-            if let Some(prefix) = place.file.get(..8).filter(|p| !needed.contains(*p)) {
-                needed.insert(prefix.into());
-            }
-        }
-        for (path, prefix) in recorded() {
-            let has_locks = needed.contains(prefix);
-            if plan.exports.is_empty() || has_locks {
-                let path = path_of(path);
-                match self.rooms.exports.resume(&path) {
-                    Ok(_) => drop(exports.insert(path)),
-                    Err(why) if has_locks => {
-                        let text =
-                            format!("{}: locks are recorded on an export that is missing: {why}", plan.ip);
-                        return Err(Refusal::new(Errno::ENOENT, text));
-                    }
-                    Err(_) => {}
-                }
-            }
-        }
-        let rest = exports.is_empty() || (plan.exports.is_empty() && ledger.bindings().contains_key(&[][..]));
-        let here = self.open_prefixes(&exports, rest);
-        if let Some(prefix) = needed.iter().find(|prefix| !here.contains(*prefix)) {
-            let was =
-                recorded().find(|(_, p)| *p == prefix).map(|(path, _)| path_of(path).display().to_string());
-            let hex: String = prefix.iter().map(|b| format!("{b:02x}")).collect();
-            let text = format!(
-                "{}: locks are recorded on file system {hex}{}, but no export that it serves here is on it: mount it, export \
-                 it, or give the export the `fsid` it had",
-                plan.ip,
-                was.map(|path| format!(" (export {path})")).unwrap_or_default()
-            );
-            return Err(Refusal::new(Errno::ENOENT, text));
-        }
-        Ok((exports, rest))
-    }
-
-    fn open_prefixes(&self, exports: &BTreeSet<PathBuf>, rest: bool) -> BTreeSet<Box<[u8]>> {
-        let claimed: BTreeSet<PathBuf> =
-            self.slots().values().filter(|s| s.floating).flat_map(|s| s.exports.iter().cloned()).collect();
-        let all = self.rooms.config.exports.iter().map(|e| &e.path);
-        let mine = all.filter(|path| exports.contains(*path) || (rest && !claimed.contains(*path)));
-        mine.filter_map(|path| self.rooms.exports.resume(path).ok()).collect()
     }
 
     fn decide(&self, plan: &Plan, loaded: &Loaded) -> Opening {
@@ -503,6 +448,7 @@ impl Managers {
 
     fn say(&self, plan: &Plan, opening: &Opening, refused: u64) -> Done {
         let mut notes = opening.notes.clone();
+        notes.extend(self.taken_through_others(plan.ip));
         if refused > 0 {
             notes.push(format!(
                 "{refused} recorded locks conflict with others and were not loaded (see the log)"
@@ -599,11 +545,16 @@ impl Managers {
             ),
             n => format!("{}: {n} further exports bound", v.ip),
         };
+        if !further.is_empty() {
+            done.notes.extend(self.taken_through_others(v.ip));
+        }
         Ok(done)
     }
 
     fn preview_start(&self, plan: &Plan) -> Result<Done, Refusal> {
         let name = plan.ip.to_string();
+        let failed = |e| refusal(plan.ip, "cannot read its record", &e);
+        self.rooms.journals.peek_own_summary(&name).map_err(failed)?;
         let peek =
             self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
         let Some(peek) = peek else {
