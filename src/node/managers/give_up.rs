@@ -82,7 +82,8 @@ impl Managers {
             let text = format!("{ip}: is taken up here: give it up first (lockferry unlock-ip {ip})");
             return Err(Refusal::new(Errno::EBUSY, text));
         }
-        let dir = self.rooms.journals.dir(&ip.to_string());
+        let made = self.rooms.journals.prepare_dir(&ip.to_string());
+        let dir = made.map_err(|e| refusal(ip, "cannot make room for its record", &e))?;
         Ok(Done {
             text: format!("{ip}: its journal lies in {}", dir.display()),
             journal: Some(dir),

@@ -5,6 +5,7 @@
 //! from another node because of a command that was going to fail anyway.
 
 mod again;
+mod bindings;
 mod demands;
 mod facts;
 mod fill;
@@ -293,8 +294,8 @@ fn refusal(ip: IpAddr, doing: &str, error: &JournalError) -> Refusal {
         | JournalError::HandedOver(_)
         | JournalError::ImportUnfinished { .. } => Errno::ESTALE,
         JournalError::NoDirectory(_) | JournalError::Nothing(_) => Errno::ENOENT,
-        JournalError::OwnedElsewhere { .. } => Errno::EBUSY,
         JournalError::NoSpace(_) => Errno::ENOSPC,
+        JournalError::OtherName { .. } | JournalError::OwnedElsewhere { .. } => Errno::EBUSY,
         JournalError::Io { source, .. } => source.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
         JournalError::Newer { .. } => Errno::EPROTONOSUPPORT,
         _ => Errno::EIO,

@@ -114,6 +114,7 @@ impl Managers {
         }
         let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
         let failed = |doing| move |e| refusal(plan.ip, doing, &e);
+        self.foresee(plan)?;
         let epoch = journals.raise_epoch(&name, plan.force).map_err(failed("cannot take it over"))?;
         let mut ledger = Ledger::default();
         let report = journals
@@ -274,6 +275,7 @@ impl Managers {
 
     fn say(&self, plan: &Plan, opening: &Opening, refused: u64) -> Done {
         let mut notes = opening.notes.clone();
+        notes.extend(self.taken_through_others(plan.ip));
         if refused > 0 {
             notes.push(format!(
                 "{refused} recorded locks conflict with others and were not loaded (see the log)"
