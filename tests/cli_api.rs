@@ -7,15 +7,17 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use assert_cmd::Command;
-use lockferry::control::{self, ControlSocket};
+use lockferry::control::{self, ControlSocket, Front};
+use lockferry::node::verbs::{Done, NodeControl, Refusal, Verb};
 use lockferry::node::view::{
-    ClientView, ExportView, Filter, Listing, LockManagerView, LockView, NodeView, Page, RefusalView, Status,
-    WaiterView,
+    ClientView, ExplainQuery, ExplainView, ExportView, Filter, Listing, LockManagerView, LockView, NodeView,
+    Page, RefusalView, Status, WaiterView,
 };
+use nix::errno::Errno;
 
 /// Locks of the made-up node: more than two of the largest pages.
 const LOCKS: u64 = 20_500;
@@ -84,11 +86,62 @@ impl NodeView for Made {
             _ => Err(format!("there is no refusal {id}")),
         }
     }
+    fn explain(&self, question: &ExplainQuery) -> Result<ExplainView, Refusal> {
+        if !question.path.starts_with("/srv/share") {
+            return Err(Refusal::new(Errno::ENOENT, "it lies in no export"));
+        }
+        let reasons = vec![format!("{question:?}")];
+        Ok(ExplainView {
+            lock: "denied".into(),
+            blockers: vec![lock(7)],
+            blocker_count: 2,
+            reasons,
+            ..Default::default()
+        })
+    }
+}
+
+/// Carries out what it is told, and says what that was.
+#[derive(Default)]
+struct Obedient {
+    /// A verb on 192.0.2.77 waits until the test goes on: whether it has begun, whether it may.
+    gate: (Mutex<(bool, bool)>, Condvar),
+    done: Mutex<Vec<Verb>>,
+}
+
+impl NodeControl for Obedient {
+    fn execute(&self, verb: &Verb, dry_run: bool) -> Result<Done, Refusal> {
+        match verb {
+            Verb::UnlockIp { ip } if ip.to_string() == "192.0.2.77" => {
+                let mut gate = self.gate.0.lock().unwrap();
+                gate.0 = true;
+                self.gate.1.notify_all();
+                drop(self.gate.1.wait_while(gate, |(_, open)| !*open).unwrap());
+            }
+            Verb::UnlockIp { ip } if ip.to_string() == "192.0.2.98" => {
+                return Err(Refusal::new(Errno::ESTALE, "another node has it"));
+            }
+            Verb::UnlockIp { ip } if ip.to_string() == "192.0.2.97" => panic!("a fault in the node"),
+            _ => {}
+        }
+        if !dry_run {
+            self.done.lock().unwrap().push(verb.clone());
+        }
+        let notes = vec!["evil\u{1b}[31m".into()];
+        Ok(Done {
+            text: format!("{} is done", verb.name()),
+            changed: true,
+            marked: 3,
+            notes,
+            ..Done::default()
+        })
+    }
 }
 
 /// A served socket in a directory of its own; ends with the value.
 struct Server {
     path: PathBuf,
+    control: Arc<Obedient>,
     _dir: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
@@ -98,8 +151,9 @@ fn server() -> Server {
     let path = dir.path().join("l.sock");
     let socket = ControlSocket::bind(&path).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.spawn(control::serve(socket, Arc::new(Made)));
-    Server { path, _dir: dir, _runtime: runtime }
+    let control = Arc::new(Obedient::default());
+    runtime.spawn(control::serve(socket, Front::new(Arc::new(Made), control.clone())));
+    Server { path, control, _dir: dir, _runtime: runtime }
 }
 
 impl Server {
@@ -128,6 +182,20 @@ impl Server {
             answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {path}: {answer:?}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, head.to_ascii_lowercase(), serde_json::from_str(body).unwrap())
+    }
+
+    /// A verb with this text.
+    fn verb(&self, path: &str, text: &str) -> (u16, serde_json::Value) {
+        let length = text.len();
+        let answer = self.raw(&format!(
+            "POST /v1/control/{path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{text}"
+        ));
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+    }
+
+    fn done(&self) -> Vec<Verb> {
+        std::mem::take(&mut self.control.done.lock().unwrap())
     }
 
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -241,7 +309,7 @@ fn the_commands_print_tables() {
     let (code, out, err) = server.run(&["locks", "--client", "evil\u{1b}[31m"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     let lines: Vec<&str> = out.lines().collect();
-    assert!(lines[0].starts_with("LM          CLIENT"), "{out}");
+    assert!(lines[0].starts_with("ID  LM          CLIENT"), "{out}");
     assert!(lines[1].contains("evil\\u{1b}[31m") && lines[1].contains("20-29"), "{out}");
 
     let (_, out, _) = server.run(&["waiters", "--path", "/srv/a b&c"]);
@@ -298,6 +366,189 @@ fn a_refused_command_says_why_and_what_to_do() {
     let (code, _, err) = server.run(&["accept", "9"]);
     assert_eq!(code, Some(1));
     assert_eq!(err, "error: there is no refusal 9\n`lockferry refusals` lists what can be accepted\n");
+}
+
+#[test]
+fn a_verb_is_answered_with_what_was_done() {
+    let server = server();
+    let (status, done) = server.verb("start_grace", "192.0.2.10 /srv/my\\040share grace=5s\n");
+    assert_eq!(
+        (status, done["text"].as_str(), done["marked"].as_u64()),
+        (200, Some("start_grace is done"), Some(3))
+    );
+    let verbs = server.done();
+    assert!(
+        matches!(&verbs[..], [Verb::StartGrace(start)] if start.exports == [PathBuf::from("/srv/my share")])
+    );
+    assert_eq!(server.verb("unlock_ip?dry_run=true", "192.0.2.10").0, 200);
+    assert_eq!(server.done(), []);
+    assert_eq!(server.verb("place", "192.0.2.10").0, 200);
+    assert_eq!(server.verb("hand_over", "192.0.2.10 node2").0, 200);
+    assert_eq!(server.done().len(), 2);
+}
+
+#[test]
+fn a_verb_that_is_refused_says_so_with_its_errno_and_in_the_status() {
+    let server = server();
+    let long = "1".repeat(70_000);
+    let cases = [
+        ("unlock_ip", "192.0.2", 400, "EINVAL", "\"192.0.2\" is not an IP address; unlock_ip takes: IP"),
+        ("unlock_ip", "", 400, "EINVAL", "IP is missing"),
+        ("unlock_ip", "192.0.2.1\n192.0.2.2", 400, "EINVAL", "more than one line"),
+        ("unlock_ip", "192.0.2.98", 409, "ESTALE", "another node has it"),
+        ("unlock_ip", "192.0.2.97", 500, "EIO", "the node failed over it"),
+        ("start_grace", &long[..65_537], 400, "EINVAL", "the text has 65537 bytes"),
+    ];
+    for (verb, text, expected, errno, words) in cases {
+        let (status, body) = server.verb(verb, text);
+        assert_eq!((status, body["errno"].as_str()), (expected, Some(errno)), "{body}");
+        assert!(body["error"].as_str().unwrap().contains(words), "{body}");
+        assert!(!body["hint"].as_str().unwrap().is_empty());
+        let last = &server.get("/v1/status").2["last_error"];
+        assert_eq!((last["verb"].as_str(), last["errno"].as_str()), (Some(verb), Some(errno)), "{last}");
+    }
+    for (verb, text, expected) in [
+        ("unlock_ipp", "192.0.2.1", 404),
+        ("unlock_ip?dry_run=maybe", "192.0.2.1", 400),
+        ("unlock_ip?force=true", "192.0.2.1", 400),
+        ("start_grace", long.as_str(), 413),
+    ] {
+        assert_eq!(server.verb(verb, text).0, expected, "{verb}");
+    }
+    // What a dry run was refused is nobody's business.
+    assert_eq!(server.verb("unlock_ip?dry_run=true", "nonsense").0, 400);
+    assert_eq!(server.get("/v1/status").2["last_error"]["verb"], "start_grace");
+    assert_eq!(server.done(), []);
+}
+
+#[test]
+fn a_body_without_a_length_is_bounded_too() {
+    let server = server();
+    let head = "POST /v1/control/start_grace HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunk = format!("{:x}\r\n{}\r\n", 40_000, "1".repeat(40_000));
+    let answer = server.raw(&format!("{head}{chunk}{chunk}0\r\n\r\n"));
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert_eq!(server.get("/v1/status").0, 200);
+}
+
+#[test]
+fn a_verb_goes_on_when_its_caller_leaves() {
+    let server = server();
+    let mut stream = server.connect();
+    let text = "POST /v1/control/unlock_ip HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n192.0.2.77";
+    stream.write_all(text.as_bytes()).unwrap();
+    let (gate, changed) = &server.control.gate;
+    let long = Duration::from_secs(30);
+    let (begun, late) = changed.wait_timeout_while(gate.lock().unwrap(), long, |(begun, _)| !*begun).unwrap();
+    assert!(!late.timed_out(), "it never began");
+    drop(begun);
+    drop(stream);
+    // Others are answered while it waits.
+    assert_eq!(server.verb("unlock_ip", "192.0.2.2").0, 200);
+    gate.lock().unwrap().1 = true;
+    changed.notify_all();
+    let slow = Verb::UnlockIp { ip: "192.0.2.77".parse().unwrap() };
+    let done = (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        server.control.done.lock().unwrap().contains(&slow)
+    });
+    assert!(done, "it never happened");
+}
+
+#[test]
+fn the_commands_tell_the_node() {
+    let server = server();
+    let verbs: [&[&str]; 6] = [
+        &[
+            "start-grace",
+            "::ffff:192.0.2.10",
+            "/srv/a b",
+            "/srv/./c",
+            "--grace",
+            "45s",
+            "--journal",
+            "/j",
+            "--adopt",
+        ],
+        &["unlock-ip", "192.0.2.10"],
+        &["end-grace", "2001:DB8::1"],
+        &["unlock-filesystem", "/srv/a b/"],
+        &["unlock-client", "my host", "192.0.2.10"],
+        &["revoke", "17"],
+    ];
+    for arguments in verbs {
+        let (code, out, err) = server.run(arguments);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{arguments:?}");
+        let verb = arguments[0].replace('-', "_");
+        assert_eq!(out, format!("{verb} is done\nlocks to be reclaimed: 3\nnote: evil\\u{{1b}}[31m\n"));
+    }
+    let done = server.done();
+    let Verb::StartGrace(start) = &done[0] else { panic!("{done:?}") };
+    assert_eq!((start.ip.to_string().as_str(), start.adopt, start.full), ("192.0.2.10", true, false));
+    assert_eq!(start.exports, [PathBuf::from("/srv/a b"), "/srv/c".into()]);
+    assert_eq!(
+        (start.grace, start.journal.as_deref()),
+        (Some(Duration::from_secs(45)), Some(Path::new("/j")))
+    );
+    assert_eq!(done[3], Verb::UnlockFilesystem { path: "/srv/a b".into() });
+    let ip = "192.0.2.10".parse().ok();
+    assert_eq!(done[4], Verb::UnlockClient { client: "my host".into(), ip });
+    assert_eq!(done[5], Verb::Revoke { id: 17 });
+
+    let (_, out, _) = server.run(&["unlock-ip", "192.0.2.10", "--dry-run", "--json"]);
+    assert_eq!(serde_json::from_str::<Done>(&out).unwrap().marked, 3);
+    let (_, out, _) = server.run(&["unlock-ip", "192.0.2.10", "--dry-run"]);
+    assert!(out.ends_with("dry run: nothing was changed\n"), "{out}");
+    assert_eq!(server.done(), []);
+}
+
+#[test]
+fn a_verb_that_fails_is_1_and_one_that_cannot_be_meant_is_2() {
+    let server = server();
+    let (code, out, err) = server.run(&["unlock-ip", "192.0.2.98"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert_eq!(err, "error: another node has it\nthe log and `lockferry status` have the same\n");
+    for arguments in [
+        ["start-grace", "0.0.0.0"].as_slice(),
+        &["start-grace", "192.0.2.10", "--grace", "2h"],
+        &["start-grace", "192.0.2.10", "--adopt", "--full"],
+        &["start-grace", "192.0.2.10", "--grace", "30"],
+        &["start-grace", "192.0.2.10", "/a", "/a"],
+        &["explain", "192.0.2.10", "/srv/share/db", "9-3"],
+        &["unlock-ip"],
+    ] {
+        let (code, out, err) = server.run(arguments);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(err.starts_with("error: "), "{err}");
+    }
+    assert_eq!(server.done(), []);
+}
+
+#[test]
+fn an_explanation_reaches_the_node_and_is_printed() {
+    let server = server();
+    let question = "/v1/explain?lock_manager=192.0.2.10&path=/srv/share/db&start=5&end=9&shared=true&svid=3";
+    let (status, _, body) = server.get(question);
+    assert_eq!(
+        (status, body["lock"].as_str(), body["blocker_count"].as_u64()),
+        (200, Some("denied"), Some(2))
+    );
+    assert_eq!(server.get("/v1/explain?lock_manager=192.0.2.10").0, 400);
+    assert_eq!(server.get("/v1/explain?lock_manager=192.0.2.10&path=/usr").2["errno"], "ENOENT");
+
+    let srv = Path::new("/usr");
+    let arguments =
+        ["explain", "192.0.2.10", "../srv/share/a b&c", "5-EOF", "--client", "web 1", "--svid", "3"];
+    let (code, out, err) = run_in(srv, &server.path, &arguments);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("a lock that does not wait: denied\n"), "{out}");
+    let asked = "path: \"/srv/share/a b&c\", start: 5, end: None, shared: false, client: Some(\"web 1\"), svid: Some(3)";
+    assert!(out.contains(asked), "{out}");
+    assert!(out.contains("70-79") && out.ends_with("and 1 more\n"), "{out}");
+    let (_, out, _) = server.run(&["explain", "192.0.2.10", "/srv/share/db", "7", "--shared", "--json"]);
+    let view: ExplainView = serde_json::from_str(&out).unwrap();
+    assert!(view.reasons[0].contains("start: 7, end: Some(7), shared: true"), "{view:?}");
+    assert_eq!(server.run(&["explain", "192.0.2.10", "/usr/x", "7"]).0, Some(1));
 }
 
 #[test]

@@ -44,3 +44,26 @@ fn the_unit_makes_no_mount_namespace() {
         assert!(!private.iter().any(|name| line.starts_with(name)), "{line}: exports may lie anywhere");
     }
 }
+
+#[test]
+fn the_unit_allows_what_the_control_files_need() {
+    let value = |key: &str| {
+        let line = UNIT.lines().find(|line| line.starts_with(&format!("{key}=")));
+        line.unwrap_or_else(|| panic!("there is no {key}")).to_owned()
+    };
+    for capability in ["CAP_SYS_ADMIN", "CAP_NET_RAW"] {
+        assert!(
+            value("CapabilityBoundingSet").split(['=', ' ']).any(|word| word == capability),
+            "{capability}"
+        );
+    }
+    assert!(value("SystemCallFilter").contains("@mount"));
+    // The mount that ExecStopPost takes away is the one that is made.
+    let files = lockferry::node::config::NodeConfig::default().control_files.unwrap();
+    assert!(value("ExecStopPost").ends_with(&format!(" {}", files.display())), "{files:?}");
+    let devices = ["DevicePolicy", "DeviceAllow", "PrivateMounts", "MountFlags", "DynamicUser"];
+    assert!(
+        !UNIT.lines().any(|line| devices.iter().any(|key| line.starts_with(key))),
+        "no mount outside, or no device"
+    );
+}

@@ -117,7 +117,7 @@ fn a_signal_in_a_grace_window_with_requests_held_back_ends_it_soon() {
     let fh = server.handle("f");
     assert_eq!(Client::new(host(10), "a").lock(&Want::all(&fh)), GRANTED);
     server.kill();
-    let server = world.serve("grace = \"1h\"\n", "");
+    let server = world.serve("grace.window = \"1h\"\n", "");
     let mut b = Client::new(host(11), "b");
     b.post(2, &Want::all(&fh));
     assert_eq!(server.terminate().code(), Some(0));

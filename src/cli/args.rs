@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::config::Flags;
+use super::verbs;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -28,6 +29,8 @@ Examples:
   lockferry serve --config /etc/lockferry/lockferry.toml
   lockferry locks --path /srv/share/db            who holds what below a directory
   lockferry waiters                               who waits, for whom, and since when
+  lockferry start-grace 192.0.2.10                this machine serves the floating address now
+  lockferry unlock-ip 192.0.2.10                  and no longer
 
 Exit status: 0 done; 1 it failed (no export can be opened, a port is taken, no server answers);
 2 wrong command line or configuration (nothing to export is one): trying again changes nothing.";
@@ -51,6 +54,24 @@ pub(super) enum Command {
     Refusals(Refusals),
     /// Carry out a refused request after all, and believe its sender from then on.
     Accept(Accept),
+    /// Give a lock manager away: write its record to standard output, and never take it up here again.
+    ExportState(super::transfer::ExportState),
+    /// Make a journal of a record that export-state wrote elsewhere, from standard input.
+    ImportState(super::transfer::ImportState),
+    /// Take up a lock manager: clients of this address get their locks back.
+    StartGrace(verbs::StartGrace),
+    /// Give up a lock manager: this address falls silent, its locks stay in the record.
+    UnlockIp(verbs::OfAddress),
+    /// End a grace window now.
+    EndGrace(verbs::OfAddress),
+    /// Free every lock on the files of an export, whoever holds it.
+    UnlockFilesystem(verbs::UnlockFilesystem),
+    /// Free all locks of a client.
+    UnlockClient(verbs::UnlockClient),
+    /// Free one lock.
+    Revoke(verbs::Revoke),
+    /// Say what a lock request would get now, and why.
+    Explain(verbs::Explain),
     /// Print, check or repair a journal directory, without a server.
     Journal(super::journal::Journal),
 }
@@ -61,7 +82,7 @@ Examples:
   lockferry serve --export /srv/share:ro --export '/srv/home:no_root_squash,clients=10.0.0.0/8'
   lockferry serve --export . --no-rpcbind --nfs-port 0 --mount-port 0 --nlm-port 0 --nsm-port 0 \\
       --state-dir ./try --socket ./try.sock -v       try it out, beside whatever else runs
-  LOCKFERRY_GRACE=45s lockferry serve --config /etc/lockferry/lockferry.toml
+  LOCKFERRY_GRACE_WINDOW=45s lockferry serve --config /etc/lockferry/lockferry.toml
 
 The directories must exist. SIGTERM ends it.
 When everything listens, one line on standard output says what is served where.
@@ -102,7 +123,7 @@ pub(super) struct Serve {
     /// Port for rpcbind where this machine has none [default: 111].
     #[arg(long, value_name = "N")]
     pub(super) rpcbind_port: Option<u16>,
-    /// Where the list of clients is kept over restarts [default: /var/lib/lockferry].
+    /// Where locks and clients are recorded [default: /var/lib/lockferry].
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<String>,
     /// Socket for `lockferry status` and others, or "none" [default: /run/lockferry/lockferry.sock].

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::table::safe;
 use super::{FAILURE, fail, finish};
 use crate::cli::show::ShowError;
+use crate::control::text::table::safe;
 use crate::state::Mode;
 use crate::store::journal::{self, Cut, Disk, JournalError, Loss};
-use crate::store::record::{ClientKey, LockFields, Place, Record, WaiterFields};
+use crate::store::record::{ClientKey, Connection, LockFields, Place, Record, WaiterFields};
 use crate::store::{LoadReport, LoadedEntry, Origin};
 
 const EXAMPLES: &str = "\
@@ -258,6 +258,8 @@ fn record(record: &Record) -> Value {
         Record::Released { time } => json!({ "type": "released", "time": time }),
         Record::HandedOver { time, to } => json!({ "type": "handed_over", "time": time, "to": to }),
         Record::Answered => json!({ "type": "answered" }),
+        Record::Connected(c) => connection("connected", *c),
+        Record::Disconnected(c) => connection("disconnected", *c),
     }
 }
 
@@ -297,6 +299,11 @@ fn queued(waiter: u64, fields: &WaiterFields) -> Value {
     value["asynchronous"] = fields.asynchronous.into();
     value["handle"] = hex(&fields.handle).into();
     value
+}
+
+fn connection(kind: &str, connection: Connection) -> Value {
+    let Connection { local_port, address, port } = connection;
+    json!({ "type": kind, "peer": peer(address, port), "local_port": local_port })
 }
 
 fn mode(mode: Mode) -> &'static str {

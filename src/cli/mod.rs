@@ -7,7 +7,8 @@ mod journal;
 mod logging;
 mod serve;
 mod show;
-mod table;
+mod transfer;
+mod verbs;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(serve, &around),
         Command::CheckConfig(check) => check_config(check, &around),
         Command::Journal(journal) => journal::run(journal),
+        Command::ExportState(export) => transfer::export(export, &around),
+        Command::ImportState(import) => transfer::import(import, &around),
         command => ask(command, &around),
     }
 }
@@ -94,7 +97,18 @@ fn ask(command: &Command, around: &Surroundings) -> ExitCode {
             Command::Clients(list) => show::clients(list, around, out).await,
             Command::Refusals(refusals) => show::refusals(refusals, around, out).await,
             Command::Accept(accept) => show::accept(accept, around, out).await,
-            Command::Serve(_) | Command::CheckConfig(_) | Command::Journal(_) => Ok(()),
+            Command::StartGrace(start) => verbs::start_grace(start, around, out).await,
+            Command::UnlockIp(unlock) => verbs::unlock_ip(unlock, around, out).await,
+            Command::EndGrace(end) => verbs::end_grace(end, around, out).await,
+            Command::UnlockFilesystem(unlock) => verbs::unlock_filesystem(unlock, around, out).await,
+            Command::UnlockClient(unlock) => verbs::unlock_client(unlock, around, out).await,
+            Command::Revoke(revoke) => verbs::revoke(revoke, around, out).await,
+            Command::Explain(explain) => verbs::explain(explain, around, out).await,
+            Command::Serve(_)
+            | Command::CheckConfig(_)
+            | Command::Journal(_)
+            | Command::ExportState(_)
+            | Command::ImportState(_) => Ok(()),
         }
     });
     let flushed = out.flush().map_err(ShowError::Output);
@@ -106,13 +120,17 @@ fn finish(outcome: Result<(), ShowError>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // `lockferry locks | head`: the reader has had enough.
         Err(ShowError::Output(why)) if why.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(why @ ShowError::Usage(_)) => {
+            fail(&why.to_string());
+            ExitCode::from(USAGE)
+        }
         Err(why) => fail(&why.to_string()),
     }
 }
 
 /// Prints an error that may hold text from elsewhere, line by line.
 fn fail(what: &str) -> ExitCode {
-    let lines: Vec<String> = what.lines().map(table::safe).collect();
+    let lines: Vec<String> = what.lines().map(crate::control::text::table::safe).collect();
     eprintln!("error: {}", lines.join("\n"));
     ExitCode::from(FAILURE)
 }

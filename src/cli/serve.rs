@@ -1,4 +1,4 @@
-//! `lockferry serve`: settings, log, control socket, then the node until it ends. Must never serve anything itself.
+//! `lockferry serve`: settings, log, control socket and files, then the node until it ends. Must never serve anything itself.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,8 +8,7 @@ use std::sync::Arc;
 use super::args::Serve;
 use super::config::{LogConfig, LogFormat, Surroundings};
 use super::{FAILURE, USAGE, fail, load, logging};
-use crate::control::{self, ControlSocket};
-use crate::node::view::NodeView;
+use crate::control::{self, ControlFiles, ControlSocket, Front};
 use crate::node::{self, config::NodeConfig};
 
 /// Runs `lockferry serve`.
@@ -63,8 +62,15 @@ pub(super) fn prepare(serve: &Serve, around: &Surroundings) -> Option<(NodeConfi
 
 async fn run_node(config: NodeConfig, socket: Option<ControlSocket>) -> Result<(), String> {
     let mut api = None;
-    let control = |view| api = socket.map(|socket| control_api(socket, view));
+    let mut files = None;
+    let mount = config.control_files.clone();
+    let control = |view, control| {
+        let front = Front::new(view, control);
+        files = mount.and_then(|path| control_files(&path, front.clone()));
+        api = socket.map(|socket| control_api(socket, front));
+    };
     let ended = node::serve(config, control, announce).await;
+    drop(files);
     if let Some(api) = api {
         // Its end takes the socket file away.
         api.abort();
@@ -73,10 +79,24 @@ async fn run_node(config: NodeConfig, socket: Option<ControlSocket>) -> Result<(
     ended.map_err(|why| why.to_string())
 }
 
+/// Mounts the control files for as long as the value lives. Without them the daemon is whole all the same, so it only says so.
+fn control_files(path: &Path, front: Arc<Front>) -> Option<ControlFiles> {
+    match ControlFiles::mount(path, front) {
+        Ok(files) => {
+            tracing::info!(path = %path.display(), "control files");
+            Some(files)
+        }
+        Err(why) => {
+            tracing::warn!("no control files: {why}; the control socket and the commands do the same");
+            None
+        }
+    }
+}
+
 /// Serves the control API beside the node, for as long as the task lives.
-fn control_api(socket: ControlSocket, view: Arc<dyn NodeView>) -> tokio::task::JoinHandle<()> {
+fn control_api(socket: ControlSocket, front: Arc<Front>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
-        if let Err(why) = control::serve(socket, view).await {
+        if let Err(why) = control::serve(socket, front).await {
             tracing::error!(%why, "the control API is not served");
         }
     })

@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::api::ErrorBody;
+use super::front::VERB_TIME;
 use super::{API_VERSION, MAX_PAGE, VERSION_HEADER};
-use crate::node::view::{Filter, Listing};
+use crate::node::verbs::Done;
+use crate::node::view::{ExplainQuery, ExplainView, Filter, Listing};
 
 /// How long one request may take: longer than the server gives itself.
 const TIME: Duration = Duration::from_secs(40);
@@ -47,6 +49,8 @@ pub enum ClientError {
         error: String,
         /// What to do.
         hint: String,
+        /// Of a verb: the errno's name.
+        errno: Option<String>,
     },
     /// The answer is not one of ours.
     #[error("{} does not answer like lockferry: {what}", socket.display())]
@@ -62,8 +66,8 @@ pub enum ClientError {
     )]
     Version(String),
     /// No answer in time.
-    #[error("{} did not answer within {} s", .0.display(), TIME.as_secs())]
-    TimeOut(PathBuf),
+    #[error("{} did not answer within {} s", .0.display(), .1.as_secs())]
+    TimeOut(PathBuf, Duration),
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -87,7 +91,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.request(Method::GET, path).await
+        self.request(Method::GET, path, Vec::new(), TIME).await
     }
 
     /// `POST path`, without a body.
@@ -95,7 +99,26 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.request(Method::POST, path).await
+        self.request(Method::POST, path, Vec::new(), TIME).await
+    }
+
+    /// Carries out a verb, given by name and text as its control file takes it; waits until it is done. `dry_run`: only says
+    /// what it would do.
+    ///
+    /// # Errors
+    /// [`ClientError`]; where the node refused, [`ClientError::Refused`] with the errno.
+    pub async fn verb(&self, name: &str, text: &[u8], dry_run: bool) -> Result<Done, ClientError> {
+        let query = if dry_run { "?dry_run=true" } else { "" };
+        let path = format!("/v1/control/{}{query}", escape(name));
+        self.request(Method::POST, &path, text.to_vec(), TIME + VERB_TIME).await
+    }
+
+    /// What a request would get now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn explain(&self, question: &ExplainQuery) -> Result<ExplainView, ClientError> {
+        self.get(&explain_path(question)).await
     }
 
     /// The pages of a list such as `/v1/locks`.
@@ -116,11 +139,17 @@ impl Client {
         Pages { client: self, start: list.into(), after: Some(0) }
     }
 
-    async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        time: Duration,
+    ) -> Result<T, ClientError> {
         let (socket, stream) = self.connect().await?;
-        match tokio::time::timeout(TIME, exchange(socket, stream, method, path)).await {
+        match tokio::time::timeout(time, exchange(socket, stream, method, path, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(ClientError::TimeOut(socket.into())),
+            Err(_) => Err(ClientError::TimeOut(socket.into(), time)),
         }
     }
 
@@ -168,13 +197,14 @@ async fn exchange<T: DeserializeOwned>(
     stream: UnixStream,
     method: Method,
     path: &str,
+    body: Vec<u8>,
 ) -> Result<T, ClientError> {
     let strange = |what: String| ClientError::Strange { socket: socket.into(), what };
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header(hyper::header::HOST, "lockferry")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::from(body)))
         .map_err(|why| strange(why.to_string()))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -197,9 +227,29 @@ async fn exchange<T: DeserializeOwned>(
     if head.status == StatusCode::OK {
         return serde_json::from_slice(&body).map_err(|why| strange(why.to_string()));
     }
-    let ErrorBody { error, hint } =
+    let ErrorBody { error, hint, errno } =
         serde_json::from_slice(&body).map_err(|_| strange(format!("status {}", head.status)))?;
-    Err(ClientError::Refused { status: head.status.as_u16(), error, hint })
+    Err(ClientError::Refused { status: head.status.as_u16(), error, hint, errno })
+}
+
+fn explain_path(question: &ExplainQuery) -> String {
+    let ExplainQuery { lock_manager, path, start, end, shared, client, svid } = question;
+    let mut text = format!(
+        "/v1/explain?lock_manager={}&path={}&start={start}&shared={shared}",
+        escape(&lock_manager.to_string()),
+        escape(&path.display().to_string()),
+    );
+    let more = [
+        ("end", end.map(|end| end.to_string())),
+        ("client", client.clone()),
+        ("svid", svid.map(|svid| svid.to_string())),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            text += &format!("&{name}={}", escape(&value));
+        }
+    }
+    text
 }
 
 /// Percent-encodes all but the unreserved characters (RFC 3986, 2.3).

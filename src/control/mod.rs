@@ -1,14 +1,21 @@
-//! What people and scripts touch: HTTP + JSON over a Unix socket (described in docs/api.md), and the client for it.
-//! Must never know the engine: it asks a [`NodeView`](crate::node::view::NodeView), and nothing here may slow down
-//! a lock.
+//! What people and scripts touch: HTTP + JSON over a Unix socket (docs/api.md) with the client for it, and the control files
+//! (docs/control-files.md). Must never know the engine: it asks a [`NodeView`](crate::node::view::NodeView), tells a
+//! [`NodeControl`](crate::node::verbs::NodeControl), and nothing here may slow down a lock.
 
 mod api;
 mod client;
+mod files;
+mod front;
+pub mod grammar;
+mod lock_file;
 mod query;
 mod server;
 mod socket;
+pub(crate) mod text;
 
 pub use client::{Client, ClientError, Pages};
+pub use files::{ControlFiles, FilesError};
+pub use front::Front;
 pub use server::serve;
 pub use socket::{ControlSocket, SocketError};
 

@@ -1,7 +1,7 @@
 //! Query parameters of the lists. Must never ignore a parameter: a misspelt filter would show everything.
 
 use super::{DEFAULT_PAGE, MAX_PAGE};
-use crate::node::view::{Filter, Page};
+use crate::node::view::{ExplainQuery, Filter, Page};
 
 /// Parameters of every list.
 const NAMES: &str = "client, path, lock_manager, after, limit";
@@ -45,6 +45,62 @@ pub(super) fn none(parameters: Vec<(String, String)>) -> Result<(), BadQuery> {
     }
 }
 
+/// The one parameter of a verb.
+pub(super) fn dry_run(parameters: Vec<(String, String)>) -> Result<bool, BadQuery> {
+    match parameters.as_slice() {
+        [] => Ok(false),
+        [(name, value)] if name == "dry_run" => flag(name, value),
+        [(name, _), ..] if name != "dry_run" => {
+            Err(bad(format!("there is no parameter {name:?}"), "allowed: dry_run"))
+        }
+        _ => Err(bad("parameter \"dry_run\" is there twice".into(), "give it once, and nothing else")),
+    }
+}
+
+/// Parameters of an explanation.
+const EXPLAIN: &str = "lock_manager, path, start, end, shared, client, svid";
+
+/// Reads the parameters of an explanation.
+pub(super) fn explain(parameters: Vec<(String, String)>) -> Result<ExplainQuery, BadQuery> {
+    let (mut lock_manager, mut file) = (None, None);
+    let (mut start, mut end, mut shared, mut client, mut svid) = (0, None, false, None, None);
+    let mut seen: Vec<String> = Vec::new();
+    for (name, value) in parameters {
+        if seen.contains(&name) {
+            return Err(bad(format!("parameter {name:?} is there twice"), "give it once"));
+        }
+        match name.as_str() {
+            "lock_manager" => lock_manager = Some(address(&value)?),
+            "path" => file = Some(path(value)?),
+            "start" => start = number(&name, &value, 0, u64::MAX)?,
+            "end" => end = Some(number(&name, &value, 0, u64::MAX)?),
+            "shared" => shared = flag(&name, &value)?,
+            "client" => client = Some(name_or_address(value)),
+            "svid" => svid = Some(number(&name, &value, 0, u64::from(u32::MAX))? as u32),
+            _ => return Err(bad(format!("there is no parameter {name:?}"), &format!("allowed: {EXPLAIN}"))),
+        }
+        seen.push(name);
+    }
+    let missing = |name: &str| bad(format!("parameter {name:?} is missing"), &format!("allowed: {EXPLAIN}"));
+    let lock_manager = lock_manager.ok_or_else(|| missing("lock_manager"))?;
+    let path = file.ok_or_else(|| missing("path"))?.into();
+    if end.is_some_and(|end| end < start) {
+        return Err(bad(
+            "end lies before start".into(),
+            "both are inclusive; without end: to the end of file",
+        ));
+    }
+    // The last byte there can be is the end of file.
+    let end = end.filter(|end| *end != u64::MAX);
+    Ok(ExplainQuery { lock_manager, path, start, end, shared, client, svid })
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, BadQuery> {
+    value
+        .parse()
+        .map_err(|_| bad(format!("{name} {value:?} is neither true nor false"), "allowed: true, false"))
+}
+
 /// A client may be given by its address, which has one text only.
 fn name_or_address(text: String) -> String {
     match text.parse::<std::net::IpAddr>() {
@@ -73,8 +129,12 @@ fn without_slash(path: String) -> String {
 
 /// A lock manager's name is the canonical text of its address.
 fn canonical(text: &str) -> Result<String, BadQuery> {
+    address(text).map(|address| address.to_string())
+}
+
+fn address(text: &str) -> Result<std::net::IpAddr, BadQuery> {
     match text.parse::<std::net::IpAddr>() {
-        Ok(address) => Ok(address.to_canonical().to_string()),
+        Ok(address) => Ok(address.to_canonical()),
         Err(_) => Err(bad(
             format!("lock_manager {text:?} is not an IP address"),
             "give the server's address, such as 192.0.2.10",
@@ -119,6 +179,31 @@ mod tests {
         assert_eq!(filter.lock_manager.as_deref(), Some("192.0.2.1"));
         assert_eq!(page, Page { after: 7, limit: 10_000 });
         assert_eq!(read(&[]).unwrap().1, Page { after: 0, limit: DEFAULT_PAGE });
+    }
+
+    fn question(parameters: &[(&str, &str)]) -> Result<ExplainQuery, BadQuery> {
+        explain(parameters.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+    }
+
+    #[test]
+    fn a_question_needs_an_address_and_a_path() {
+        let needed = [("lock_manager", "::ffff:192.0.2.1"), ("path", "/a/")];
+        let plain = question(&needed).unwrap();
+        assert_eq!((plain.lock_manager.to_string().as_str(), plain.path.to_str()), ("192.0.2.1", Some("/a")));
+        assert_eq!((plain.start, plain.end, plain.shared), (0, None, false));
+        let more = [("start", "5"), ("end", "9"), ("shared", "true"), ("client", "web1"), ("svid", "3")];
+        let whole = question(&[needed.as_slice(), &more].concat()).unwrap();
+        assert_eq!((whole.start, whole.end, whole.shared, whole.svid), (5, Some(9), true, Some(3)));
+        assert_eq!(
+            question(&[needed.as_slice(), &[("end", "18446744073709551615")]].concat()).unwrap().end,
+            None
+        );
+        assert!(question(&needed[..1]).unwrap_err().error.contains("\"path\""));
+        for bad in [("end", "-1"), ("shared", "yes"), ("svid", "4294967296"), ("limit", "1"), ("path", "/b")]
+        {
+            assert!(question(&[needed.as_slice(), &[bad]].concat()).is_err(), "{bad:?}");
+        }
+        assert!(question(&[needed.as_slice(), &[("start", "5"), ("end", "4")]].concat()).is_err());
     }
 
     #[test]

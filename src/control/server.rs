@@ -11,13 +11,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::api::{self, Peer};
+use super::api::{self, MoreTime};
+use super::front::{Front, Peer, VERB_TIME};
 use super::socket::ControlSocket;
-use crate::node::view::NodeView;
 
 /// Connections at once. A person and a few monitors use two or three; each costs some 20 KB and a descriptor.
 const CONNECTIONS: usize = 64;
-/// From the connection to the end of the answer: a request, [`api`]'s time to answer, and a few megabytes to read.
+/// From the connection to the end of the answer: a request, [`api`]'s time to answer, and a few megabytes to read. A verb gets
+/// [`VERB_TIME`] more.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
 /// How long the request's head may take.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -36,10 +37,10 @@ const BUSY: &str =
 ///
 /// # Errors
 /// If the socket cannot be given to the runtime. Later failures of single connections are logged only.
-pub async fn serve(socket: ControlSocket, view: Arc<dyn NodeView>) -> std::io::Result<()> {
+pub async fn serve(socket: ControlSocket, front: Arc<Front>) -> std::io::Result<()> {
     let (listener, _file) = socket.into_parts();
     let listener = UnixListener::from_std(listener)?;
-    let router = api::router(view);
+    let router = api::router(front);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -57,13 +58,24 @@ pub async fn serve(socket: ControlSocket, view: Arc<dyn NodeView>) -> std::io::R
                 let router = router.clone();
                 connections.spawn(async move {
                     let _place = place;
-                    if tokio::time::timeout(CONNECTION_TIME, connection(stream, router)).await.is_err() {
-                        tracing::debug!("a control connection took too long and was closed");
-                    }
+                    bounded(stream, router).await;
                 });
             }
             Err(_) => turn_away(stream),
         }
+    }
+}
+
+/// A connection, ended after [`CONNECTION_TIME`], or that much after the end of a verb at the latest.
+async fn bounded(stream: UnixStream, router: Router) {
+    let more = MoreTime::default();
+    let mut connection = std::pin::pin!(connection(stream, router.layer(axum::Extension(more.clone()))));
+    if tokio::time::timeout(CONNECTION_TIME, &mut connection).await.is_ok() {
+        return;
+    }
+    let verb = more.0.load(std::sync::atomic::Ordering::Relaxed);
+    if !verb || tokio::time::timeout(VERB_TIME, connection).await.is_err() {
+        tracing::debug!("a control connection took too long and was closed");
     }
 }
 

@@ -1,16 +1,17 @@
 //! The socket file: made so that it is never open to everybody, taken over from a dead process, never from a living
 //! one. Must never delete a file that is not a socket.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::fs::Permissions;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, sockopt};
 use nix::sys::stat::Mode;
+
+use super::lock_file::{LockFile, NotTaken};
 
 /// Owner and group may ask; nobody else.
 const MODE: u32 = 0o660;
@@ -69,31 +70,6 @@ pub(super) struct SocketFile {
     _lock: LockFile,
 }
 
-/// `PATH.lock`, locked as long as we live; the kernel lets go of it however we end. Removed while it is still locked;
-/// who opened it before that finds out by [`LockFile::is_current`].
-#[derive(Debug)]
-struct LockFile {
-    name: PathBuf,
-    lock: Flock<File>,
-}
-
-impl LockFile {
-    /// Whether the file that is locked still has the name.
-    fn is_current(&self) -> bool {
-        let inode = self.lock.metadata().map(|meta| meta.ino()).ok();
-        inode.is_some() && inode == std::fs::symlink_metadata(&self.name).map(|meta| meta.ino()).ok()
-    }
-}
-
-impl Drop for LockFile {
-    fn drop(&mut self) {
-        if self.is_current() {
-            // Best effort: one that is left behind is locked again by the next start.
-            let _ = std::fs::remove_file(&self.name);
-        }
-    }
-}
-
 impl ControlSocket {
     /// Makes the directory that `path` lies in, and those above it; for a path that nobody chose.
     ///
@@ -142,52 +118,15 @@ impl Drop for SocketFile {
     }
 }
 
-/// Takes `PATH.lock`, and writes our pid into it.
+/// Takes the lock that makes the socket ours.
 fn lock(path: &Path) -> Result<LockFile, SocketError> {
-    loop {
-        let lock = lock_once(path)?;
-        // Its holder may have removed it between our open and our lock. Each turn needs another process that ends.
-        if lock.is_current() {
-            return Ok(lock);
+    LockFile::take(path).map_err(|why| match why {
+        NotTaken::Held(written) => {
+            let pid = holder(path).or(written).unwrap_or_else(|| "unknown".into());
+            SocketError::InUse { path: path.into(), pid }
         }
-    }
-}
-
-fn lock_once(path: &Path) -> Result<LockFile, SocketError> {
-    let failed = |what, source| SocketError::Io { path: path.into(), what, source };
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(&name)
-        .map_err(|why| failed("its lock file", why))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            let pid = std::process::id().to_string();
-            let written =
-                lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(pid.as_bytes()));
-            let lock = LockFile { name: name.into(), lock };
-            written.map_err(|why| failed("its lock file", why))?;
-            Ok(lock)
-        }
-        Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let pid = holder(path).or_else(|| written_pid(file)).unwrap_or_else(|| "unknown".into());
-            Err(SocketError::InUse { path: path.into(), pid })
-        }
-        Err((_, why)) => Err(failed("its lock file", why.into())),
-    }
-}
-
-fn written_pid(file: File) -> Option<String> {
-    let mut text = String::new();
-    // A pid has 7 digits at the most; the file may be anybody's.
-    file.take(20).read_to_string(&mut text).ok()?;
-    text.parse::<u32>().ok().map(|pid| pid.to_string())
+        NotTaken::Io(source) => SocketError::Io { path: path.into(), what: "its lock file", source },
+    })
 }
 
 /// The process that listens at `path`, if one does.

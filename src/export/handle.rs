@@ -66,12 +66,13 @@ impl Handle {
         out
     }
 
-    /// What locks and the table of names go by: everything except the export.
+    /// What locks and the table of names go by: everything except the export. The file system comes first, so that the keys of its
+    /// files share a prefix.
     pub fn key(&self) -> FileKey {
         let mut out = Vec::with_capacity(10 + 16);
         let (form, kind) = self.form();
-        out.extend([form, kind]);
         out.extend(self.fs.to_be_bytes());
+        out.extend([form, kind]);
         self.push_file(&mut out);
         FileKey(out.into_boxed_slice())
     }
@@ -95,9 +96,9 @@ impl FileKey {
     /// The file system and the file that this key names, taken apart again.
     pub(super) fn parts(&self) -> Option<(u64, FileId)> {
         let (head, rest) = self.0.split_first_chunk::<10>()?;
-        let fs = head[2..].try_into().map(u64::from_be_bytes).ok()?;
-        let file = match head[0] {
-            0 => FileId::Kernel(KernelHandle::new(head[1], rest)?),
+        let fs = head[..8].try_into().map(u64::from_be_bytes).ok()?;
+        let file = match head[8] {
+            0 => FileId::Kernel(KernelHandle::new(head[9], rest)?),
             _ => FileId::Inode(u64::from_be_bytes(rest.try_into().ok()?)),
         };
         Some((fs, file))

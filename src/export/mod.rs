@@ -5,6 +5,7 @@
 //! anywhere but on the threads of `FilePool` (`LockFiles::check` and `find_path` say so themselves).
 
 mod access;
+mod claims;
 mod cred_sys;
 mod dir;
 mod error;
@@ -19,6 +20,7 @@ mod pool;
 mod table;
 mod tree;
 
+pub use claims::KeyError;
 pub use cred_sys::{Ids, ThreadCreds};
 pub use error::FsError;
 pub use handle::Handle;
@@ -48,6 +50,11 @@ pub enum LockRefusal {
     /// The client's address or credentials may not lock this file.
     #[error("access denied")]
     Access,
+}
+
+/// The number of the export that a handle says it is of. None: no handle of ours. Pure.
+pub fn number_in(handle: &[u8]) -> Option<u64> {
+    Handle::parse(handle).map(|handle| handle.export)
 }
 
 /// What the lock service needs of the exports.

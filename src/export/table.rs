@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ pub(super) struct Export {
     pub(super) config: ExportConfig,
     pub(super) number: u64,
     state: Mutex<State>,
+    /// No lock manager that serves it is loaded: it stays closed.
+    pub(super) suspended: AtomicBool,
     /// A mistake in the settings that no retry mends.
     broken: Option<String>,
 }
@@ -97,7 +100,7 @@ impl ExportTable {
         let broken =
             twin.map(|other| format!("it is exported twice; {} was taken", other.config.path.display()));
         let state = Mutex::new(State::Closed { error: None, at: None });
-        Export { config: config.clone(), number, state, broken }
+        Export { config: config.clone(), number, state, suspended: AtomicBool::new(false), broken }
     }
 
     /// Two file systems with one name would share their locks and handles.
@@ -242,6 +245,10 @@ impl ExportTable {
             return Err(FsError::Stale);
         }
         let mut state = export.lock();
+        // Under the lock, so that nobody who looked before opens it after it was closed.
+        if export.suspended.load(Ordering::Acquire) {
+            return Err(FsError::Busy);
+        }
         let now = Instant::now();
         match &mut *state {
             State::Open { tree, checked } => {
@@ -277,6 +284,24 @@ impl ExportTable {
                 Err(FsError::Busy)
             }
         }
+    }
+
+    /// As `tree`, also right after a failure.
+    pub(super) fn tree_now(&self, export: &Export) -> Result<Arc<Tree>, FsError> {
+        if let State::Closed { at, .. } = &mut *export.lock() {
+            *at = None;
+        }
+        self.tree(export)
+    }
+
+    /// All exports.
+    pub(super) fn exports(&self) -> &[Arc<Export>] {
+        &self.exports
+    }
+
+    /// The open directory of an export, if it is open.
+    pub(super) fn open_tree(&self, export: &Export) -> Option<Arc<Tree>> {
+        export.opened()
     }
 
     /// Whether a caller may come in at all. `port` None: any will do (locks).
@@ -375,6 +400,11 @@ impl Export {
             State::Open { tree, .. } => Some(tree.clone()),
             State::Closed { .. } => None,
         }
+    }
+
+    /// Why it cannot be used, if so.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.error()
     }
 
     fn error(&self) -> Option<String> {

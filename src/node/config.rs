@@ -13,7 +13,7 @@ pub struct NodeConfig {
     pub bind: Vec<IpAddr>,
     /// The ports of the four programs. 0: any free one.
     pub ports: Ports,
-    /// Where the durable client list, NSM state and later the journals live.
+    /// Where what must survive lives: the journals that have no other place.
     pub state_dir: PathBuf,
     /// The control API's Unix socket. None: no socket.
     pub socket: Option<PathBuf>,

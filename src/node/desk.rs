@@ -1,25 +1,36 @@
 //! The desk in front of the lock core: one mutex around the engine, and the rule that nothing leaves before what it
 //! depends on is durable.
 //!
-//! A request runs on the task that read it: take the mutex, let the engine decide, let go. What the engine says goes out at
-//! once, unless it comes with a durable entry or speaks to a client whose entry is still being written: then it waits in the
-//! [`super::commit`] queue. Must never do I/O under the mutex.
+//! A request runs on the task that read it: take the mutex, let the engine decide, let go. What the engine says goes into the
+//! [`super::pipe`] of the lock manager it speaks for, behind the entries it depends on. Must never do I/O under the mutex, nor let an
+//! answer leave by another way.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
-use super::commit::{Commit, Release};
+use super::gate::Gate;
+use super::pipe::{Held, Joint, Outlet, Pipe, Release};
+use super::records::{self, Dates};
 use super::refusals::{Refusals, Replay};
 use crate::rpc::{CallInfo, Responder};
 use crate::service::nlm::{Answer, LockService};
 use crate::state::{
-    CallbackOutcome, Command, Effect, Effects, Engine, Entry, Event, GrantId, Party, Time, Token,
+    CallbackOutcome, Command, Effect, Effects, Engine, Event, GrantId, LockRequest, Party, Reply, Status,
+    Time, Token,
 };
+use crate::store::record;
+
+/// Lock managers at once, 1,024. Each has two threads and some files; nobody has that many addresses on a server.
+const LOCK_MANAGERS_MAX: usize = 1_024;
+/// Commands of a load under one hold of the mutex: a fraction of a millisecond.
+const AT_ONCE: usize = 200;
+/// How long an operator's command waits for the disk.
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// Sends GRANTED callbacks.
 pub(super) trait Callbacks: Send + Sync + 'static {
@@ -45,48 +56,48 @@ pub(super) struct GrantedOrder {
     pub(super) route: crate::state::Route,
 }
 
-/// A client as the durable list knows it.
-pub(super) type ClientKey = (IpAddr, Box<[u8]>, IpAddr);
-
 /// Hears every event, for the log and for who else wants to know.
 pub(super) type Observer = Box<dyn Fn(&Event) + Send + Sync>;
+/// Opens the record of a lock manager that a first request has made. Must not block.
+pub(super) type Opener = Box<dyn Fn(IpAddr, Arc<Pipe>) + Send + Sync>;
+
+/// What the desk needs of the rest of the node.
+pub(super) struct Ways {
+    pub(super) callbacks: Arc<dyn Callbacks>,
+    pub(super) observer: Observer,
+    pub(super) gate: Arc<Gate>,
+    pub(super) outlet: Arc<Outlet>,
+    pub(super) opener: Opener,
+    pub(super) monitored_by_statd: bool,
+}
 
 pub(super) struct Desk {
     origin: Instant,
     origin_unix: Duration,
     tokens: AtomicU64,
     inner: parking_lot::Mutex<Inner>,
-    commit: Arc<Commit>,
-    callbacks: Arc<dyn Callbacks>,
+    ways: Ways,
     refusals: Mutex<Refusals>,
     timer: Notify,
-    observer: Observer,
-    monitored_by_statd: bool,
 }
 
 struct Inner {
     engine: Engine,
     fx: Effects,
-    /// Requests whose reply comes later.
-    parked: HashMap<Token, Answer>,
-    /// Clients whose entry is not durable yet, and how many entries.
-    pending: BTreeMap<ClientKey, u32>,
+    /// Requests whose reply comes later, and the lock manager that was asked.
+    parked: HashMap<Token, (IpAddr, Answer)>,
+    /// The way out of each lock manager that is loaded.
+    pipes: BTreeMap<IpAddr, Arc<Pipe>>,
     armed: Option<Time>,
 }
 
 impl Desk {
-    pub(super) fn new(
-        engine: Engine,
-        commit: Arc<Commit>,
-        callbacks: Arc<dyn Callbacks>,
-        observer: Observer,
-        monitored_by_statd: bool,
-    ) -> Self {
+    pub(super) fn new(engine: Engine, ways: Ways) -> Self {
         let inner = Inner {
             engine,
             fx: Effects::default(),
             parked: HashMap::new(),
-            pending: BTreeMap::new(),
+            pipes: BTreeMap::new(),
             armed: None,
         };
         Self {
@@ -94,12 +105,9 @@ impl Desk {
             origin_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             tokens: AtomicU64::new(1),
             inner: parking_lot::Mutex::new(inner),
-            commit,
-            callbacks,
+            ways,
             refusals: Mutex::new(Refusals::default()),
             timer: Notify::new(),
-            observer,
-            monitored_by_statd,
         }
     }
 
@@ -110,7 +118,7 @@ impl Desk {
 
     /// Unix seconds of an engine time.
     pub(super) fn unix(&self, time: Time) -> u64 {
-        (self.origin_unix + Duration::from_millis(time.0)).as_secs()
+        self.unix_ms(time) / 1000
     }
 
     /// Reads the engine. Keep it short: every request waits meanwhile.
@@ -120,7 +128,51 @@ impl Desk {
 
     /// Runs a command that nobody waits for.
     pub(super) fn run(&self, command: Command<'_>) {
-        self.run_with(self.next_token(), command, Answer::nowhere());
+        drop(self.run_with(self.next_token(), command, Answer::nowhere()));
+    }
+
+    /// Runs an operator's command and returns what happened. It is durable after [`Desk::settle`].
+    pub(super) fn run_for_events(&self, command: Command<'_>) -> Vec<Event> {
+        self.run_with(self.next_token(), command, Answer::nowhere())
+    }
+
+    /// Waits until everything that was said so far about this lock manager is durable. False: it is not, in 30 s or ever.
+    pub(super) fn settle(&self, lm: IpAddr) -> bool {
+        let Some(pipe) = self.pipe(lm) else { return true };
+        let (tell, told) = mpsc::channel();
+        let tell = Box::new(move || {
+            // Who asked may have given up.
+            let _ = tell.send(());
+        });
+        pipe.push(Vec::new(), vec![Held::One(Release::Tell(tell))]);
+        told.recv_timeout(SETTLE).is_ok()
+    }
+
+    /// The way out of a lock manager.
+    pub(super) fn pipe(&self, lm: IpAddr) -> Option<Arc<Pipe>> {
+        self.inner().pipes.get(&lm).cloned()
+    }
+
+    /// Makes the way out of a lock manager that is about to be loaded. Nothing leaves before it is opened.
+    pub(super) fn new_pipe(&self, lm: IpAddr) -> Arc<Pipe> {
+        let pipe = Pipe::new(lm, self.ways.outlet.clone());
+        if let Some(old) = self.inner().pipes.insert(lm, pipe.clone()) {
+            old.shut();
+        }
+        pipe
+    }
+
+    /// Closes the way out of a lock manager for good: what waits in it is dropped.
+    pub(super) fn drop_pipe(&self, lm: IpAddr) {
+        let pipe = self.inner().pipes.remove(&lm);
+        if let Some(pipe) = pipe {
+            pipe.shut();
+        }
+    }
+
+    /// The lock managers that are loaded.
+    pub(super) fn loaded(&self) -> Vec<(IpAddr, Arc<Pipe>)> {
+        self.inner().pipes.iter().map(|(lm, pipe)| (*lm, pipe.clone())).collect()
     }
 
     /// What became of a GRANTED.
@@ -137,28 +189,6 @@ impl Desk {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Entries that were pending are durable now.
-    pub(super) fn settled(&self, entries: &[Entry]) {
-        let mut inner = self.inner();
-        for key in entries.iter().filter(|e| e.is_sync()).filter_map(key_of) {
-            if let Some(count) = inner.pending.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    inner.pending.remove(&key);
-                }
-            }
-        }
-    }
-
-    /// Lets a release out.
-    pub(super) fn let_out(&self, release: Release) {
-        match release {
-            Release::Reply(answer, reply) => answer.send(reply),
-            Release::Granted(order) => self.callbacks.start(*order),
-            Release::Stop(grant) => self.callbacks.stop(grant),
-        }
-    }
-
     /// Does what is due, for ever.
     pub(super) async fn run_timers(&self) {
         loop {
@@ -171,80 +201,140 @@ impl Desk {
         }
     }
 
-    fn run_with(&self, token: Token, command: Command<'_>, answer: Answer) {
+    fn run_with(&self, token: Token, command: Command<'_>, answer: Answer) -> Vec<Event> {
         let replay = Replay::of(&command);
-        let key = party_of(&command).map(|p| (p.lm, Box::from(p.name), p.address));
+        let asked = party_of(&command).map(|p| p.lm);
+        let keeps = keeps_answer(&command);
         let mut guard = self.inner();
         let inner = &mut *guard;
-        if self.commit.is_full() && key.as_ref().is_some_and(|k| inner.must_wait_for_disk(k)) {
-            // Silence: the client asks again, and the disk may be there by then. Dropped outside the mutex.
+        if let Some(refusal) = inner.refuse_early(&command, &self.ways.gate) {
             drop(guard);
-            drop(answer);
-            return;
+            // Silence is a dropped answer; dropped outside of the mutex.
+            if let (Some(lm), Some(reply)) = (asked, refusal) {
+                self.say(lm, answer, reply);
+            }
+            return Vec::new();
         }
-        inner.engine.handle(self.now(), command, &mut inner.fx);
-
-        let entries = std::mem::take(&mut inner.fx.entries);
-        let sync = entries.iter().any(Entry::is_sync);
-        for key in entries.iter().filter(|e| e.is_sync()).filter_map(key_of) {
-            *inner.pending.entry(key).or_default() += 1;
-        }
-        let mine = sync
-            || (!inner.pending.is_empty() && key.as_ref().is_some_and(|k| inner.pending.contains_key(k)));
-        let mut held = Vec::new();
-        let mut free = Vec::new();
-        let mut events = Vec::new();
-        let mut answer = Some(answer);
-        for effect in inner.fx.out.drain(..) {
-            let (release, hold) = match effect {
-                Effect::Event(event) => {
-                    events.push(event);
-                    continue;
-                }
-                Effect::Reply { token: t, reply } => {
-                    let to = if t == token { answer.take() } else { inner.parked.remove(&t) };
-                    let Some(to) = to else { continue };
-                    // Another's request that is answered now: whose entries are pending is not looked up, it just waits too.
-                    (Release::Reply(to, reply), mine || (t != token && !inner.pending.is_empty()))
-                }
-                Effect::StopGranted { grant } => (Release::Stop(grant), false),
-                Effect::SendGranted { grant, lm, to, name, oh, svid, range, mode, route } => {
-                    let hold = sync || inner.pending.contains_key(&(lm, name.clone(), to));
-                    let order = GrantedOrder { grant, lm, to, name, oh, svid, range, mode, route };
-                    (Release::Granted(Box::new(order)), hold)
-                }
-            };
-            if hold { held.push(release) } else { free.push(release) }
-        }
-        if let Some(answer) = answer.filter(|a| !a.is_nowhere()) {
-            inner.parked.insert(token, answer);
-        }
-        if !entries.is_empty() || !held.is_empty() {
-            // Under the mutex, so that the queue has the engine's order.
-            self.commit.push(entries, held);
-        }
-        let next = inner.engine.next_timer();
-        let rearm = next.is_some() && (inner.armed.is_none() || next < inner.armed);
-        inner.armed = next;
+        let now = self.now();
+        inner.engine.handle(now, command, &mut inner.fx);
+        let asked =
+            asked.map(|lm| Asked { lm, token, answer: Some(answer).filter(|a| !a.is_nowhere()), keeps });
+        let said = self.take_effects(inner, now, asked);
         drop(guard);
+        self.follow_up(said, replay.as_ref())
+    }
 
-        if rearm {
-            self.timer.notify_one();
-        }
-        for release in free {
-            self.let_out(release);
-        }
-        for event in events {
-            self.report(event, replay.as_ref());
+    /// Runs many commands that nobody waits for, a few at a time: other requests come between. Returns what happened.
+    pub(super) fn run_each<'a>(&self, mut commands: impl Iterator<Item = Command<'a>>) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            let mut guard = self.inner();
+            let inner = &mut *guard;
+            let now = self.now();
+            let mut count = 0;
+            for command in commands.by_ref().take(AT_ONCE) {
+                inner.engine.handle(now, command, &mut inner.fx);
+                count += 1;
+            }
+            let said = self.take_effects(inner, now, None);
+            drop(guard);
+            events.extend(self.follow_up(said, None));
+            if count < AT_ONCE {
+                return events;
+            }
         }
     }
 
-    fn report(&self, event: Event, replay: Option<&Replay>) {
-        if let (Event::Refused { kind, lm, client, from, expected }, Some(replay)) = (&event, replay) {
+    /// Turns what the engine said into entries and releases, in the pipes. Under the mutex, so that each pipe has the engine's order.
+    fn take_effects(&self, inner: &mut Inner, now: Time, mut asked: Option<Asked>) -> Said {
+        let mut out = Outgoing::default();
+        for entry in std::mem::take(&mut inner.fx.entries) {
+            let lm = records::lock_manager(&entry);
+            out.part(lm).entries.push(records::record(entry, now, self).into());
+        }
+        let mut said = Said::default();
+        for effect in inner.fx.out.drain(..) {
+            match effect {
+                Effect::Event(event) => {
+                    if let Event::LmCreated(lm) = event
+                        && !inner.pipes.contains_key(&lm)
+                    {
+                        let pipe = Pipe::new(lm, self.ways.outlet.clone());
+                        inner.pipes.insert(lm, pipe.clone());
+                        said.new.push((lm, pipe));
+                    }
+                    said.events.push(event);
+                }
+                Effect::Reply { token, reply } => {
+                    let mine = asked.as_mut().filter(|a| a.token == token);
+                    let keeps = mine.as_ref().is_some_and(|a| a.keeps);
+                    let to = match mine {
+                        Some(mine) => mine.answer.take().map(|answer| (mine.lm, answer)),
+                        None => inner.parked.remove(&token),
+                    };
+                    match to {
+                        Some((lm, answer)) if reply != Reply::Silent => {
+                            self.keep(&mut out, lm, &answer, &reply, keeps);
+                            out.part(lm).releases.push(Release::Reply(answer, reply));
+                        }
+                        // Dropped later: it takes locks of its own.
+                        Some((_, answer)) => said.silenced.push(answer),
+                        None => {}
+                    }
+                }
+                Effect::StopGranted { grant } => out.at_once.push(Release::Stop(grant)),
+                Effect::SendGranted { grant, lm, to, name, oh, svid, range, mode, route } => {
+                    let order = GrantedOrder { grant, lm, to, name, oh, svid, range, mode, route };
+                    out.part(lm).releases.push(Release::Granted(Box::new(order)));
+                }
+            }
+        }
+        if let Some(Asked { lm, token, answer: Some(answer), .. }) = asked {
+            inner.parked.insert(token, (lm, answer));
+        }
+        said.at_once = out.send(&inner.pipes);
+        let next = inner.engine.next_timer();
+        said.rearm = next.is_some() && (inner.armed.is_none() || next < inner.armed);
+        inner.armed = next;
+        said
+    }
+
+    /// Does what need not be done under the mutex.
+    fn follow_up(&self, said: Said, replay: Option<&Replay>) -> Vec<Event> {
+        if said.rearm {
+            self.timer.notify_one();
+        }
+        drop(said.silenced);
+        said.new.into_iter().for_each(|(lm, pipe)| (self.ways.opener)(lm, pipe));
+        said.at_once.into_iter().for_each(|release| (self.ways.outlet.let_out)(release));
+        for event in &said.events {
+            self.report(event, replay);
+        }
+        said.events
+    }
+
+    /// Writes the answer down beside the entries it goes with, so that whoever serves the address next can repeat it.
+    fn keep(&self, out: &mut Outgoing, lm: IpAddr, to: &Answer, reply: &Reply, alone: bool) {
+        let part = out.part(lm);
+        if part.entries.is_empty() && !alone {
+            return;
+        }
+        let Some((key, bytes)) = to.kept(reply) else { return };
+        let seed = records::seed(&key, bytes, self.unix_ms(self.now()));
+        match part.entries.last_mut() {
+            Some(last) if last.reply.is_none() => last.reply = seed,
+            _ => part
+                .entries
+                .extend(seed.map(|s| record::Entry { record: record::Record::Answered, reply: Some(s) })),
+        }
+    }
+
+    fn report(&self, event: &Event, replay: Option<&Replay>) {
+        if let (Event::Refused { kind, lm, client, from, expected }, Some(replay)) = (event, replay) {
             let at = self.unix(self.now());
             self.refusals().add(*kind, *lm, client, *from, *expected, replay.clone(), at);
         }
-        (self.observer)(&event);
+        (self.ways.observer)(event);
     }
 
     /// Each command is one engine call; a panic inside it would be a bug that must not stop the others.
@@ -253,11 +343,114 @@ impl Desk {
     }
 }
 
-impl Inner {
-    /// Whether a request of this client could not be answered before something is written.
-    fn must_wait_for_disk(&self, key: &ClientKey) -> bool {
-        self.pending.contains_key(key) || !self.engine.is_recorded(key.0, &key.1, key.2)
+impl Dates for Desk {
+    fn unix_ms(&self, time: Time) -> u64 {
+        u64::try_from(self.origin_unix.as_millis()).unwrap_or(u64::MAX).saturating_add(time.0)
     }
+}
+
+/// Who asked, and how the answer goes back.
+struct Asked {
+    lm: IpAddr,
+    token: Token,
+    answer: Option<Answer>,
+    /// The answer is kept even if nothing changed.
+    keeps: bool,
+}
+
+/// What is left to do after the mutex is free.
+#[derive(Default)]
+struct Said {
+    events: Vec<Event>,
+    new: Vec<(IpAddr, Arc<Pipe>)>,
+    at_once: Vec<Release>,
+    silenced: Vec<Answer>,
+    rearm: bool,
+}
+
+/// What one command brought about, by lock manager.
+#[derive(Default)]
+struct Outgoing {
+    parts: BTreeMap<IpAddr, Part>,
+    at_once: Vec<Release>,
+}
+
+#[derive(Default)]
+struct Part {
+    entries: Vec<record::Entry>,
+    releases: Vec<Release>,
+}
+
+impl Outgoing {
+    fn part(&mut self, lm: IpAddr) -> &mut Part {
+        self.parts.entry(lm).or_default()
+    }
+
+    /// Hands everything to the pipes and returns what need not wait.
+    fn send(mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> Vec<Release> {
+        // Without a pipe there is no record: nothing is held through that address, so nothing need be written. Or its lock manager is not
+        // loaded, and then the engine has given no answer for it.
+        self.parts.retain(|lm, part| {
+            let loaded = pipes.contains_key(lm);
+            if !loaded {
+                self.at_once.append(&mut part.releases);
+            }
+            loaded
+        });
+        let parts = self.parts.len();
+        let joint = parts > 1;
+        let releases: Vec<Release> = match joint {
+            true => self.parts.values_mut().flat_map(|part| part.releases.drain(..)).collect(),
+            false => Vec::new(),
+        };
+        // What one lock manager's change lets another say waits for both records.
+        let shared = (!releases.is_empty()).then(|| Joint::new(parts, releases));
+        for (lm, part) in self.parts {
+            let held = match &shared {
+                Some(shared) => vec![Held::Part(shared.clone())],
+                None => part.releases.into_iter().map(Held::One).collect(),
+            };
+            if let Some(pipe) = pipes.get(&lm) {
+                pipe.push(part.entries, held);
+            }
+        }
+        self.at_once
+    }
+}
+
+impl Inner {
+    /// What a request gets that the engine must not see. `Some(None)`: silence.
+    fn refuse_early(&self, command: &Command<'_>, gate: &Gate) -> Option<Option<Reply>> {
+        let lm = party_of(command)?.lm;
+        let Some(pipe) = self.pipes.get(&lm) else {
+            let makes_one = matches!(command, Command::Lock(_) | Command::Share { .. });
+            let full = makes_one && self.pipes.len() >= LOCK_MANAGERS_MAX;
+            return (full || !gate.is_open(&lm)).then_some(None);
+        };
+        if pipe.is_full() {
+            return Some(None);
+        }
+        match command {
+            Command::Lock(r) if pipe.is_low() && is_new(&self.engine, r) => {
+                Some(Some(Reply::Status(Status::DeniedNolocks)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a LOCK is surely not in the record.
+fn is_new(engine: &Engine, r: &LockRequest<'_>) -> bool {
+    !r.reclaim && !engine.knows(r)
+}
+
+/// Whether the answer matters to a later repetition even where nothing changed: an UNLOCK of nothing, repeated after a move, must not free
+/// a lock that was taken since.
+fn keeps_answer(command: &Command<'_>) -> bool {
+    matches!(
+        command,
+        Command::Unlock { .. } | Command::Cancel { .. } | Command::Unshare { .. } | Command::FreeAll { .. }
+    )
 }
 
 impl LockService for Desk {
@@ -266,15 +459,33 @@ impl LockService for Desk {
     }
 
     fn submit(&self, token: Token, command: Command<'_>, answer: Answer) {
-        self.run_with(token, command, answer);
+        drop(self.run_with(token, command, answer));
+    }
+
+    fn say(&self, lm: IpAddr, answer: Answer, reply: Reply) {
+        match self.pipe(lm) {
+            Some(pipe) => pipe.push(Vec::new(), vec![Held::One(Release::Reply(answer, reply))]),
+            // Nobody holds anything through this address: there is no record that could contradict.
+            None if self.ways.gate.is_open(&lm) => answer.send(reply),
+            None => {}
+        }
+    }
+
+    fn is_bound_to(&self, handle: &[u8], lm: IpAddr) -> bool {
+        let bound = crate::export::number_in(handle).is_none_or(|export| self.ways.gate.binds(export, &lm));
+        if !bound {
+            self.ways.gate.count_elsewhere();
+            super::events::bound_elsewhere(lm);
+        }
+        bound
     }
 
     fn granted_res(&self, cookie: &[u8], info: &CallInfo, accepted: bool) {
-        self.callbacks.answered(cookie, info.peer.ip(), accepted);
+        self.ways.callbacks.answered(cookie, info.peer.ip(), accepted);
     }
 
     fn has_monitor(&self) -> bool {
-        self.monitored_by_statd
+        self.ways.monitored_by_statd
     }
 
     /// The private bytes are the client's address: see `Statd`. The monitor looked after that address for us, so what it says
@@ -285,7 +496,7 @@ impl LockService for Desk {
         for (lm, name) in self.read(|e| e.clients_at(address)) {
             let token = self.next_token();
             let party = Party { lm, name: &name, address };
-            self.run_with(token, Command::Rebooted { party, state, token }, Answer::nowhere());
+            drop(self.run_with(token, Command::Rebooted { party, state, token }, Answer::nowhere()));
         }
         responder.success(&());
     }
@@ -295,16 +506,6 @@ async fn sleep(wait: Option<Duration>) {
     match wait {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
-    }
-}
-
-fn key_of(entry: &Entry) -> Option<ClientKey> {
-    match entry {
-        Entry::Client { lm, name, address, .. } | Entry::Forget { lm, name, address } => {
-            Some((*lm, name.clone(), *address))
-        }
-        // Locks are not recorded yet.
-        _ => None,
     }
 }
 
@@ -321,30 +522,5 @@ fn party_of<'a>(command: &Command<'a>) -> Option<Party<'a>> {
         | Command::Trust { party }
         | Command::Restore { party, .. } => Some(*party),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::Settings;
-
-    struct Nobody;
-
-    impl Callbacks for Nobody {
-        fn start(&self, _: GrantedOrder) {}
-        fn stop(&self, _: GrantId) {}
-        fn answered(&self, _: &[u8], _: IpAddr, _: bool) {}
-    }
-
-    #[test]
-    fn commands_that_nobody_waits_for_leave_nothing_behind() {
-        let engine = Engine::new(Settings::default());
-        let desk = Desk::new(engine, Arc::default(), Arc::new(Nobody), Box::new(|_| {}), false);
-        for _ in 0..3 {
-            desk.run(Command::Tick);
-            desk.callback_done(GrantId(7), CallbackOutcome::Accepted);
-        }
-        assert_eq!(desk.inner().parked.len(), 0);
     }
 }

@@ -11,8 +11,25 @@ use crate::state::{CallbackOutcome, Deny, Event, Freed};
 /// The log is one for the process, and so is what was lately in it.
 static QUIET: LazyLock<Quiet> = LazyLock::new(Quiet::default);
 
-/// Logs an event.
-pub(super) fn log(event: &Event) {
+/// Logs that a new lock was asked for through an address that its export is not bound to.
+pub(super) fn bound_elsewhere(lm: std::net::IpAddr) {
+    if let Some(left_out) = QUIET.speak("bound elsewhere", lm.to_string().as_bytes(), Instant::now()) {
+        tracing::warn!(lock_manager = %lm, left_out, "LOCK denied: the export is bound to another lock manager");
+    }
+}
+
+/// The file that a line about this event names.
+pub(super) fn file_of(event: &Event) -> Option<&[u8]> {
+    match event {
+        Event::Expired(s) | Event::Yielded(s) | Event::LoadRefused(s) | Event::Dropped(s) => Some(&s.file),
+        Event::FreedByOperator { what: Freed::Lock(s), .. } => Some(&s.file),
+        Event::FreedByOperator { what: Freed::File(file), .. } => Some(file),
+        _ => None,
+    }
+}
+
+/// Logs an event. `name` is what a file is called.
+pub(super) fn log(event: &Event, name: &dyn Fn(&[u8]) -> String) {
     let Some(left_out) = speak(event) else { return };
     if left_out > 0 {
         tracing::warn!("{left_out} more lines like the next one were left out");
@@ -85,18 +102,18 @@ pub(super) fn log(event: &Event) {
             tracing::warn!(lock_manager = %lm, locks, "not reclaimed in the grace window: expired");
         }
         Event::Expired(s) => tracing::warn!(
-            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
             "lock expired: not reclaimed in the grace window"
         ),
         Event::Yielded(s) => tracing::warn!(
-            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
             "lock that was not reclaimed gave way to another client's"
         ),
         Event::ExpiredDropped { lm, locks } => {
             tracing::warn!(lock_manager = %lm, locks, "expired locks dropped: the hold time is over");
         }
         Event::LoadRefused(s) => tracing::error!(
-            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
             "recorded lock not loaded: it conflicts with another"
         ),
         Event::Loaded { lm, clients, locks, dropped } => {
@@ -106,26 +123,26 @@ pub(super) fn log(event: &Event) {
             tracing::info!(lock_manager = %lm, locks, kept, waiters, "lock manager released");
         }
         Event::Dropped(s) => tracing::warn!(
-            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
             "lock of a released lock manager dropped: nobody took it up in the hold time"
         ),
         Event::ReleasedDropped { lm, locks } => {
             tracing::warn!(lock_manager = %lm, locks, "locks of a released lock manager dropped: the hold time is over");
         }
-        Event::FreedByOperator { what, locks, waiters, .. } => freed(what, *locks, *waiters),
+        Event::FreedByOperator { what, locks, waiters, .. } => freed(what, *locks, *waiters, name),
     }
 }
 
-fn freed(what: &Freed, locks: u64, waiters: u64) {
+fn freed(what: &Freed, locks: u64, waiters: u64, name: &dyn Fn(&[u8]) -> String) {
     match what {
         Freed::File(file) => {
-            tracing::warn!(file = %text(file), locks, waiters, "freed by an operator: all on a file")
+            tracing::warn!(file = %name(file), locks, waiters, "freed by an operator: all on a file")
         }
         Freed::Client { lm, name, address } => tracing::warn!(
             lock_manager = %lm, client = %text(name), %address, locks, waiters, "freed by an operator: all of a client"
         ),
         Freed::Lock(s) => tracing::warn!(
-            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %text(&s.file), range = %s.range,
+            lock_manager = %s.lm, client = %text(&s.name), address = %s.address, file = %name(&s.file), range = %s.range,
             "freed by an operator: one lock"
         ),
     }

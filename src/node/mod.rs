@@ -2,20 +2,29 @@
 //!
 //! What this room must never do: decide about locks, or let anything out before it is durable.
 
+pub mod addresses;
 mod callbacks;
-mod commit;
 pub mod config;
 mod descriptors;
 mod desk;
 mod events;
+mod explaining;
 mod file_checks;
+mod gate;
+mod late_log;
+mod managers;
+#[cfg(test)]
+mod namespaces;
 mod notify;
+mod pipe;
 mod programs;
 mod quiet;
+mod records;
 mod refusals;
 mod registration;
 mod serve;
 mod statd;
+pub mod tickle;
 pub mod verbs;
 pub mod view;
 mod views;

@@ -1,17 +1,18 @@
 //! The ports and what answers on them. Must never serve a program before all ports are open: a port that is taken is found before
 //! the first client is answered.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::{NodeConfig, NsmMode};
 use super::desk::Desk;
+use super::gate::{Gate, Gated};
 use super::serve::ServeError;
 use crate::export::{ExportTable, FilePool, LockFiles};
 use crate::rpc::server::{BoundPort, ListenSpec, RpcServer, UdpPort};
 use crate::rpc::{Program, Transport};
 use crate::service::nlm::{Nlm, Outbox, Spawn};
-use crate::service::nsm::Nsm;
+use crate::service::nsm::{Nsm, StateOf};
 use crate::service::{mount::Mount, nfs3::Nfs3};
 
 /// A program on its port, as rpcbind needs to know it.
@@ -39,7 +40,9 @@ pub(super) struct Parts {
     pub(super) pool: Arc<FilePool>,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) spawn: Spawn,
-    pub(super) nsm_state: u32,
+    pub(super) gate: Arc<Gate>,
+    /// Our NSM state number for an address.
+    pub(super) nsm_state: StateOf,
 }
 
 /// Opens the ports.
@@ -59,25 +62,26 @@ pub(super) fn open(server: &RpcServer, config: &NodeConfig) -> Result<Served, Se
     Ok(Served { ports: Mutex::new(open), listeners, nlm_udp })
 }
 
-/// Begins to answer on them.
-pub(super) fn serve(server: &RpcServer, served: &Served, parts: Parts) -> Result<(), ServeError> {
-    let Parts { desk, exports, pool, outbox, spawn, nsm_state } = parts;
+/// Begins to answer on them, behind the gate.
+pub(super) fn serve(server: &RpcServer, served: &Served, parts: Parts) -> Result<Arc<Nfs3>, ServeError> {
+    let Parts { desk, exports, pool, outbox, spawn, gate, nsm_state } = parts;
     let files: Arc<dyn LockFiles> = exports.clone();
     let nlm = Nlm::new(desk.clone(), files, outbox, spawn);
-    let nsm = Nsm::new(desk, Box::new(move |_: IpAddr| nsm_state));
+    let nsm = Nsm::new(desk, nsm_state);
+    let nfs = Arc::new(Nfs3::new(exports.clone(), pool.clone()));
     let mut programs: Vec<(&str, Arc<dyn Program>)> = vec![
         ("nlm", Arc::new(nlm)),
         ("nsm", Arc::new(nsm)),
-        ("mount", Arc::new(Mount::new(exports.clone(), pool.clone()))),
-        ("nfs", Arc::new(Nfs3::new(exports, pool))),
+        ("mount", Arc::new(Mount::new(exports, pool))),
+        ("nfs", nfs.clone()),
     ];
     for port in served.ports.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
         if let Some(at) = programs.iter().position(|(name, _)| *name == port.name()) {
             let (_, program) = programs.swap_remove(at);
-            server.serve(port, vec![program])?;
+            server.serve(port, vec![Arc::new(Gated::new(program, gate.clone()))])?;
         }
     }
-    Ok(())
+    Ok(nfs)
 }
 
 impl Served {

@@ -3,36 +3,38 @@
 //!
 //! Must never answer anything before the record is read, nor leave a registration behind that sends clients to nobody.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 
+use super::addresses::AddressWatch;
 use super::callbacks::{Caller, SharedCaller};
-use super::commit::Commit;
-use super::config::{AddressCheck, NodeConfig, NsmMode};
-use super::desk::Desk;
+use super::config::{self, AddressCheck, NodeConfig, NsmMode};
+use super::desk::{Callbacks, Desk, Opener, Ways};
 use super::file_checks::FileChecks;
+use super::gate::Gate;
+use super::late_log::LateLog;
+use super::managers::{Managers, Rooms, durability};
 use super::notify::Notifier;
+use super::pipe::{Outlet, Release};
 use super::programs::{self, Served};
 use super::registration::Registration;
 use super::statd::Statd;
+use super::verbs::NodeControl;
 use super::view::{ExportView, ListenerView, NodeView, Status};
 use super::views::Views;
-use crate::export::{ExportTable, FilePool, LockFiles};
+use crate::export::{ExportTable, FilePool};
 use crate::rpc::client::{CallError, ClientSettings, RpcClient};
 use crate::rpc::drc::{Drc, DrcLimits};
 use crate::rpc::server::{ListenError, RpcServer, ServerLimits};
 use crate::service::nlm::Spawn;
-use crate::state::{self, Command, Engine, Event, Party, Settings, Time};
-use crate::store::{ClientList, Loaded, NsmState, StoreError};
+use crate::state::{self, Engine, Event, Settings};
+use crate::store::journal::{self, Journals};
+use crate::store::{StateDir, StoreError};
 
 /// In-flight replies are waited for no longer than this at the end.
 const DRAIN: Duration = Duration::from_secs(2);
-/// A held-back request is answered DENIED_GRACE_PERIOD after this (Linux then sleeps 5 s by itself).
-const PARK: Duration = Duration::from_secs(2);
 
 /// Why the node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -63,17 +65,17 @@ pub enum ServeError {
 /// served where, once all of it is.
 pub async fn serve(
     config: NodeConfig,
-    control: impl FnOnce(Arc<dyn NodeView>),
+    control: impl FnOnce(Arc<dyn NodeView>, Arc<dyn NodeControl>),
     ready: impl FnOnce(&str),
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
     let node = Node::start(config)?;
-    control(node.views.clone());
+    control(node.views.clone(), Arc::new(node.managers.clone()));
     let registration = tokio::select! {
         done = node.register() => done?,
         () = signals.stop() => return node.stop(None).await,
     };
-    node.notify_clients();
+    node.managers.ready();
     ready(&node.ready_line());
     signals.stop().await;
     tracing::info!("stopping");
@@ -81,16 +83,11 @@ pub async fn serve(
 }
 
 struct Node {
-    config: NodeConfig,
     desk: Arc<Desk>,
-    commit: Arc<Commit>,
-    commit_thread: std::thread::JoinHandle<()>,
+    config: NodeConfig,
     served: Arc<Served>,
     server: RpcServer,
-    client: RpcClient,
-    notifier: Arc<Notifier>,
-    loaded: Loaded,
-    nsm_state: u32,
+    managers: Arc<Managers>,
     views: Arc<Views>,
     registration_text: Arc<Mutex<String>>,
     statd: Arc<Statd>,
@@ -98,9 +95,9 @@ struct Node {
 
 impl Node {
     fn start(config: NodeConfig) -> Result<Self, ServeError> {
-        let (list, loaded) = ClientList::open(&config.state_dir)?;
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let nsm_state = NsmState::next(&config.state_dir, unix)?.current();
+        let state_dir = StateDir::open(&config.state_dir)?;
+        let journals = Arc::new(journals(&config, &state_dir));
+        let addresses = AddressWatch::start(&Handle::current())?;
 
         let exports = Arc::new(ExportTable::open(&config.exports));
         for warning in exports.warnings() {
@@ -109,10 +106,6 @@ impl Node {
         if !exports.privileged() {
             tracing::warn!("{UNPRIVILEGED}");
         }
-        let broken: Vec<String> = exports.views().into_iter().filter_map(|v| v.error).collect();
-        if broken.len() == config.exports.len() {
-            return Err(ServeError::NoExport(broken.join("; ")));
-        }
         let pool = FilePool::start(config.limits.file_threads, &exports)?;
 
         let client = RpcClient::new(ClientSettings {
@@ -120,68 +113,86 @@ impl Node {
             ..ClientSettings::default()
         });
         let caller = Arc::new(Caller::new(client.clone(), Handle::current(), config.callback, random_u64()));
-        let notifier = Arc::new(Notifier::default());
-        let commit = Arc::new(Commit::default());
+        // Calls of its own: many clients that are gone must not take the turns of callbacks.
+        let notifier = Notifier::new(RpcClient::new(client.settings().clone()), Handle::current());
         let statd = Statd::new(&config, client.clone());
-        let desk = Desk::new(
-            engine(&config),
-            commit.clone(),
-            Arc::new(SharedCaller(caller.clone())),
-            observer(notifier.clone()),
-            config.nsm.mode == NsmMode::Statd,
-        );
-        let desk = Arc::new(desk);
-        restore(&desk, &loaded, &config);
-        let commit_thread = commit.start(list, Arc::downgrade(&desk), statd.watcher(Handle::current()))?;
+        let gate = Arc::new(Gate::default());
+        let managers_cell: Arc<OnceLock<Weak<Managers>>> = Arc::default();
+        let callbacks: Arc<dyn Callbacks> = Arc::new(SharedCaller(caller.clone()));
+        let outlet = Arc::new(outlet(callbacks.clone(), managers_cell.clone(), statd.clone()));
+        let ways = Ways {
+            callbacks,
+            observer: observer(notifier.clone(), exports.clone()),
+            gate: gate.clone(),
+            outlet,
+            opener: opener(managers_cell.clone()),
+            monitored_by_statd: config.nsm.mode == NsmMode::Statd,
+        };
+        let desk = Arc::new(Desk::new(engine(&config), ways));
 
         let limits = ServerLimits {
             connections: super::descriptors::for_connections(config.limits.connections as usize),
             idle: config.limits.idle,
             ..ServerLimits::default()
         };
-        let server = RpcServer::new(limits, Arc::new(Drc::new(DrcLimits::default())));
+        let drc = Arc::new(Drc::new(DrcLimits::default()));
+        let server = RpcServer::new(limits, drc.clone());
         let served = Arc::new(programs::open(&server, &config)?);
         caller.wire(Arc::downgrade(&desk), served.nlm_udp());
+        let managers = Managers::new(Rooms {
+            config: config.clone(),
+            state_dir,
+            journals,
+            desk: desk.clone(),
+            gate: gate.clone(),
+            exports: exports.clone(),
+            drc,
+            server: server.clone(),
+            notifier: notifier.clone(),
+            addresses,
+            runtime: Handle::current(),
+        });
+        let _ = managers_cell.set(Arc::downgrade(&managers));
+        managers.start();
+        if gate.is_any() {
+            let broken: Vec<String> = exports.views().into_iter().filter_map(|v| v.error).collect();
+            if broken.len() == config.exports.len() {
+                return Err(ServeError::NoExport(broken.join("; ")));
+            }
+        }
+        let nsm_state = {
+            let managers = managers.clone();
+            Box::new(move |ip| managers.nsm_state(ip))
+        };
         let parts = programs::Parts {
             desk: desk.clone(),
             exports: exports.clone(),
             pool,
             outbox: Arc::new(SharedCaller(caller)),
             spawn: blocking_spawn(exports.clone()),
+            gate: gate.clone(),
             nsm_state,
         };
-        programs::serve(&server, &served, parts)?;
+        let nfs = programs::serve(&server, &served, parts)?;
+        managers.wire(Box::new(move || nfs.renew_verifier()));
         tokio::spawn({
             let desk = desk.clone();
             async move { desk.run_timers().await }
         });
+        managers.watch();
         let registration_text = Arc::new(Mutex::new("not yet known".to_owned()));
         let views = Arc::new(Views {
             desk: desk.clone(),
-            files: exports.clone() as Arc<dyn LockFiles>,
+            files: exports.clone(),
             searches: std::sync::atomic::AtomicU32::new(0),
-            base: base_status(&served, &exports, &commit, &registration_text),
-            nsm_state,
-            notify: {
-                let notifier = notifier.clone();
-                Box::new(move |row| notifier.progress(&row.name, row.address).map(|p| p.as_str().into()))
-            },
+            base: base_status(&served, &exports, &managers, &registration_text),
+            managers: managers.clone(),
+            gate,
+            notify: Box::new(move |row| {
+                notifier.progress(row.lm, &row.name, row.address).map(|p| p.as_str().into())
+            }),
         });
-        Ok(Self {
-            config,
-            desk,
-            commit,
-            commit_thread,
-            served,
-            server,
-            client,
-            notifier,
-            loaded,
-            nsm_state,
-            views,
-            registration_text,
-            statd,
-        })
+        Ok(Self { desk, config, served, server, managers, views, registration_text, statd })
     }
 
     async fn register(&self) -> Result<Registration, ServeError> {
@@ -191,17 +202,6 @@ impl Node {
         registration.await.map_err(ServeError::Registration)
     }
 
-    fn notify_clients(&self) {
-        for lm in self.desk.read(|e| e.lm_rows()).iter().filter(|lm| lm.window.is_some()) {
-            let seconds = self.config.grace.window.as_secs();
-            tracing::info!(lock_manager = %lm.address, seconds, "grace window: clients may reclaim, new locks wait");
-        }
-        let name = self.config.nsm.notify_name.clone();
-        // Calls of its own: many clients that are gone must not take the turns of callbacks.
-        let client = RpcClient::new(self.client.settings().clone());
-        self.notifier.start(&client, self.loaded.clients.clone(), self.nsm_state, name);
-    }
-
     fn ready_line(&self) -> String {
         let rpcbind = self.registration_text.lock().map(|t| t.clone()).unwrap_or_default();
         let exports = (self.views.base)().exports;
@@ -209,7 +209,8 @@ impl Node {
         let paths = |of: Vec<ExportView>| of.into_iter().map(|e| e.path).collect::<Vec<_>>().join(", ");
         let not = if bad.is_empty() { String::new() } else { format!(" (NOT served: {})", paths(bad)) };
         let on = self.served.summary();
-        let grace = match self.desk.read(|e| e.lm_rows().len()) {
+        let windows = self.desk.read(|e| e.lm_rows()).iter().filter(|lm| lm.window.is_some()).count();
+        let grace = match windows {
             0 => String::new(),
             _ => format!("; grace window of {}", humantime::format_duration(self.config.grace.window)),
         };
@@ -221,12 +222,12 @@ impl Node {
             registration.end().await;
         }
         self.server.shutdown(DRAIN).await;
-        self.commit.stop();
-        // Bounded, as the disk under the state directory may hang: then nothing more becomes durable anyway.
-        let written = tokio::task::spawn_blocking(move || self.commit_thread.join());
+        // Bounded, as a disk may hang: then nothing more becomes durable anyway.
+        let managers = self.managers.clone();
+        let written = tokio::task::spawn_blocking(move || managers.stop());
         if tokio::time::timeout(DRAIN, written).await.is_err() {
             tracing::error!(
-                "the client list cannot be written: its last entries are given up, as their clients got no answer"
+                "a journal cannot be written: its last entries are given up, as their clients got no answer"
             );
         }
         Ok(())
@@ -276,47 +277,72 @@ fn engine(config: &NodeConfig) -> Engine {
             AddressCheck::Strict => state::AddressCheck::Strict,
             AddressCheck::Off => state::AddressCheck::Off,
         },
+        grace_conflict: match config.grace.conflict {
+            config::GraceConflict::Wait => state::GraceConflict::Wait,
+            config::GraceConflict::Deny => state::GraceConflict::Deny,
+        },
+        reclaim_match: match config.reclaim_strict {
+            true => state::ReclaimMatch::Strict,
+            false => state::ReclaimMatch::Owner,
+        },
+        hold: config.grace.hold,
+        journal: true,
+        locks_per_call: Settings::default().locks_per_call,
         // A restored client must stay on the list for as long as it may still reclaim.
         forget_after: Duration::from_secs(600).max(config.grace.window * 2),
         hash_seed: random_u64(),
-        ..Settings::default()
     })
 }
 
-/// Puts the recorded clients back and opens their windows. Locks are not recorded yet, so every window is full.
-fn restore(desk: &Desk, loaded: &Loaded, config: &NodeConfig) {
-    for c in &loaded.clients {
-        let party = Party { lm: c.lm, name: &c.name, address: c.address };
-        desk.run(Command::Restore { party, state: c.state });
-    }
-    let mut managers: BTreeSet<IpAddr> = loaded.clients.iter().map(|c| c.lm).collect();
-    if !loaded.corrupt.is_empty() {
-        // Who knows who was on the lines that are gone: every address of this host may have had clients.
-        managers.extend(local_addresses());
-    }
-    let deadline = Time(desk.now().0).plus(config.grace.window);
-    for lm in managers {
-        desk.run(Command::StartGrace { lm, deadline, full: &[Box::default()], park: PARK });
+fn journals(config: &NodeConfig, state_dir: &StateDir) -> Journals {
+    let options = journal::Options {
+        segment: u64::from(config.journal.segment_mib) << 20,
+        durability: durability(config.journal.durability),
+        flush: config.journal.flush,
+        node: state_dir.node_label().to_owned(),
+        ..journal::Options::default()
+    };
+    Journals::new(Arc::new(journal::Disk), state_dir.journals_dir(), options)
+}
+
+/// How releases leave the pipes.
+fn outlet(
+    callbacks: Arc<dyn Callbacks>,
+    managers: Arc<OnceLock<Weak<Managers>>>,
+    statd: Arc<Statd>,
+) -> Outlet {
+    Outlet {
+        let_out: Box::new(move |release| match release {
+            Release::Reply(answer, reply) => answer.send(reply),
+            Release::Granted(order) => callbacks.start(*order),
+            Release::Stop(grant) => callbacks.stop(grant),
+            Release::Tell(tell) => tell(),
+        }),
+        fallen: Box::new(move |ip, why| {
+            if let Some(managers) = managers.get().and_then(Weak::upgrade) {
+                managers.fallen(ip, why);
+            }
+        }),
+        statd,
+        runtime: Handle::current(),
     }
 }
 
-fn local_addresses() -> Vec<IpAddr> {
-    let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    addresses
-        .filter_map(|i| {
-            let address = i.address?;
-            let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
-        })
-        .collect()
-}
-
-fn observer(notifier: Arc<Notifier>) -> Box<dyn Fn(&Event) + Send + Sync> {
-    Box::new(move |event| {
-        if let Event::Reclaimed { client, address, .. } = event {
-            notifier.reclaimed(client, *address);
+fn opener(managers: Arc<OnceLock<Weak<Managers>>>) -> Opener {
+    Box::new(move |ip, pipe| {
+        if let Some(managers) = managers.get().and_then(Weak::upgrade) {
+            managers.open_new(ip, pipe);
         }
-        super::events::log(event);
+    })
+}
+
+fn observer(notifier: Arc<Notifier>, exports: Arc<ExportTable>) -> Box<dyn Fn(&Event) + Send + Sync> {
+    let log = LateLog::start(exports);
+    Box::new(move |event| {
+        if let Event::Reclaimed { lm, client, address, .. } = event {
+            notifier.reclaimed(*lm, client, *address);
+        }
+        log.log(event);
     })
 }
 
@@ -330,16 +356,16 @@ fn blocking_spawn(exports: Arc<ExportTable>) -> Spawn {
 fn base_status(
     served: &Arc<Served>,
     exports: &Arc<ExportTable>,
-    commit: &Arc<Commit>,
+    managers: &Arc<Managers>,
     registration: &Arc<Mutex<String>>,
 ) -> Box<dyn Fn() -> Status + Send + Sync> {
     let started = Instant::now();
-    let (served, commit) = (served.clone(), commit.clone());
+    let (served, managers) = (served.clone(), Arc::downgrade(managers));
     let (exports, registration) = (Arc::downgrade(exports), registration.clone());
     Box::new(move || {
         let exports = Weak::upgrade(&exports);
         let mut warnings: Vec<String> = exports.iter().flat_map(|e| e.warnings()).collect();
-        warnings.extend(commit.trouble());
+        warnings.extend(managers.upgrade().map(|m| m.warnings()).unwrap_or_default());
         let privileged = exports.as_ref().is_some_and(|e| e.privileged());
         if !privileged {
             warnings.push(UNPRIVILEGED.into());

@@ -7,16 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use lockferry_xdr::nsm::{Mon, MonId, MyId, SM_PROG, SmRes, SmStatRes, sm_prog};
-use lockferry_xdr::{Decode, Encode};
-use tokio::runtime::Handle;
-
 use super::config::{NodeConfig, NsmMode};
 use crate::rpc::Transport;
 use crate::rpc::client::{CallCred, CallError, CallSpec, RpcClient};
 use crate::service::nlm;
-use crate::state::Entry;
+use bytes::Bytes;
+use lockferry_xdr::nsm::{Mon, MonId, MyId, SM_PROG, SmRes, SmStatRes, sm_prog};
+use lockferry_xdr::{Decode, Encode};
 
 /// rpc.statd writes a file and answers; longer than this and it is stuck.
 const WAIT: Duration = Duration::from_secs(5);
@@ -33,22 +30,18 @@ impl Statd {
         Arc::new(Self { enabled: config.nsm.mode == NsmMode::Statd, client })
     }
 
-    /// For the commit thread: hears entries once they are durable, before what waits for them leaves.
-    pub(super) fn watcher(self: &Arc<Self>, runtime: Handle) -> impl Fn(&[Entry]) + Send + 'static {
-        let this = self.clone();
-        move |entries| {
-            if !this.enabled {
-                return;
-            }
-            for entry in entries {
-                let Entry::Client { name, address, .. } = entry else { continue };
-                if let Err(why) = runtime.block_on(this.monitor(*address)) {
-                    tracing::warn!(
-                        client = %super::views::text(name), %why,
-                        "rpc.statd does not monitor this client: its reboot will not free its locks"
-                    );
-                }
-            }
+    /// Whether rpc.statd is to be told of clients.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Tells it of a client whose entry is durable, before what waits for that leaves.
+    pub(super) async fn watch(&self, name: &[u8], address: IpAddr) {
+        if let Err(why) = self.monitor(address).await {
+            tracing::warn!(
+                client = %super::views::text(name), %why,
+                "rpc.statd does not monitor this client: its reboot will not free its locks"
+            );
         }
     }
 

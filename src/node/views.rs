@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::desk::Desk;
+use super::gate::Gate;
+use super::managers::Managers;
 use super::verbs::Refusal;
 use super::view::{
-    ClientView, Counters, ExplainQuery, ExplainView, Filter, Listing, LockManagerView, LockView, NodeView,
-    Page, RefusalView, Status, WaiterView,
+    ClientView, Counters, ExplainQuery, ExplainView, Filter, Listing, LockView, NodeView, Page, RefusalView,
+    Status, WaiterView,
 };
-use crate::export::{FileKey, LockFiles};
+use crate::export::{ExportTable, FileKey, LockFiles};
 use crate::state::{ClientRow, Condition, Engine, LockRow, Mode, Time, WaiterRow};
 
 /// Rows looked at under one hold of the mutex.
@@ -31,13 +33,15 @@ pub(super) type NotifyText = Box<dyn Fn(&ClientRow) -> Option<String> + Send + S
 /// What the views need besides the desk.
 pub(super) struct Views {
     pub(super) desk: Arc<Desk>,
-    pub(super) files: Arc<dyn LockFiles>,
+    pub(super) files: Arc<ExportTable>,
     /// Searches that the page being made may still do. Two pages at once share it: it is a bound, not a count.
     pub(super) searches: AtomicU32,
     /// The parts of the status that the wiring knows.
     pub(super) base: Box<dyn Fn() -> Status + Send + Sync>,
-    /// NSM state we announce for a lock manager.
-    pub(super) nsm_state: u32,
+    /// The lock managers.
+    pub(super) managers: Arc<Managers>,
+    /// Who may ask for what through which address.
+    pub(super) gate: Arc<Gate>,
     /// What became of our SM_NOTIFY to (lock manager, name, address).
     pub(super) notify: NotifyText,
 }
@@ -45,21 +49,9 @@ pub(super) struct Views {
 impl NodeView for Views {
     fn status(&self) -> Status {
         let mut status = (self.base)();
-        let (lms, totals) = self.desk.read(|e| (e.lm_rows(), e.totals()));
-        let now = self.desk.now();
-        status.lock_managers = lms
-            .into_iter()
-            .map(|lm| LockManagerView {
-                name: lm.address.to_string(),
-                state: if lm.window.is_some() { "grace" } else { "active" }.into(),
-                locks: lm.locks,
-                waiters: lm.waiters,
-                clients: lm.clients,
-                nsm_state: self.nsm_state,
-                grace_seconds_left: lm.window.map(|w| w.until.0.saturating_sub(now.0).div_ceil(1000)),
-                ..LockManagerView::default()
-            })
-            .collect();
+        let totals = self.desk.read(Engine::totals);
+        status.lock_managers = self.managers.rows();
+        status.last_error = self.managers.last_error();
         status.counters = Counters {
             granted: totals.granted,
             denied: totals.denied,
@@ -74,7 +66,7 @@ impl NodeView for Views {
             reclaimed: totals.reclaimed,
             reclaim_refused: totals.reclaim_refused,
             expired: totals.expired,
-            bound_elsewhere: 0,
+            bound_elsewhere: self.gate.elsewhere(),
         };
         status
     }
@@ -122,8 +114,8 @@ impl NodeView for Views {
         super::refusals::accept(&self.desk, id)
     }
 
-    fn explain(&self, _question: &ExplainQuery) -> Result<ExplainView, Refusal> {
-        Err(Refusal::new(nix::errno::Errno::ENOSYS, "not wired yet"))
+    fn explain(&self, question: &ExplainQuery) -> Result<ExplainView, Refusal> {
+        self.explained(question)
     }
 }
 
@@ -154,7 +146,7 @@ impl Views {
         }
     }
 
-    fn lock_view(&self, row: &LockRow) -> LockView {
+    pub(super) fn lock_view(&self, row: &LockRow) -> LockView {
         LockView {
             id: row.id,
             lock_manager: row.lm.to_string(),
@@ -228,7 +220,7 @@ impl Views {
         }
     }
 
-    fn unix_text(&self, time: Time) -> String {
+    pub(super) fn unix_text(&self, time: Time) -> String {
         let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(self.desk.unix(time));
         humantime::format_rfc3339_seconds(at).to_string()
     }

@@ -30,16 +30,23 @@ impl Default for DrcLimits {
     }
 }
 
-/// What makes two calls the same call.
+/// What makes two calls the same call. Plain values, so that a record of them can be kept and read on another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    peer: SocketAddr,
-    transport: Transport,
-    xid: u32,
-    program: u32,
-    version: u32,
-    procedure: u32,
-    checksum: u64,
+    /// Who called.
+    pub peer: SocketAddr,
+    /// How.
+    pub transport: Transport,
+    /// Transaction id.
+    pub xid: u32,
+    /// Program number.
+    pub program: u32,
+    /// Program version.
+    pub version: u32,
+    /// Procedure number.
+    pub procedure: u32,
+    /// XXH64 of the arguments.
+    pub checksum: u64,
 }
 
 impl Key {
@@ -145,6 +152,20 @@ impl Drc {
             }
             _ => shard.remove(slot, generation),
         }
+    }
+
+    /// Remembers the reply that a call got `ago`, before this cache began: on another node, or in an earlier life. One that is too old
+    /// or too long, or that this cache knows better, is passed over.
+    pub fn seed(&self, now: Instant, key: &Key, reply: &[u8], ago: Duration) {
+        let Some(since) = now.checked_sub(ago).filter(|_| ago < self.limits.age) else { return };
+        let shard_no = self.hasher.hash_one(key) as usize % SHARDS;
+        let mut shard = self.shard(shard_no);
+        let full = shard.index.len() >= (self.limits.entries / SHARDS).max(1);
+        if full || reply.len() > self.limits.reply_max || shard.index.contains_key(key) {
+            return;
+        }
+        let (slot, generation) = shard.insert(Entry { key: *key, since, reply: None });
+        shard.keep(slot, generation, reply.into());
     }
 
     /// Calls remembered now.
@@ -289,6 +310,18 @@ mod tests {
         assert_eq!(drc.begin(now, &key(1, b"lock")), Begin::Replay((*b"granted").into()));
         new(&drc, now, &key(1, b"else"));
         new(&drc, now, &key(2, b"lock"));
+    }
+
+    #[test]
+    fn a_reply_of_another_node_is_repeated_until_it_is_too_old() {
+        let (drc, now) = (Drc::new(DrcLimits::default()), Instant::now());
+        drc.seed(now, &key(1, b"unlock"), b"granted", Duration::from_secs(1));
+        drc.seed(now, &key(2, b"unlock"), b"granted", Duration::from_secs(120));
+        assert_eq!(drc.begin(now, &key(1, b"unlock")), Begin::Replay((*b"granted").into()));
+        let own = new(&drc, now, &key(2, b"unlock"));
+        drc.seed(now, &key(2, b"unlock"), b"other", Duration::ZERO);
+        drc.finish(own, Some(b"own"));
+        assert_eq!(drc.begin(now, &key(2, b"unlock")), Begin::Replay((*b"own").into()));
     }
 
     #[test]

@@ -136,10 +136,16 @@ impl Responder {
 
     /// Answers with results that `write` appends.
     pub fn success_with(self, write: impl FnOnce(&mut Writer<'_>)) {
+        let out = self.render(write);
+        self.send(out);
+    }
+
+    /// The whole reply message that [`success_with`](Self::success_with) would send.
+    pub fn render(&self, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         self.header(&mut out, SUCCESS);
         write(&mut Writer::new(&mut out));
-        self.send(out);
+        out
     }
 
     /// GARBAGE_ARGS: the arguments do not decode.

@@ -7,11 +7,16 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::lock_store::{Loaded, Origin};
-use super::record::{ClientKey, Entry, LockFields, OwnerKey, Place, Record, ReplySeed, WaiterFields};
+use super::record::{
+    ClientKey, Connection, Entry, LockCondition, LockFields, OwnerKey, Place, Record, ReplySeed, WaiterFields,
+};
 use crate::state::Range;
 
 /// Replies kept: as many as the reply cache of a running server.
 const MAX_REPLIES: usize = 16_384;
+
+/// Connections kept: 16 times what a server takes at once by default. Of more the oldest are the likeliest to be gone.
+const MAX_CONNECTIONS: usize = 65_536;
 
 /// The state of one lock manager's record.
 #[derive(Debug, Default)]
@@ -29,10 +34,13 @@ pub struct Ledger {
     window: Option<(bool, u64)>,
     ended: Option<Record>,
     replies: VecDeque<ReplySeed>,
+    connections: BTreeMap<u64, Connection>,
+    connection_order: HashMap<Connection, u64>,
+    next_connection: u64,
 }
 
 impl Ledger {
-    /// Replays a loaded entry. Of what was found behind damage only clients, bindings and the NSM state count: they tell
+    /// Replays a loaded entry. Of what was found behind damage only clients, their connections, bindings and the NSM state count: they tell
     /// whom to notify; a lock may have been freed in the part that is lost.
     pub fn apply(&mut self, loaded: Loaded) {
         if loaded.origin != Origin::Salvaged {
@@ -40,7 +48,11 @@ impl Ledger {
         }
         match loaded.entry.record {
             Record::NsmState(state) => self.nsm_state = Some(self.nsm_state.unwrap_or(0).max(state)),
-            record @ (Record::Client(..) | Record::Bound { .. } | Record::Unbound { .. }) => {
+            record @ (Record::Client(..)
+            | Record::Bound { .. }
+            | Record::Unbound { .. }
+            | Record::Connected(_)
+            | Record::Disconnected(_)) => {
                 self.apply_entry(record.into());
             }
             _ => {}
@@ -95,8 +107,14 @@ impl Ledger {
                 self.ended = None;
                 self.window = None;
             }
-            record @ (Record::Released { .. } | Record::HandedOver { .. }) => self.ended = Some(record),
+            record @ (Record::Released { .. } | Record::HandedOver { .. }) => {
+                self.ended = Some(record);
+                self.connections.clear();
+                self.connection_order.clear();
+            }
             Record::Answered => {}
+            Record::Connected(connection) => self.connect(connection),
+            Record::Disconnected(connection) => self.disconnect(&connection),
         }
     }
 
@@ -110,6 +128,24 @@ impl Ledger {
             };
             Some((place, *fields))
         })
+    }
+
+    /// The same without copies.
+    pub fn lock_parts(&self) -> impl Iterator<Item = (&OwnerKey, &[u8], Range, &LockFields)> + '_ {
+        self.locks.iter().filter_map(|((file, owner, start), (end, fields))| {
+            let (owner, file) = (self.owners.get(*owner)?.as_ref(), self.files.get(*file)?.as_ref());
+            Some((owner, &**file, Range::new(*start, *end)?, fields))
+        })
+    }
+
+    /// The keys of the files that have locks.
+    pub fn locked_files(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        self.files.all().map(|file| &***file)
+    }
+
+    /// How many locks are in one of these conditions.
+    pub fn count(&self, conditions: &[LockCondition]) -> u64 {
+        self.locks.values().filter(|(_, fields)| conditions.contains(&fields.condition)).count() as u64
     }
 
     /// How many stretches of locked bytes there are.
@@ -147,6 +183,13 @@ impl Ledger {
         self.opened.as_ref()
     }
 
+    /// Something of the record is lost: who loads a snapshot of this must know.
+    pub(super) fn mark_incomplete(&mut self) {
+        if let Some(Record::Opened { complete, .. }) = &mut self.opened {
+            *complete = false;
+        }
+    }
+
     /// *Released* or *handed over*, if that was the end.
     pub fn ended(&self) -> Option<&Record> {
         self.ended.as_ref()
@@ -155,6 +198,11 @@ impl Ledger {
     /// The replies of the last requests, oldest first.
     pub fn replies(&self) -> &VecDeque<ReplySeed> {
         &self.replies
+    }
+
+    /// The TCP connections that clients have, or had when the owner died, oldest first.
+    pub fn connections(&self) -> impl Iterator<Item = Connection> + '_ {
+        self.connections.values().copied()
     }
 
     /// Entries that replay to this state: what a snapshot holds.
@@ -176,7 +224,9 @@ impl Ledger {
             .chain(window)
             .map(Entry::from);
         let replies = self.replies.iter().map(|r| Entry { record: Record::Answered, reply: Some(r.clone()) });
-        records.chain(replies).chain(self.ended.clone().map(Entry::from))
+        // Behind the end, which forgets them.
+        let connections = self.connections().map(|c| Record::Connected(c).into());
+        records.chain(replies).chain(self.ended.clone().map(Entry::from)).chain(connections)
     }
 
     /// The same for equal states, however they came about.
@@ -195,6 +245,24 @@ impl Ledger {
         }
     }
 
+    fn connect(&mut self, connection: Connection) {
+        self.disconnect(&connection);
+        if self.connections.len() >= MAX_CONNECTIONS
+            && let Some((_, oldest)) = self.connections.pop_first()
+        {
+            self.connection_order.remove(&oldest);
+        }
+        self.next_connection += 1;
+        self.connections.insert(self.next_connection, connection);
+        self.connection_order.insert(connection, self.next_connection);
+    }
+
+    fn disconnect(&mut self, connection: &Connection) {
+        if let Some(order) = self.connection_order.remove(connection) {
+            self.connections.remove(&order);
+        }
+    }
+
     fn set(&mut self, place: &Place, fields: Option<LockFields>) {
         let file = self.files.hold(&place.file);
         let owner = self.owners.hold(&place.owner);
@@ -203,42 +271,44 @@ impl Ledger {
         self.owners.drop(owner);
     }
 
+    /// One search, one insertion in the common case: a million locks are replayed in a second.
     fn overlay(&mut self, file: u32, owner: u32, range: Range, fields: Option<LockFields>) {
         let key = |start| (file, owner, start);
-        let before = self.locks.range(key(0)..key(range.start)).next_back().map(|(k, v)| (k.2, *v));
-        let old: Vec<(u64, (u64, LockFields))> = before
-            .filter(|(_, (end, _))| *end >= range.start)
-            .into_iter()
-            .chain(self.locks.range(key(range.start)..=key(range.end)).map(|(k, v)| (k.2, *v)))
+        // What overlaps, and what lies right beside it, from behind. (A lower bound would be a second search.)
+        let touched: Vec<(u64, u64, LockFields)> = self
+            .locks
+            .range(..=key(range.end.saturating_add(1)))
+            .rev()
+            .take_while(|((f, o, _), (end, _))| {
+                (*f, *o) == (file, owner) && end.saturating_add(1) >= range.start
+            })
+            .map(|((.., start), (end, was))| (*start, *end, *was))
             .collect();
-        for (start, (end, was)) in old {
-            self.take(key(start));
-            if start < range.start {
-                self.put(key(start), range.start - 1, was);
+        let (mut start, mut end, mut fields) = (range.start, range.end, fields);
+        for (from, to, was) in touched {
+            let merges = fields.as_ref().is_some_and(|new| alike(new, &was));
+            let beside = to < range.start || from > range.end;
+            if beside && !merges {
+                continue;
             }
-            if end > range.end {
-                self.put(key(range.end + 1), end, was);
+            self.take(key(from));
+            if let (true, Some(new)) = (merges, &mut fields) {
+                if beside || from < range.start || to > range.end {
+                    new.since = new.since.min(was.since);
+                }
+                (start, end) = (start.min(from), end.max(to));
+                continue;
+            }
+            if from < range.start {
+                self.put(key(from), range.start - 1, was);
+            }
+            if to > range.end {
+                self.put(key(range.end + 1), to, was);
             }
         }
-        let Some(mut fields) = fields else { return };
-        let (mut start, mut end) = (range.start, range.end);
-        if let Some((k, (e, f))) = self.locks.range(key(0)..key(start)).next_back().map(|(k, v)| (*k, *v))
-            && e.checked_add(1) == Some(start)
-            && alike(&f, &fields)
-        {
-            fields.since = fields.since.min(f.since);
-            start = k.2;
-            self.take(k);
+        if let Some(fields) = fields {
+            self.put(key(start), end, fields);
         }
-        if let Some(after) = end.checked_add(1)
-            && let Some((e, f)) = self.locks.get(&key(after)).copied()
-            && alike(&f, &fields)
-        {
-            fields.since = fields.since.min(f.since);
-            end = e;
-            self.take(key(after));
-        }
-        self.put(key(start), end, fields);
     }
 
     fn put(&mut self, key: (u32, u32, u64), end: u64, fields: LockFields) {
@@ -299,6 +369,10 @@ impl<T> Default for Interned<T> {
 }
 
 impl<T: Hash + Eq + Clone> Interned<T> {
+    fn all(&self) -> impl Iterator<Item = &Arc<T>> + '_ {
+        self.things.iter().flatten().map(|(thing, _)| thing)
+    }
+
     fn get(&self, number: u32) -> Option<&Arc<T>> {
         self.things.get(number as usize)?.as_ref().map(|(thing, _)| thing)
     }
@@ -421,6 +495,54 @@ mod tests {
             ledger.entries().for_each(|entry| again.apply_entry(entry));
             prop_assert_eq!(again.canonical(), ledger.canonical());
         }
+    }
+
+    #[test]
+    fn what_merges_keeps_its_earlier_since_and_what_is_replaced_does_not() {
+        let mut ledger = Ledger::default();
+        let mut set = |start, end, since| {
+            let fields = LockFields { since, ..fields(Mode::Shared, LockCondition::Held) };
+            ledger.apply_entry(Record::Set(place(1, 0, start, end), fields).into());
+            ledger.locks().map(|(p, f)| (p.range.start, p.range.end, f.since)).collect::<Vec<_>>()
+        };
+        assert_eq!(set(0, 4, 9), [(0, 4, 9)]);
+        assert_eq!(set(5, 9, 3), [(0, 9, 3)]);
+        assert_eq!(set(2, 3, 20), [(0, 9, 3)]);
+        assert_eq!(set(0, 9, 20), [(0, 9, 20)]);
+        assert_eq!(set(u64::MAX, u64::MAX, 1), [(0, 9, 20), (u64::MAX, u64::MAX, 1)]);
+        assert_eq!(set(10, u64::MAX - 1, 30), [(0, u64::MAX, 1)]);
+    }
+
+    #[test]
+    fn connections_outlive_a_crash_but_no_release_and_the_oldest_go_first() {
+        let mut ledger = Ledger::default();
+        let connection = |n: u32| Connection {
+            local_port: 2049,
+            address: std::net::IpAddr::from((n >> 16 | 0x0a00_0000).to_be_bytes()),
+            port: n as u16,
+        };
+        for n in 0..=MAX_CONNECTIONS as u32 {
+            ledger.apply_entry(Record::Connected(connection(n)).into());
+        }
+        // Known already, and not known any more.
+        ledger.apply_entry(Record::Connected(connection(1)).into());
+        ledger.apply_entry(Record::Disconnected(connection(0)).into());
+        ledger.apply_entry(Record::Disconnected(connection(2)).into());
+        let opened = Record::Opened {
+            lock_manager: "lm".into(),
+            node: "n".into(),
+            time: 1,
+            durability: crate::store::record::Durability::Sync,
+            complete: true,
+        };
+        ledger.apply_entry(opened.into());
+        let mut again = Ledger::default();
+        ledger.entries().for_each(|entry| again.apply_entry(entry));
+        let kept: Vec<Connection> = again.connections().collect();
+        assert_eq!((kept.len(), kept[0]), (MAX_CONNECTIONS - 1, connection(3)));
+        assert_eq!(kept.last(), Some(&connection(1)));
+        again.apply_entry(Record::Released { time: 9 }.into());
+        assert_eq!(again.connections().count(), 0);
     }
 
     #[test]

@@ -1,22 +1,19 @@
-//! Where the record lives: the store of locks behind [`LockStore`] with the embedded journal as its first kind, and,
-//! until the node uses that, the durable list of clients and our own NSM state.
+//! Where the record lives: the store of locks behind [`LockStore`], with the embedded journal as its first kind.
 //!
 //! What this room must never do: say that something is durable before the disk said so, or skip a corrupt record in
 //! silence.
 
-mod client_list;
 pub mod journal;
 mod ledger;
 mod lock_store;
-mod nsm_state;
 pub mod record;
+mod state_dir;
 
-pub use client_list::{ClientList, ClientRecord, Loaded};
 pub use ledger::Ledger;
 pub use lock_store::{
     Batch, Done, Epoch, Listed, LoadReport, LoadSink, Loaded as LoadedEntry, LockStore, Origin, Outcome, Torn,
 };
-pub use nsm_state::NsmState;
+pub use state_dir::{Guard, StateDir};
 
 use std::path::PathBuf;
 
@@ -36,6 +33,24 @@ pub enum StoreError {
     /// Another process has the directory.
     #[error("{} is in use by another lockferry: give each its own --state-dir", .0.display())]
     InUse(PathBuf),
+    /// A file in the state directory cannot be read.
+    #[error("{}:{line}: {reason}", .path.display())]
+    Corrupt {
+        /// Which.
+        path: PathBuf,
+        /// Where in it.
+        line: usize,
+        /// What is wrong, and what to do.
+        reason: &'static str,
+    },
+    /// A journal cannot be placed there.
+    #[error("the journal of {name} cannot be placed: {reason}")]
+    BadPlace {
+        /// The lock manager.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
 }
 
 impl StoreError {
@@ -56,8 +71,16 @@ fn replace_file(path: &std::path::Path, bytes: &[u8]) -> Result<std::fs::File, S
 /// The first half: nothing has changed yet if this fails.
 fn write_beside(path: &std::path::Path, bytes: &[u8]) -> Result<(std::fs::File, PathBuf), StoreError> {
     use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
     let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new).map_err(StoreError::io("cannot create", &new))?;
+    let mut options = std::fs::File::options();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .map_err(StoreError::io("cannot create", &new))?;
     file.write_all(bytes).map_err(StoreError::io("cannot write", &new))?;
     file.sync_all().map_err(StoreError::io("cannot sync", &new))?;
     Ok((file, new))
@@ -70,7 +93,8 @@ fn put_in_place(path: &std::path::Path, new: &std::path::Path) -> Result<(), Sto
 }
 
 fn sync_parent(path: &std::path::Path) -> Result<(), StoreError> {
-    let dir = path.parent().unwrap_or(std::path::Path::new("."));
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let dir = above.unwrap_or(std::path::Path::new("."));
     let handle = std::fs::File::open(dir).map_err(StoreError::io("cannot open", dir))?;
     handle.sync_all().map_err(StoreError::io("cannot sync", dir))
 }

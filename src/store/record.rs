@@ -135,6 +135,17 @@ pub struct WaiterFields {
     pub handle: Box<[u8]>,
 }
 
+/// A client's TCP connection to the lock manager's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Connection {
+    /// Our port.
+    pub local_port: u16,
+    /// The client's address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+}
+
 /// The answer a call got, for the reply cache of whoever loads the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplySeed {
@@ -236,6 +247,10 @@ pub enum Record {
     },
     /// Nothing happened, but an answer was given.
     Answered,
+    /// A client has this connection: whoever takes over can wake it.
+    Connected(Connection),
+    /// It has not any more.
+    Disconnected(Connection),
 }
 
 impl Record {
@@ -258,7 +273,12 @@ impl Record {
     pub fn may_be_late(&self) -> bool {
         matches!(
             self,
-            Record::Queued(..) | Record::Unqueued(_) | Record::Forgotten(_) | Record::WindowOpened { .. }
+            Record::Queued(..)
+                | Record::Unqueued(_)
+                | Record::Forgotten(_)
+                | Record::WindowOpened { .. }
+                | Record::Connected(_)
+                | Record::Disconnected(_)
         )
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use super::error::{Origin, Problem, edit_distance};
 use super::keys::KEYS;
 use super::value::Raw;
-use super::{Draft, Exported, export_spec};
+use super::{Block, Draft, export_spec};
 
 /// Variables that are not named after a setting: the file, the exports (separated by `;`), the log level for short.
 pub(super) const SPECIAL: [&str; 3] = ["LOCKFERRY_CONFIG", "LOCKFERRY_EXPORT", "LOCKFERRY_LOG"];
@@ -50,7 +50,7 @@ fn exports(value: &str, origin: &Origin, draft: &mut Draft) {
     draft.exports.clear();
     for spec in value.split(';').map(str::trim).filter(|spec| !spec.is_empty()) {
         match export_spec::parse(spec, None) {
-            Ok(export) => draft.exports.push(Exported { origin: origin.clone(), export }),
+            Ok(export) => draft.exports.push(Block { origin: origin.clone(), value: export }),
             Err((what, help)) => {
                 draft.problems.push(Problem {
                     origin: origin.clone(),
@@ -66,8 +66,19 @@ fn exports(value: &str, origin: &Origin, draft: &mut Draft) {
 /// Other software sets `LOCKFERRY_*` too (a container platform names variables after services), so a name that is
 /// no slip of ours is only worth a warning.
 fn unknown(name: &str, origin: Origin, draft: &mut Draft) {
-    let known = KEYS.iter().map(|key| key.variable()).chain(SPECIAL.map(String::from));
-    let near = known.map(|known| (edit_distance(name, &known), known)).min();
+    let known = || KEYS.iter().map(|key| key.variable()).chain(SPECIAL.map(String::from));
+    // A table's name alone: somebody means a setting of it (LOCKFERRY_GRACE was one).
+    let table = format!("{name}_");
+    if let Some(inner) = known().find(|known| known.starts_with(&table)) {
+        draft.problems.push(Problem {
+            origin,
+            key: None,
+            what: "is not a setting, but a table of settings".into(),
+            help: Some(format!("write {inner}, or another setting of that table")),
+        });
+        return;
+    }
+    let near = known().map(|known| (edit_distance(name, &known), known)).min();
     match near {
         Some((distance, known)) if distance <= SLIP => draft.problems.push(Problem {
             origin,

@@ -7,13 +7,55 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Origin, Problem, nearest};
-use super::keys::{EXPORT_KEYS, KEYS, Key};
+use super::keys::{EXPORT_KEYS, KEYS, Key, LOCK_MANAGER_KEYS};
 use super::value::Raw;
-use super::{Draft, Exported};
-use crate::node::config::ExportConfig;
+use super::{Block, Draft};
+use crate::node::config::{ExportConfig, LockManagerConfig};
 
 /// Longest file that is read. A thousand exports need some 100 KiB; more than this is not our file.
 const MAX_FILE: u64 = 1 << 20;
+
+/// A kind of `[[blocks]]`.
+struct Blocks<T: 'static> {
+    /// Its name in the file.
+    name: &'static str,
+    /// How messages call one.
+    people: &'static str,
+    /// The setting that none can do without.
+    first: &'static str,
+    /// How that is written.
+    example: &'static str,
+    /// Its settings.
+    keys: &'static [Key<T>],
+    /// One with the defaults.
+    empty: fn() -> T,
+}
+
+const EXPORTS: Blocks<ExportConfig> = Blocks {
+    name: "export",
+    people: "export",
+    first: "path",
+    example: "path = \"/the/directory\"",
+    keys: EXPORT_KEYS,
+    empty: || ExportConfig::new(Default::default()),
+};
+
+const LOCK_MANAGERS: Blocks<LockManagerConfig> = Blocks {
+    name: "lock_manager",
+    people: "lock manager",
+    first: "address",
+    example: "address = \"192.0.2.10\"",
+    keys: LOCK_MANAGER_KEYS,
+    empty: || LockManagerConfig {
+        address: std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        exports: Vec::new(),
+        journal: None,
+        grace: None,
+    },
+};
+
+/// The names of all kinds of blocks.
+const BLOCKS: [&str; 2] = [EXPORTS.name, LOCK_MANAGERS.name];
 
 /// Reads `path` into `draft`.
 pub(super) fn read(path: &Path, draft: &mut Draft) {
@@ -70,7 +112,10 @@ impl Walk<'_> {
             let at = name.span().start;
             let name: &str = name.get_ref();
             match value.get_ref() {
-                _ if name == "export" => self.exports(at, value.get_ref()),
+                value if name == EXPORTS.name => self.draft.exports = self.blocks(&EXPORTS, at, value),
+                value if name == LOCK_MANAGERS.name => {
+                    self.draft.lock_managers = self.blocks(&LOCK_MANAGERS, at, value);
+                }
                 DeValue::Table(inner) if is_table(name) => {
                     for (key, value) in inner {
                         self.setting(&format!("{name}.{}", key.get_ref()), key.span().start, value.get_ref());
@@ -94,76 +139,86 @@ impl Walk<'_> {
         }
     }
 
-    fn exports(&mut self, at: usize, value: &DeValue<'_>) {
+    /// The blocks of a kind.
+    fn blocks<T>(&mut self, kind: &Blocks<T>, at: usize, value: &DeValue<'_>) -> Vec<Block<T>> {
+        let name = kind.name;
         let wrong = |walk: &mut Self, at| {
-            let help = Some("write each export as a block that begins with [[export]]".into());
-            walk.problem(at, Some("export".into()), "is not a list of tables".into(), help);
+            let help = format!("write each {} as a block that begins with [[{name}]]", kind.people);
+            walk.problem(at, Some(name.into()), "is not a list of tables".into(), Some(help));
         };
-        let DeValue::Array(blocks) = value else { return wrong(self, at) };
-        let mut exports = Vec::new();
-        for block in blocks.iter() {
-            let at = block.span().start;
-            match block.get_ref() {
-                DeValue::Table(table) => exports.extend(self.export(at, table)),
+        let DeValue::Array(items) = value else {
+            wrong(self, at);
+            return Vec::new();
+        };
+        let mut blocks = Vec::new();
+        for item in items.iter() {
+            let at = item.span().start;
+            match item.get_ref() {
+                DeValue::Table(table) => blocks.extend(self.block(kind, at, table)),
                 _ => wrong(self, at),
             }
         }
-        self.draft.exports = exports;
+        blocks
     }
 
-    fn export(&mut self, at: usize, table: &DeTable<'_>) -> Option<Exported> {
-        let mut export = ExportConfig::new(Default::default());
-        let mut has_path = false;
-        for (name, value) in table {
+    fn block<T>(&mut self, kind: &Blocks<T>, at: usize, table: &DeTable<'_>) -> Option<Block<T>> {
+        let mut value = (kind.empty)();
+        let mut named = false;
+        for (name, raw) in table {
             let line = name.span().start;
             let name: &str = name.get_ref();
-            let Some(key) = EXPORT_KEYS.iter().find(|key| key.name == name) else {
-                let known = EXPORT_KEYS.iter().map(|key| key.name);
-                self.unknown(&format!("export.{name}"), line, known);
+            let Some(key) = kind.keys.iter().find(|key| key.name == name) else {
+                let known = kind.keys.iter().map(|key| key.name);
+                self.unknown(&format!("{}.{name}", kind.name), line, known);
                 continue;
             };
-            has_path |= name == "path";
-            self.export_setting(&mut export, key, line, value.get_ref());
+            named |= name == kind.first;
+            self.block_setting(kind, &mut value, key, line, raw.get_ref());
         }
-        if !has_path {
-            let help = Some("add path = \"/the/directory\"".into());
-            self.problem(at, Some("export".into()), "has no path".into(), help);
+        if !named {
+            let what = format!("has no {}", kind.first);
+            self.problem(at, Some(kind.name.into()), what, Some(format!("add {}", kind.example)));
         }
-        has_path.then(|| Exported { origin: self.origin(at), export })
+        named.then(|| Block { origin: self.origin(at), value })
     }
 
-    fn export_setting(
+    fn block_setting<T>(
         &mut self,
-        export: &mut ExportConfig,
-        key: &Key<ExportConfig>,
+        kind: &Blocks<T>,
+        value: &mut T,
+        key: &Key<T>,
         at: usize,
-        value: &DeValue<'_>,
+        written: &DeValue<'_>,
     ) {
-        let mut slot = (key.slot)(export);
+        let mut slot = (key.slot)(value);
         let allowed = slot.allowed();
-        if let Err(what) = slot.assign(&raw(value)) {
-            self.problem(at, Some(format!("export.{}", key.name)), what, Some(format!("allowed: {allowed}")));
+        if let Err(what) = slot.assign(&raw(written)) {
+            let name = format!("{}.{}", kind.name, key.name);
+            self.problem(at, Some(name), what, Some(format!("allowed: {allowed}")));
         }
     }
 
     fn unknown<'k>(&mut self, name: &str, at: usize, known: impl Iterator<Item = &'k str>) {
-        let short = name.strip_prefix("export.").unwrap_or(name);
+        let short =
+            BLOCKS.iter().find_map(|block| name.strip_prefix(block)?.strip_prefix('.')).unwrap_or(name);
         let known: Vec<&str> = known.collect();
         let near = nearest(short, known.iter().copied())
             // Right word, wrong table: `nsm.address_check`.
             .or_else(|| name.rsplit_once('.').and_then(|(_, tail)| nearest(tail, known.iter().copied())));
-        let help = match near {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("allowed: {}", siblings(name, &known).join(", ")),
+        let table = nearest(short, tables()).filter(|_| !name.contains('.'));
+        let help = match (near, table) {
+            (Some(near), _) => format!("did you mean {near}?"),
+            (None, Some(table)) => format!("did you mean [{table}]?"),
+            (None, None) => format!("allowed: {}", siblings(name, &known).join(", ")),
         };
         self.problem(at, Some(name.into()), "there is no such setting".into(), Some(help));
     }
 
     fn unknown_table(&mut self, name: &str, at: usize) {
         let mut tables = tables();
-        tables.push("export");
+        tables.extend(BLOCKS);
         let help = match nearest(name, tables.iter().copied()) {
-            Some("export") => "did you mean [[export]]?".into(),
+            Some(near) if BLOCKS.contains(&near) => format!("did you mean [[{near}]]?"),
             Some(near) => format!("did you mean [{near}]?"),
             None => format!("allowed: {}", tables.join(", ")),
         };
@@ -186,11 +241,13 @@ impl Walk<'_> {
 fn siblings(name: &str, known: &[&str]) -> Vec<String> {
     let table = name.split_once('.').map(|(table, _)| table);
     let of = |key: &str| key.split_once('.').map(|(table, _)| table.to_owned());
-    let beside = known.iter().filter(|key| of(key).as_deref() == table || table == Some("export"));
+    let beside = known
+        .iter()
+        .filter(|key| of(key).as_deref() == table || table.is_some_and(|table| BLOCKS.contains(&table)));
     let mut names: Vec<String> = beside.map(|key| (*key).into()).collect();
     if table.is_none() {
         names.extend(tables().iter().map(|table| format!("[{table}]")));
-        names.push("[[export]]".into());
+        names.extend(BLOCKS.map(|block| format!("[[{block}]]")));
     }
     names
 }

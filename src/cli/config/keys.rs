@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::value::{Slot, words};
 use super::{LogFormat, Settings};
-use crate::node::config::{AddressCheck, ExportConfig, NsmMode, RpcbindMode, Squash};
+use crate::node::config::{
+    AddressCheck, Durability, ExportConfig, GraceConflict, LockManagerConfig, NsmMode, RpcbindMode, Squash,
+    TakeUp,
+};
 
 /// One setting of `T`.
 pub(super) struct Key<T: 'static> {
@@ -36,18 +39,36 @@ words!(RpcbindMode { "auto" => RpcbindMode::Auto, "host" => RpcbindMode::Host, "
 words!(NsmMode { "builtin" => NsmMode::Builtin, "statd" => NsmMode::Statd });
 words!(AddressCheck { "learn" => AddressCheck::Learn, "strict" => AddressCheck::Strict, "off" => AddressCheck::Off });
 words!(Squash { "none" => Squash::None, "root" => Squash::Root, "all" => Squash::All });
+words!(TakeUp { "adopt" => TakeUp::Adopt, "grace" => TakeUp::Grace });
+words!(GraceConflict { "wait" => GraceConflict::Wait, "deny" => GraceConflict::Deny });
+words!(Durability { "sync" => Durability::Sync, "relaxed" => Durability::Relaxed, "none" => Durability::None });
 words!(LogFormat {
     "auto" => LogFormat::Auto, "text" => LogFormat::Text, "json" => LogFormat::Json, "journald" => LogFormat::Journald,
 });
 
-/// The settings outside of `[[export]]`, in the order of the example file.
+/// The settings outside of `[[export]]` and `[[lock_manager]]`, in the order of the example file: those of no table first.
 pub(super) static KEYS: &[Key<Settings>] = &[
     key("bind", |s| Slot::Addresses(&mut s.node.bind)),
     key("state_dir", |s| Slot::Dir(&mut s.node.state_dir)),
     key("socket", |s| Slot::Socket(&mut s.node.socket)),
-    // Longer than an hour, and every lock request of a restart waits that long: surely a slip.
-    key("grace.window", |s| Slot::Time(&mut s.node.grace.window, Duration::ZERO..=HOUR)),
     key("rpcbind", |s| Slot::Word(&mut s.node.rpcbind)),
+    key("auto", |s| Slot::Flag(&mut s.node.auto)),
+    key("on_restart", |s| Slot::Word(&mut s.node.on_restart)),
+    key("on_take_over", |s| Slot::Word(&mut s.node.on_take_over)),
+    // Longer than an hour, and a conflicting request waits that long for a client that is gone: surely a slip.
+    key("grace.window", |s| Slot::Time(&mut s.node.grace.window, Duration::ZERO..=HOUR)),
+    key("grace.conflict", |s| Slot::Word(&mut s.node.grace.conflict)),
+    // Linux sends a request again after 10 s: one held back for longer only comes twice.
+    key("grace.park", |s| Slot::Time(&mut s.node.grace.park, Duration::ZERO..=SECOND * 10)),
+    // Where it is short a slow take-over finds nothing, which somebody may want; a month is longer than any client waits.
+    key("grace.hold", |s| Slot::Time(&mut s.node.grace.hold, SECOND..=HOUR * 24 * 31)),
+    key("reclaim.match", |s| Slot::Choice(&mut s.node.reclaim_strict, ["owner", "strict"])),
+    key("journal.durability", |s| Slot::Word(&mut s.node.journal.durability)),
+    // Past a minute it would be "none" by another name.
+    key("journal.flush", |s| Slot::Time(&mut s.node.journal.flush, MILLISECOND..=SECOND * 60)),
+    // A segment is made ahead, filled with zeros: more than 1 GiB would only keep the disk busy.
+    key("journal.segment_mib", |s| Slot::Number(&mut s.node.journal.segment_mib, 1..=1024)),
+    key("control.files", |s| Slot::DirOr(&mut s.node.control_files, "none")),
     key("ports.nfs", |s| Slot::Port(&mut s.node.ports.nfs)),
     key("ports.mount", |s| Slot::Port(&mut s.node.ports.mount)),
     key("ports.nlm", |s| Slot::Port(&mut s.node.ports.nlm)),
@@ -83,6 +104,14 @@ pub(super) static EXPORT_KEYS: &[Key<ExportConfig>] = &[
     key("anongid", |e| Slot::Number(&mut e.anon_gid, 0..=MAX_ID)),
     key("clients", |e| Slot::Networks(&mut e.clients)),
     key("insecure", |e| Slot::Flag(&mut e.insecure)),
+];
+
+/// The settings of one `[[lock_manager]]`.
+pub(super) static LOCK_MANAGER_KEYS: &[Key<LockManagerConfig>] = &[
+    key("address", |m| Slot::Address(&mut m.address)),
+    key("exports", |m| Slot::Dirs(&mut m.exports)),
+    key("journal", |m| Slot::DirOr(&mut m.journal, "auto")),
+    key("grace", |m| Slot::TimeOr(&mut m.grace, Duration::ZERO..=HOUR, "auto")),
 ];
 
 #[cfg(test)]

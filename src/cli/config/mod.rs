@@ -13,14 +13,14 @@ mod keys;
 mod value;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use defaults::{SYSTEM_FILE, Surroundings};
 pub use error::{ConfigError, Origin, Problem};
 
-use self::keys::{EXPORT_KEYS, KEYS, Key};
+use self::keys::{EXPORT_KEYS, KEYS, Key, LOCK_MANAGER_KEYS};
 use self::value::{MAX_SOCKET, Raw};
-use crate::node::config::{ExportConfig, NodeConfig};
+use crate::node::config::{ExportConfig, LockManagerConfig, NodeConfig};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,7 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     origins: BTreeMap<&'static str, Origin>,
     exports: Vec<Origin>,
+    lock_managers: Vec<Origin>,
 }
 
 /// Reads all layers and checks them together.
@@ -101,10 +102,19 @@ pub fn load(flags: &Flags, around: &Surroundings) -> Result<Loaded, ConfigError>
     if !draft.problems.is_empty() {
         return Err(ConfigError(draft.problems));
     }
-    let (exports, origins) = draft.exports.into_iter().map(|e| (e.export, e.origin)).unzip();
+    let (exports, export_origins) = draft.exports.into_iter().map(|e| (e.value, e.origin)).unzip();
+    let (managers, manager_origins) = draft.lock_managers.into_iter().map(|m| (m.value, m.origin)).unzip();
     let mut settings = draft.settings;
     settings.node.exports = exports;
-    Ok(Loaded { settings, file: path, warnings: draft.warnings, origins: draft.origins, exports: origins })
+    settings.node.lock_managers = managers;
+    Ok(Loaded {
+        settings,
+        file: path,
+        warnings: draft.warnings,
+        origins: draft.origins,
+        exports: export_origins,
+        lock_managers: manager_origins,
+    })
 }
 
 impl Loaded {
@@ -122,12 +132,9 @@ impl Loaded {
             let origin = self.origins.get(key.name).unwrap_or(&Origin::Default);
             text += &format!("{name} = {}  # {origin}\n", (key.slot)(&mut settings).show());
         }
-        for (export, origin) in settings.node.exports.iter_mut().zip(&self.exports) {
-            text += &format!("\n[[export]]  # {origin}\n");
-            for key in EXPORT_KEYS {
-                text += &format!("{} = {}\n", key.name, (key.slot)(export).show());
-            }
-        }
+        show_blocks(&mut text, "export", EXPORT_KEYS, &mut settings.node.exports, &self.exports);
+        let managers = &mut settings.node.lock_managers;
+        show_blocks(&mut text, "lock_manager", LOCK_MANAGER_KEYS, managers, &self.lock_managers);
         text
     }
 
@@ -150,26 +157,38 @@ impl Loaded {
     }
 }
 
-/// The names of all settings: `grace`, `limits.clients`, `export.path`...
+fn show_blocks<T>(text: &mut String, name: &str, keys: &[Key<T>], blocks: &mut [T], origins: &[Origin]) {
+    for (block, origin) in blocks.iter_mut().zip(origins) {
+        *text += &format!("\n[[{name}]]  # {origin}\n");
+        for key in keys {
+            *text += &format!("{} = {}\n", key.name, (key.slot)(block).show());
+        }
+    }
+}
+
+/// The names of all settings: `bind`, `limits.clients`, `export.path`...
 pub fn setting_names() -> Vec<String> {
     let plain = KEYS.iter().map(|key| key.name.to_owned());
-    plain.chain(EXPORT_KEYS.iter().map(|key| format!("export.{}", key.name))).collect()
+    let exports = EXPORT_KEYS.iter().map(|key| format!("export.{}", key.name));
+    let managers = LOCK_MANAGER_KEYS.iter().map(|key| format!("lock_manager.{}", key.name));
+    plain.chain(exports).chain(managers).collect()
 }
 
 /// The settings while the layers are laid.
 #[derive(Default)]
 struct Draft {
     settings: Settings,
-    exports: Vec<Exported>,
+    exports: Vec<Block<ExportConfig>>,
+    lock_managers: Vec<Block<LockManagerConfig>>,
     origins: BTreeMap<&'static str, Origin>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
 }
 
-/// An export and where it was written.
-struct Exported {
+/// A block such as `[[export]]`, and where it was written.
+struct Block<T> {
     origin: Origin,
-    export: ExportConfig,
+    value: T,
 }
 
 impl Draft {
@@ -199,7 +218,7 @@ impl Draft {
         for spec in &flags.exports {
             let origin = Origin::Flag("--export");
             match export_spec::parse(spec, around.cwd.as_deref()) {
-                Ok(export) => self.exports.push(Exported { origin, export }),
+                Ok(export) => self.exports.push(Block { origin, value: export }),
                 Err((what, help)) => self.problems.push(Problem { origin, key: None, what, help }),
             }
         }
@@ -216,6 +235,13 @@ impl Draft {
         }
         if !self.origins.contains_key("socket") {
             self.settings.node.socket = around.socket(&self.settings.node.state_dir);
+        }
+        // Control files go with the system's socket: who puts the socket elsewhere runs a daemon of their own, which must not
+        // take the one place where scripts look.
+        let own =
+            self.origins.contains_key("socket") && self.settings.node.socket != NodeConfig::default().socket;
+        if own && !self.origins.contains_key("control.files") {
+            self.settings.node.control_files = None;
         }
         // A path made of defaults has not been measured yet.
         if let Some(path) =
@@ -237,18 +263,47 @@ impl Draft {
                 "it must be as long at least",
             );
         }
-        let mut seen: Vec<&Exported> = Vec::new();
-        for exported in &self.exports {
-            if let Some(first) = seen.iter().find(|first| first.export.path == exported.export.path) {
-                self.problems.push(Problem {
-                    origin: exported.origin.clone(),
-                    key: Some("export.path".into()),
-                    what: format!("{:?} is exported twice", exported.export.path),
-                    help: Some(format!("the first is at {}", first.origin)),
-                });
-            }
-            seen.push(exported);
+        let exports = &self.exports;
+        let twice = doubled(exports, |export| Some(export.path.clone())).map(|(block, first)| Problem {
+            origin: block.origin.clone(),
+            key: Some("export.path".into()),
+            what: format!("{:?} is exported twice", block.value.path),
+            help: Some(format!("the first is at {}", first.origin)),
+        });
+        self.problems.extend(twice);
+        self.check_lock_managers();
+    }
+
+    fn check_lock_managers(&mut self) {
+        let managers = &self.lock_managers;
+        let addresses = doubled(managers, |manager| Some(manager.address)).map(|(block, first)| Problem {
+            origin: block.origin.clone(),
+            key: Some("lock_manager.address".into()),
+            what: format!("{} is there twice", block.value.address),
+            help: Some(format!("the first is at {}", first.origin)),
+        });
+        let journals = doubled(managers, |manager| manager.journal.clone()).map(|(block, first)| Problem {
+            origin: block.origin.clone(),
+            key: Some("lock_manager.journal".into()),
+            what: format!("{:?} is there twice", block.value.journal.as_deref().unwrap_or(Path::new(""))),
+            help: Some(format!("each needs a directory of its own; the first is at {}", first.origin)),
+        });
+        let mut problems: Vec<Problem> = addresses.chain(journals).collect();
+        for block in managers {
+            let known = |path: &PathBuf| self.exports.iter().any(|export| export.value.path == *path);
+            problems.extend(block.value.exports.iter().filter(|path| !known(path)).map(|path| Problem {
+                origin: block.origin.clone(),
+                key: Some("lock_manager.exports".into()),
+                what: format!("{path:?} is not exported"),
+                help: Some("add an [[export]] with this path, or take it out of the list".into()),
+            }));
         }
+        if self.settings.node.auto && managers.is_empty() {
+            let nothing =
+                "auto = true does nothing: there is no [[lock_manager]] whose address it could watch";
+            self.warnings.push(nothing.into());
+        }
+        self.problems.extend(problems);
     }
 
     fn check_ports(&mut self) {
@@ -281,6 +336,18 @@ impl Draft {
             help: Some(help.into()),
         });
     }
+}
+
+/// Each block whose value is that of an earlier one, with that one.
+fn doubled<T, V: PartialEq>(
+    blocks: &[Block<T>],
+    value: impl Fn(&T) -> Option<V>,
+) -> impl Iterator<Item = (&Block<T>, &Block<T>)> {
+    blocks.iter().enumerate().filter_map(move |(index, block)| {
+        let this = value(&block.value)?;
+        let first = blocks[..index].iter().find(|earlier| value(&earlier.value).as_ref() == Some(&this))?;
+        Some((block, first))
+    })
 }
 
 #[cfg(test)]

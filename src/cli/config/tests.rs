@@ -42,11 +42,11 @@ fn nothing_said_gives_the_defaults() {
 
 #[test]
 fn flags_beat_variables_and_variables_beat_the_file() {
-    let text = "grace = \"40s\"\nstate_dir = \"/a\"\n[ports]\nnfs = 1000\n";
+    let text = "grace.window = \"40s\"\nstate_dir = \"/a\"\n[ports]\nnfs = 1000\n";
     let around = vars(&[("LOCKFERRY_STATE_DIR", "/b"), ("LOCKFERRY_PORTS_NFS", "1001")]);
     let loaded = file(text, &around, flag("ports.nfs", "--nfs-port", "1002")).unwrap();
     let node = &loaded.settings.node;
-    assert_eq!(node.grace, Duration::from_secs(40));
+    assert_eq!(node.grace.window, Duration::from_secs(40));
     assert_eq!(node.state_dir, Path::new("/b"));
     assert_eq!(node.ports.nfs, 1002);
     let shown = loaded.show();
@@ -76,18 +76,18 @@ fn exports_come_from_a_variable() {
 
 #[test]
 fn an_unknown_setting_is_named_with_the_nearest_one() {
-    insta::assert_snapshot!(mistakes("garce = \"1s\"\n"), @"l.toml:1: garce: there is no such setting; did you mean grace?");
+    insta::assert_snapshot!(mistakes("garce = \"1s\"\n"), @"l.toml:1: garce: there is no such setting; did you mean [grace]?");
     insta::assert_snapshot!(mistakes("\nlocks_per_client = 1\n"), @"l.toml:2: locks_per_client: there is no such setting; did you mean limits.locks_per_client?");
     insta::assert_snapshot!(mistakes("[limit]\nclients = 1\n"), @"l.toml:1: limit: there is no such table; did you mean [limits]?");
     insta::assert_snapshot!(mistakes("[nsm]\naddress_check = \"off\"\n"), @"l.toml:2: nsm.address_check: there is no such setting; did you mean client.address_check?");
     insta::assert_snapshot!(mistakes("[nsm]\nqwertz = 1\n"), @"l.toml:2: nsm.qwertz: there is no such setting; allowed: nsm.mode, nsm.notify_name");
     insta::assert_snapshot!(mistakes("[[exports]]\npath = \"/a\"\n"), @"l.toml:1: exports: there is no such table; did you mean [[export]]?");
-    insta::assert_snapshot!(mistakes("qwertz = 1\n"), @"l.toml:1: qwertz: there is no such setting; allowed: bind, state_dir, socket, grace, rpcbind, [ports], [limits], [client], [nsm], [callback], [log], [[export]]");
+    insta::assert_snapshot!(mistakes("qwertz = 1\n"), @"l.toml:1: qwertz: there is no such setting; allowed: bind, state_dir, socket, rpcbind, auto, on_restart, on_take_over, [grace], [reclaim], [journal], [control], [ports], [limits], [client], [nsm], [callback], [log], [[export]], [[lock_manager]]");
 }
 
 #[test]
 fn a_wrong_type_says_what_is_allowed() {
-    insta::assert_snapshot!(mistakes("grace = 30\n"), @r#"l.toml:1: grace: 30 has no unit: seconds are written "30s"; allowed: a duration from 0s to 1h, such as 90s or 2m"#);
+    insta::assert_snapshot!(mistakes("grace.window = 30\n"), @r#"l.toml:1: grace.window: 30 has no unit: seconds are written "30s"; allowed: a duration from 0s to 1h, such as 90s or 2m"#);
     insta::assert_snapshot!(mistakes("bind = \"192.0.2.1\"\n"), @r#"l.toml:1: bind: "192.0.2.1" is not a list of addresses; allowed: IP addresses, such as 192.0.2.10 or 2001:db8::10"#);
     insta::assert_snapshot!(mistakes("[limits]\nclients = \"many\"\n"), @r#"l.toml:2: limits.clients: "many" is not a number; allowed: a number from 1 to 10000000"#);
     insta::assert_snapshot!(mistakes("rpcbind = \"maybe\"\n"), @r#"l.toml:1: rpcbind: there is no "maybe"; allowed: auto, host, own, off"#);
@@ -100,7 +100,7 @@ fn a_wrong_type_says_what_is_allowed() {
 fn a_value_out_of_range_says_the_range() {
     insta::assert_snapshot!(mistakes("[ports]\nnfs = 70000\n"), @"l.toml:2: ports.nfs: 70000 is out of range; allowed: a port from 0 to 65535, 0 for any free one");
     insta::assert_snapshot!(mistakes("[limits]\nfile_threads = 0\n"), @"l.toml:2: limits.file_threads: 0 is out of range; allowed: a number from 1 to 512");
-    insta::assert_snapshot!(mistakes("grace = \"2h\"\n"), @r#"l.toml:1: grace: "2h" is out of range; allowed: a duration from 0s to 1h, such as 90s or 2m"#);
+    insta::assert_snapshot!(mistakes("grace.window = \"2h\"\n"), @r#"l.toml:1: grace.window: "2h" is out of range; allowed: a duration from 0s to 1h, such as 90s or 2m"#);
     insta::assert_snapshot!(mistakes("[limits]\nclients = 99999999999999999999\n"), @"l.toml:2: limits.clients: a number that is too large is not a number; allowed: a number from 1 to 10000000");
 }
 
@@ -122,9 +122,9 @@ fn settings_that_clash_are_refused() {
 
 #[test]
 fn all_mistakes_are_shown_at_once() {
-    let text = "grace = 1\nsokcet = \"/x\"\n[nsm]\nmode = \"none\"\n";
+    let text = "grace.window = 1\nsokcet = \"/x\"\n[nsm]\nmode = \"none\"\n";
     insta::assert_snapshot!(mistakes(text), @r#"
-    l.toml:1: grace: 1 has no unit: seconds are written "1s"; allowed: a duration from 0s to 1h, such as 90s or 2m
+    l.toml:1: grace.window: 1 has no unit: seconds are written "1s"; allowed: a duration from 0s to 1h, such as 90s or 2m
     l.toml:2: sokcet: there is no such setting; did you mean socket?
     l.toml:4: nsm.mode: there is no "none"; allowed: builtin, statd
     "#);
@@ -132,9 +132,9 @@ fn all_mistakes_are_shown_at_once() {
 
 #[test]
 fn text_that_is_no_toml_is_refused_with_its_line() {
-    let text = mistakes("grace = \"30s\"\nports = {\n");
+    let text = mistakes("grace.window = \"30s\"\nports = {\n");
     assert!(text.starts_with("l.toml:2: "), "{text}");
-    let text = mistakes("grace = \"1s\"\ngrace = \"2s\"\n");
+    let text = mistakes("grace.window = \"1s\"\ngrace.window = \"2s\"\n");
     assert!(text.starts_with("l.toml:2: "), "{text}");
 }
 
@@ -147,11 +147,69 @@ fn an_unreadable_file_is_named() {
 
 #[test]
 fn a_slip_in_a_variable_is_an_error_and_a_foreign_one_a_warning() {
-    let error = load(&Flags::default(), &vars(&[("LOCKFERRY_GRASE", "1s")])).unwrap_err();
-    insta::assert_snapshot!(error.to_string(), @"LOCKFERRY_GRASE: there is no such setting; did you mean LOCKFERRY_GRACE?");
+    let error = load(&Flags::default(), &vars(&[("LOCKFERRY_GRASE_WINDOW", "1s")])).unwrap_err();
+    insta::assert_snapshot!(error.to_string(), @"LOCKFERRY_GRASE_WINDOW: there is no such setting; did you mean LOCKFERRY_GRACE_WINDOW?");
     let loaded =
-        load(&Flags::default(), &vars(&[("LOCKFERRY_SERVICE_HOST", "x"), ("LOCKFERRY_GRACE", "")])).unwrap();
+        load(&Flags::default(), &vars(&[("LOCKFERRY_SERVICE_HOST", "x"), ("LOCKFERRY_GRACE_WINDOW", "")]))
+            .unwrap();
     assert_eq!(loaded.warnings, ["LOCKFERRY_SERVICE_HOST is not a setting of lockferry and is ignored"]);
+}
+
+#[test]
+fn the_name_of_a_table_is_no_variable() {
+    let error = load(&Flags::default(), &vars(&[("LOCKFERRY_GRACE", "45s")])).unwrap_err();
+    insta::assert_snapshot!(error.to_string(), @"LOCKFERRY_GRACE: is not a setting, but a table of settings; write LOCKFERRY_GRACE_WINDOW, or another setting of that table");
+    insta::assert_snapshot!(mistakes("grace = \"45s\"\n"), @"l.toml:1: grace: is not a setting; it is a table: write [grace] and its settings below");
+}
+
+#[test]
+fn lock_managers_are_read() {
+    let text = "[[export]]\npath = \"/a\"\n[[lock_manager]]\naddress = \"::ffff:192.0.2.10\"\nexports = [\"/a/\"]\n\
+                journal = \"/a/.j\"\ngrace = \"45s\"\n[[lock_manager]]\naddress = \"127.0.0.1\"\n";
+    let loaded = file(text, &root(), Flags::default()).unwrap();
+    let expected = |address: [u8; 4]| LockManagerConfig {
+        address: address.into(),
+        exports: Vec::new(),
+        journal: None,
+        grace: None,
+    };
+    let first = LockManagerConfig {
+        exports: vec!["/a".into()],
+        journal: Some("/a/.j".into()),
+        grace: Some(Duration::from_secs(45)),
+        ..expected([192, 0, 2, 10])
+    };
+    assert_eq!(loaded.settings.node.lock_managers, [first, expected([127, 0, 0, 1])]);
+    assert!(loaded.show().contains("[[lock_manager]]  # "), "{}", loaded.show());
+    // What is shown is what is read.
+    let again = file(&loaded.show(), &root(), Flags::default()).unwrap();
+    assert_eq!(again.settings, loaded.settings);
+}
+
+#[test]
+fn lock_managers_are_checked() {
+    insta::assert_snapshot!(mistakes("[[lock_manager]]\naddress = \"192.0.2.10\"\n[[lock_manager]]\naddress = \"::ffff:192.0.2.10\"\n"), @"l.toml:3: lock_manager.address: 192.0.2.10 is there twice; the first is at l.toml:1");
+    insta::assert_snapshot!(mistakes("[[lock_manager]]\naddress = \"192.0.2.10\"\nexports = [\"/srv\"]\n"), @r#"l.toml:1: lock_manager.exports: "/srv" is not exported; add an [[export]] with this path, or take it out of the list"#);
+    insta::assert_snapshot!(mistakes("[[lock_manager]]\naddress = \"0.0.0.0\"\n"), @r#"l.toml:2: lock_manager.address: "0.0.0.0" stands for every address; a lock manager is one address that clients mount from; allowed: one IP address that clients mount from, such as 192.0.2.10 or 2001:db8::10"#);
+    insta::assert_snapshot!(mistakes("[[lock_manager]]\naddress = \"ff02::1\"\n"), @r#"l.toml:2: lock_manager.address: "ff02::1" is a multicast address; a lock manager is one address that clients mount from; allowed: one IP address that clients mount from, such as 192.0.2.10 or 2001:db8::10"#);
+    insta::assert_snapshot!(mistakes("[[lock_manager]]\naddress = \"fe80::1%eth0\"\n"), @r#"l.toml:2: lock_manager.address: "fe80::1%eth0" has a zone id, which names nothing on another node; allowed: one IP address that clients mount from, such as 192.0.2.10 or 2001:db8::10"#);
+    insta::assert_snapshot!(mistakes("[[lock_manager]]\ngrace = \"1s\"\n"), @r#"l.toml:1: lock_manager: has no address; add address = "192.0.2.10""#);
+    insta::assert_snapshot!(mistakes("[[lock_manager]]\naddress = \"192.0.2.10\"\njurnal = \"/j\"\n"), @"l.toml:3: lock_manager.jurnal: there is no such setting; did you mean journal?");
+    insta::assert_snapshot!(mistakes("[lock_manager]\naddress = \"192.0.2.10\"\n"), @"l.toml:1: lock_manager: is not a list of tables; write each lock manager as a block that begins with [[lock_manager]]");
+    insta::assert_snapshot!(mistakes("[[lock_manager]]\naddress = \"192.0.2.10\"\njournal = \"/j\"\n[[lock_manager]]\naddress = \"192.0.2.11\"\njournal = \"/j\"\n"), @r#"l.toml:4: lock_manager.journal: "/j" is there twice; each needs a directory of its own; the first is at l.toml:1"#);
+    let loaded = file("auto = true\n", &root(), Flags::default()).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
+fn control_files_go_with_the_socket_of_the_system() {
+    let files = |text: &str| file(text, &root(), Flags::default()).unwrap().settings.node.control_files;
+    assert_eq!(files(""), Some("/run/lockferry/control".into()));
+    assert_eq!(files("socket = \"/run/lockferry/lockferry.sock\"\n"), files(""));
+    assert_eq!(files("socket = \"/tmp/l.sock\"\n"), None);
+    assert_eq!(files("socket = \"none\"\n"), None);
+    assert_eq!(files("socket = \"/tmp/l.sock\"\n[control]\nfiles = \"/tmp/c\"\n"), Some("/tmp/c".into()));
+    assert_eq!(files("[control]\nfiles = \"none\"\n"), None);
 }
 
 #[test]
@@ -188,18 +246,29 @@ fn the_example_is_a_valid_file() {
 
 #[test]
 fn the_example_names_every_setting_with_its_default() {
-    let loaded = file(&example_uncommented(), &root(), Flags::default()).unwrap();
+    let live = example_uncommented();
+    let loaded = file(&live, &root(), Flags::default()).unwrap();
     let mut settings = loaded.settings.clone();
     assert_eq!(settings.node.exports, [ExportConfig::new("/srv/share".into())]);
     settings.node.exports.clear();
+    let manager = LockManagerConfig {
+        address: [192, 0, 2, 10].into(),
+        exports: vec!["/srv/share".into()],
+        journal: None,
+        grace: None,
+    };
+    assert_eq!(std::mem::take(&mut settings.node.lock_managers), [manager]);
     assert_eq!(settings, Settings::default());
     for key in KEYS {
         assert!(loaded.origins.contains_key(key.name), "examples/lockferry.toml does not name {}", key.name);
     }
-    for key in EXPORT_KEYS {
-        let named =
-            EXAMPLE.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{} = ", key.name)));
-        assert!(named, "examples/lockferry.toml does not name export.{}", key.name);
+    // Of a block: its own part of the file, up to the next block or table.
+    let blocks: Vec<&str> = live.split("\n[").filter(|part| part.starts_with('[')).collect();
+    let names = EXPORT_KEYS.iter().map(|key| ("[export]]", key.name));
+    for (block, name) in names.chain(LOCK_MANAGER_KEYS.iter().map(|key| ("[lock_manager]]", key.name))) {
+        let part = blocks.iter().find(|part| part.starts_with(block)).copied().unwrap_or_default();
+        let named = part.lines().any(|line| line.starts_with(&format!("{name} = ")));
+        assert!(named, "examples/lockferry.toml does not name {name} of [{block}");
     }
 }
 

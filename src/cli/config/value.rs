@@ -6,10 +6,13 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use crate::control::grammar::server_address;
 use crate::node::config::Cidr;
 
 /// MNTPATHLEN (RFC 1813, appendix I): no client could mount a longer path.
 const MAX_PATH: usize = 1024;
+/// What a directory must be; the number is [`MAX_PATH`].
+const ALLOWED_DIR: &str = "an absolute path without \"..\", of 1024 bytes at the most";
 /// sun_path of sockaddr_un has 108 bytes with the final zero (unix(7)).
 pub(super) const MAX_SOCKET: usize = 107;
 /// Longest name NSM carries for a host that we would send; a DNS name is no longer.
@@ -107,14 +110,24 @@ pub(super) enum Slot<'a> {
     Number(&'a mut u32, RangeInclusive<u32>),
     /// A duration within bounds.
     Time(&'a mut Duration, RangeInclusive<Duration>),
+    /// A duration within bounds, or a word for none.
+    TimeOr(&'a mut Option<Duration>, RangeInclusive<Duration>, &'static str),
     /// true or false.
     Flag(&'a mut bool),
+    /// A flag that is written as one of two words: the first for false.
+    Choice(&'a mut bool, [&'static str; 2]),
     /// One of some words.
     Word(&'a mut dyn Word),
     /// An absolute directory.
     Dir(&'a mut PathBuf),
-    /// An absolute path, or none.
+    /// An absolute directory, or a word for none.
+    DirOr(&'a mut Option<PathBuf>, &'static str),
+    /// Absolute directories.
+    Dirs(&'a mut Vec<PathBuf>),
+    /// An absolute path of a socket, or none.
     Socket(&'a mut Option<PathBuf>),
+    /// An address that can stand for a lock manager.
+    Address(&'a mut IpAddr),
     /// Addresses.
     Addresses(&'a mut Vec<IpAddr>),
     /// Networks.
@@ -133,17 +146,18 @@ impl Slot<'_> {
         match self {
             Self::Port(_) => "a port from 0 to 65535, 0 for any free one".into(),
             Self::Number(_, range) => format!("a number from {} to {}", range.start(), range.end()),
-            Self::Time(_, range) => {
-                format!(
-                    "a duration from {} to {}, such as 90s or 2m",
-                    show_time(*range.start()),
-                    show_time(*range.end())
-                )
-            }
+            Self::Time(_, range) => allowed_time(range),
+            Self::TimeOr(_, range, none) => format!("{}, or {none}", allowed_time(range)),
             Self::Flag(_) => "true or false".into(),
             Self::Word(word) => word.words().join(", "),
-            Self::Dir(_) => format!("an absolute path without \"..\", of {MAX_PATH} bytes at the most"),
+            Self::Choice(_, words) => words.join(", "),
+            Self::Dir(_) => ALLOWED_DIR.into(),
+            Self::DirOr(_, none) => format!("{ALLOWED_DIR}, or {none}"),
+            Self::Dirs(_) => "absolute paths without \"..\", in a list".into(),
             Self::Socket(_) => format!("an absolute path of {MAX_SOCKET} bytes at the most, or none"),
+            Self::Address(_) => {
+                "one IP address that clients mount from, such as 192.0.2.10 or 2001:db8::10".into()
+            }
             Self::Addresses(_) => "IP addresses, such as 192.0.2.10 or 2001:db8::10".into(),
             Self::Networks(_) => "addresses and networks, such as 192.0.2.10, 10.0.0.0/8 or fd00::/8".into(),
             Self::Fsid(_) => "auto, or a number from 0 to 0xffffffffffffffff (text if above 2^63-1)".into(),
@@ -165,7 +179,13 @@ impl Slot<'_> {
                 **place = number(raw, u64::from(*range.start())..=u64::from(*range.end()))? as u32;
             }
             Self::Time(place, range) => **place = time(raw, range)?,
+            Self::TimeOr(place, range, none) => **place = unless(raw, none, |raw| time(raw, range))?,
             Self::Flag(place) => **place = flag(raw)?,
+            Self::Choice(place, words) => {
+                let word = raw.text("one of the words")?;
+                let at = words.iter().position(|known| *known == word);
+                **place = at.ok_or_else(|| format!("there is no {word:?}"))? == 1;
+            }
             Self::Word(place) => {
                 let word = raw.text("one of the words")?;
                 if !place.take(word) {
@@ -173,7 +193,12 @@ impl Slot<'_> {
                 }
             }
             Self::Dir(place) => **place = dir(raw)?,
+            Self::DirOr(place, none) => **place = unless(raw, none, dir)?,
+            Self::Dirs(place) => {
+                **place = distinct(raw, "a list of paths", |text| dir(&Raw::Text(text.into())))?;
+            }
             Self::Socket(place) => **place = socket(raw)?,
+            Self::Address(place) => **place = server_address(raw.text("an address")?)?,
             Self::Addresses(place) => **place = distinct(raw, "a list of addresses", address)?,
             Self::Networks(place) => **place = distinct(raw, "a list of networks", network)?,
             Self::Fsid(place) => **place = fsid(raw)?,
@@ -189,13 +214,17 @@ impl Slot<'_> {
             Self::Port(port) => port.to_string(),
             Self::Number(number, _) => number.to_string(),
             Self::Time(time, _) => format!("{:?}", show_time(**time)),
+            Self::TimeOr(time, _, none) => {
+                format!("{:?}", time.map_or_else(|| (*none).to_owned(), show_time))
+            }
             Self::Flag(flag) => flag.to_string(),
+            Self::Choice(flag, words) => format!("{:?}", words[usize::from(**flag)]),
             Self::Word(word) => format!("{:?}", word.word()),
             Self::Dir(path) => format!("{:?}", path.display().to_string()),
-            Self::Socket(path) => match path {
-                Some(path) => format!("{:?}", path.display().to_string()),
-                None => "\"none\"".into(),
-            },
+            Self::DirOr(path, none) => show_path(path.as_deref(), none),
+            Self::Dirs(list) => show_list(list.iter().map(|path| path.display().to_string())),
+            Self::Socket(path) => show_path(path.as_deref(), "none"),
+            Self::Address(address) => format!("{:?}", address.to_string()),
             Self::Addresses(list) => show_list(list.iter().map(ToString::to_string)),
             Self::Networks(list) => show_list(list.iter().map(show_network)),
             Self::Fsid(fsid) => match fsid {
@@ -206,6 +235,15 @@ impl Slot<'_> {
             Self::Filter(filter) => format!("{:?}", filter.as_str()),
         }
     }
+}
+
+fn allowed_time(range: &RangeInclusive<Duration>) -> String {
+    let (least, most) = (show_time(*range.start()), show_time(*range.end()));
+    format!("a duration from {least} to {most}, such as 90s or 2m")
+}
+
+fn show_path(path: Option<&Path>, none: &str) -> String {
+    format!("{:?}", path.map_or_else(|| none.to_owned(), |path| path.display().to_string()))
 }
 
 fn show_time(time: Duration) -> String {
@@ -245,6 +283,14 @@ fn time(raw: &Raw, range: &RangeInclusive<Duration>) -> Result<Duration, String>
     let time = humantime::parse_duration(text.trim())
         .map_err(|why| format!("{text:?} is not a duration ({why})"))?;
     if range.contains(&time) { Ok(time) } else { Err(format!("{text:?} is out of range")) }
+}
+
+/// The value, unless it is the word for none.
+fn unless<T>(raw: &Raw, none: &str, read: impl Fn(&Raw) -> Result<T, String>) -> Result<Option<T>, String> {
+    match raw {
+        Raw::Text(text) | Raw::Str(text) if text == none => Ok(None),
+        raw => read(raw).map(Some),
+    }
 }
 
 fn flag(raw: &Raw) -> Result<bool, String> {
@@ -292,7 +338,7 @@ fn distinct<T: PartialEq>(
 ) -> Result<Vec<T>, String> {
     let mut list = Vec::new();
     for item in raw.list(kind)? {
-        let text = item.text("an address")?;
+        let text = item.text("text")?;
         let value = read(text)?;
         if list.contains(&value) {
             return Err(format!("{text:?} is there twice"));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lockferry_xdr::Writer;
 
 use super::wire::{self, Shape};
+use crate::rpc::drc::Key;
 use crate::rpc::{Responder, Transport};
 use crate::state::Reply;
 
@@ -33,6 +34,8 @@ pub struct Answer {
     shape: Shape,
     cookie: Box<[u8]>,
     way: Way,
+    /// What a repetition of the call is known by, if its reply should outlive this node.
+    key: Option<Key>,
 }
 
 enum Way {
@@ -44,17 +47,17 @@ enum Way {
 impl Answer {
     /// By the call's own reply.
     pub fn now(responder: Responder, version: u32, shape: Shape, cookie: &[u8]) -> Self {
-        Self { version, shape, cookie: cookie.into(), way: Way::Reply(responder) }
+        Self { version, shape, cookie: cookie.into(), way: Way::Reply(responder), key: None }
     }
 
     /// By an empty reply (SM_NOTIFY, FREE_ALL).
     pub fn void(responder: Responder) -> Self {
-        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Reply(responder) }
+        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Reply(responder), key: None }
     }
 
     /// Nobody waits for it.
     pub fn nowhere() -> Self {
-        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Nowhere }
+        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Nowhere, key: None }
     }
 
     /// Whether nobody waits for it: it need not be kept.
@@ -70,12 +73,25 @@ impl Answer {
         shape: Shape,
         cookie: &[u8],
     ) -> Self {
-        Self { version, shape, cookie: cookie.into(), way: Way::Call { outbox, path, procedure } }
+        Self { version, shape, cookie: cookie.into(), way: Way::Call { outbox, path, procedure }, key: None }
+    }
+
+    /// The same, for a call whose reply must be repeated by whoever serves the address when it comes again.
+    pub fn kept_as(self, key: Key) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// The call's key and the reply message that [`send`](Self::send) would send, if it is to be kept.
+    pub fn kept(&self, reply: &Reply) -> Option<(Key, Vec<u8>)> {
+        let Way::Reply(responder) = &self.way else { return None };
+        let key = self.key.filter(|_| *reply != Reply::Silent)?;
+        let write = |w: &mut Writer<'_>| wire::write_answer(self.version, self.shape, &self.cookie, reply, w);
+        Some((key, responder.render(write)))
     }
 
     /// Sends the answer.
     pub fn send(self, reply: Reply) {
-        let Self { version, shape, cookie, way } = self;
+        let Self { version, shape, cookie, way, .. } = self;
         if reply == Reply::Silent {
             return;
         }

@@ -8,11 +8,13 @@ mod answer;
 mod checks;
 pub mod wire;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::export::{FileKey, LockFiles, LockRefusal};
+use crate::rpc::drc::Key;
 use crate::rpc::{Call, CallInfo, Program, Responder, Transport};
 use crate::state::{Command, LockRequest, Mode, Party, Reply, Route, Status, Token};
 pub use answer::{Answer, Outbox, ReturnPath};
@@ -31,6 +33,12 @@ pub trait LockService: Send + Sync + 'static {
 
     /// Runs a command whose reply comes back under `token`, and answers by it as soon as that may leave.
     fn submit(&self, token: Token, command: Command<'_>, answer: Answer);
+
+    /// Answers a request that the lock core need not see, as soon as an answer of this lock manager may leave.
+    fn say(&self, lm: IpAddr, answer: Answer, reply: Reply);
+
+    /// Whether new locks on the export that this handle names may be taken through this address.
+    fn is_bound_to(&self, handle: &[u8], lm: IpAddr) -> bool;
 
     /// GRANTED_RES came for a GRANTED_MSG.
     fn granted_res(&self, cookie: &[u8], info: &CallInfo, accepted: bool);
@@ -110,8 +118,8 @@ impl Inner {
         };
         match parsed.request {
             Request::NotForServers => {
-                let reply = Reply::Status(Status::Denied);
-                Answer::now(responder, info.version, parsed.shape, parsed.cookie).send(reply);
+                let answer = Answer::now(responder, info.version, parsed.shape, parsed.cookie);
+                this.service.say(info.local.ip(), answer, Reply::Status(Status::Denied));
             }
             Request::GrantedRes { cookie, accepted } => {
                 this.service.granted_res(cookie, info, accepted);
@@ -128,7 +136,7 @@ impl Inner {
             }
             Request::FreeAll { name } => {
                 let token = this.service.next_token();
-                let answer = Answer::void(responder);
+                let answer = Answer::void(responder).kept_as(Key::new(info, args));
                 this.service.submit(token, Command::FreeAll { party: party(info, name), token }, answer);
             }
             Request::Test(lock, _) => this.with_file(this, &call, &parsed, lock.handle, responder, verdict),
@@ -221,6 +229,9 @@ impl Inner {
                 let Some(range) = lock.range else {
                     return self.answer(info, parsed, Status::TooBig, responder);
                 };
+                if !reclaim && self.is_elsewhere(info, lock.handle) {
+                    return self.answer(info, parsed, Status::DeniedNolocks, responder);
+                }
                 let route = Route {
                     version: info.version,
                     tcp: info.transport == Transport::Tcp,
@@ -251,13 +262,20 @@ impl Inner {
                 let command = Command::Test { party: party(info, name), oh, svid, file, range, mode, token };
                 self.submit(info, parsed, token, command, responder);
             }
-            Request::Share(ShareArg { name, oh, access, deny, .. }, reclaim) => {
+            Request::Share(ShareArg { name, oh, access, deny, handle, .. }, reclaim) => {
+                if !reclaim && self.is_elsewhere(info, handle) {
+                    return self.answer(info, parsed, Status::DeniedNolocks, responder);
+                }
                 let party = party(info, name);
                 let command = Command::Share { party, oh, file, access, deny, reclaim, token };
                 self.submit(info, parsed, token, command, responder);
             }
             _ => self.answer(info, parsed, Status::Failed, responder),
         }
+    }
+
+    fn is_elsewhere(&self, info: &CallInfo, handle: &[u8]) -> bool {
+        !self.service.is_bound_to(handle, info.local.ip())
     }
 
     /// Requests that give something back: always legal, the file need not exist any more.
@@ -298,7 +316,8 @@ impl Inner {
     }
 
     fn answer(&self, info: &CallInfo, parsed: &Parsed<'_>, status: Status, responder: Responder) {
-        self.answer_for(info, parsed, responder).send(Reply::Status(status));
+        let answer = self.answer_for(info, parsed, responder);
+        self.service.say(info.local.ip(), answer, Reply::Status(status));
     }
 
     fn refuse(&self, info: &CallInfo, parsed: &Parsed<'_>, refusal: LockRefusal, responder: Responder) {
@@ -313,7 +332,13 @@ impl Inner {
 
     fn answer_for(&self, info: &CallInfo, parsed: &Parsed<'_>, responder: Responder) -> Answer {
         match parsed.answer_by {
-            None => Answer::now(responder, info.version, parsed.shape, parsed.cookie),
+            None => {
+                let answer = Answer::now(responder, info.version, parsed.shape, parsed.cookie);
+                match wire::is_cached(info.procedure) {
+                    true => answer.kept_as(Key::new(info, parsed.args)),
+                    false => answer,
+                }
+            }
             Some(procedure) => {
                 responder.success(&());
                 let path = ReturnPath { local: info.local, peer: info.peer, transport: info.transport };

@@ -39,6 +39,14 @@ impl LockService for Script {
         answer.send(self.reply.clone());
     }
 
+    fn say(&self, _: IpAddr, answer: Answer, reply: Reply) {
+        answer.send(reply);
+    }
+
+    fn is_bound_to(&self, _: &[u8], _: IpAddr) -> bool {
+        true
+    }
+
     fn granted_res(&self, cookie: &[u8], _: &CallInfo, accepted: bool) {
         self.asked.lock().unwrap().push(format!("GRANTED_RES {cookie:?} {accepted}"));
     }

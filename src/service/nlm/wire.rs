@@ -128,6 +128,8 @@ pub struct Parsed<'a> {
     pub shape: Shape,
     /// For a _MSG procedure: the _RES procedure that carries the answer.
     pub answer_by: Option<u32>,
+    /// The arguments as they came.
+    pub args: &'a [u8],
 }
 
 /// Whether the procedure exists. NULL (0) does.
@@ -193,7 +195,7 @@ pub fn parse(version: u32, procedure: u32, args: &[u8]) -> Result<Parsed<'_>, De
         }
         _ => (&[][..], Request::NotForServers, Shape::Void),
     };
-    Ok(Parsed { cookie, request, shape, answer_by })
+    Ok(Parsed { cookie, request, shape, answer_by, args })
 }
 
 /// Writes an answer. `Reply::Silent` must not come here.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::state::{Mode, Range};
 use crate::store::record::{
-    ClientKey, Durability, Entry, LockCondition, LockFields, MAX_FILE_KEY, MAX_HANDLE, MAX_LABEL, MAX_NAME,
-    MAX_PATH, MAX_PREFIX, MAX_REPLY, OwnerKey, Place, Record, ReplySeed, UnderLock, WaiterFields,
+    ClientKey, Connection, Durability, Entry, LockCondition, LockFields, MAX_FILE_KEY, MAX_HANDLE, MAX_LABEL,
+    MAX_NAME, MAX_PATH, MAX_PREFIX, MAX_REPLY, OwnerKey, Place, Record, ReplySeed, UnderLock, WaiterFields,
 };
 
 /// Version of all payloads so far.
@@ -260,8 +260,22 @@ impl Out<'_> {
                 self.bytes("receiver", to.as_bytes(), MAX_LABEL);
                 16
             }
+            Record::Connected(connection) => {
+                self.connection(*connection);
+                18
+            }
+            Record::Disconnected(connection) => {
+                self.connection(*connection);
+                19
+            }
             _ => 17,
         }
+    }
+
+    fn connection(&mut self, v: Connection) {
+        self.u16(v.local_port);
+        self.address(v.address);
+        self.u16(v.port);
     }
 }
 
@@ -438,8 +452,14 @@ impl<'a> In<'a> {
             15 => Record::Released { time: self.u64()? },
             16 => Record::HandedOver { time: self.u64()?, to: self.text(MAX_LABEL)? },
             17 => Record::Answered,
+            18 => Record::Connected(self.connection()?),
+            19 => Record::Disconnected(self.connection()?),
             _ => return Err(DecodeError::Newer(kind, version)),
         })
+    }
+
+    fn connection(&mut self) -> Result<Connection, DecodeError> {
+        Ok(Connection { local_port: self.u16()?, address: self.address()?, port: self.u16()? })
     }
 
     fn sweep(&mut self) -> Result<Record, DecodeError> {
@@ -507,6 +527,14 @@ pub(super) mod tests {
         )
     }
 
+    fn connection() -> impl Strategy<Value = Connection> {
+        // Few of them, so that they meet.
+        (0u16..3, any::<bool>(), 0u16..3).prop_map(|(local_port, four, port)| {
+            let address = if four { IpAddr::from([10, 0, 0, 1]) } else { IpAddr::from([7u16; 8]) };
+            Connection { local_port, address, port }
+        })
+    }
+
     /// Any record.
     pub(in crate::store) fn record() -> impl Strategy<Value = Record> {
         let durability =
@@ -539,6 +567,8 @@ pub(super) mod tests {
             any::<u64>().prop_map(|time| Record::Released { time }),
             (any::<u64>(), "[a-z]{0,9}").prop_map(|(time, to)| Record::HandedOver { time, to: to.into() }),
             Just(Record::Answered),
+            connection().prop_map(Record::Connected),
+            connection().prop_map(Record::Disconnected),
         ]
     }
 

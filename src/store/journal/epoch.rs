@@ -13,29 +13,60 @@ pub(super) fn newest(files: &dyn Files, dir: &Path) -> Result<u64, JournalError>
     Ok(numbers(files, dir)?.into_iter().max().unwrap_or(0))
 }
 
-/// Fails unless `mine` is the newest now.
+/// Fails unless `mine`, which was the newest once, still is.
 pub(super) fn check(files: &dyn Files, dir: &Path, mine: u64) -> Result<(), JournalError> {
-    let newest = newest(files, dir)?;
-    // A listing that missed a newer epoch, because that was removed meanwhile, misses ours as well by now.
-    let path = dir.join(Name::Epoch(mine).to_string());
-    if newest == mine && files.exists(&path).map_err(JournalError::io("cannot look for", &path))? {
+    let newest = match newest(files, dir) {
+        Ok(0) => return Err(JournalError::Gone(dir.into())),
+        Err(e) if e.is_gone() => return Err(JournalError::Gone(dir.into())),
+        other => other?,
+    };
+    let there = |n: u64| {
+        let path = dir.join(Name::Epoch(n).to_string());
+        files.exists(&path).map_err(JournalError::io("cannot look for", &path))
+    };
+    // The listing may be from a cache that is told from a new one by a time stamp (NFS), which is too coarse; these are not. In this
+    // order: the next one is only ever removed after ours.
+    if newest <= mine && !there(mine + 1)? && there(mine)? {
         return Ok(());
     }
-    Err(JournalError::Superseded { mine, newest })
+    Err(JournalError::Superseded { mine, newest: newest.max(mine + 1) })
 }
 
-/// Raises the epoch by one and returns it. `force`: even if the lock manager was handed over.
+/// Raises the epoch by one and returns it. `force`: even if the lock manager was handed over, or an import was cut off.
 pub(super) fn raise(files: &dyn Files, dir: &Path, force: bool) -> Result<u64, JournalError> {
     let last = newest(files, dir)?;
     if !force && handed_over(files, dir, last)? {
         return Err(JournalError::HandedOver(last));
     }
+    if !force && unfinished_import(files, dir, last)?.is_some() {
+        return Err(JournalError::ImportUnfinished(last));
+    }
     create(files, dir, last + 1)?;
+    // A listing that was too old names an epoch that is long past, and of which there may be no name any more. This one is not:
+    // our own change to the directory made it new.
+    let newest = newest(files, dir)?;
+    if newest > last + 1 {
+        return Err(JournalError::Superseded { mine: last + 1, newest });
+    }
     Ok(last + 1)
 }
 
+/// Has whoever owns an epoch below `mine` see that it is superseded, if `mine` is not just the next one.
+pub(super) fn supersede_below(files: &dyn Files, dir: &Path, mine: u64) -> Result<(), JournalError> {
+    let below = numbers(files, dir)?.into_iter().filter(|n| *n < mine).max();
+    let Some(below) = below else { return Ok(()) };
+    for next in below + 1..mine {
+        match create(files, dir, next) {
+            // Somebody was faster, in vain: it finds `mine` there.
+            Err(JournalError::Superseded { .. }) => {}
+            other => return other,
+        }
+    }
+    Ok(())
+}
+
 /// Takes `epoch`, which must be above the newest.
-pub(super) fn create(files: &dyn Files, dir: &Path, epoch: u64) -> Result<(), JournalError> {
+fn create(files: &dyn Files, dir: &Path, epoch: u64) -> Result<(), JournalError> {
     let path = dir.join(Name::Epoch(epoch).to_string());
     match files.create_new(&path) {
         Ok(_) => {}
@@ -62,6 +93,31 @@ pub(super) fn mark_handed_over(files: &dyn Files, dir: &Path, epoch: u64) -> Res
         Err(e) => return Err(JournalError::io("cannot create", &path)(e)),
     }
     files.sync_dir(dir).map_err(JournalError::io("cannot sync", dir))
+}
+
+/// What an import wrote into `epoch`, if its snapshot is not there: what else there is, is of an older time.
+pub(super) fn unfinished_import(
+    files: &dyn Files,
+    dir: &Path,
+    epoch: u64,
+) -> Result<Option<Vec<u8>>, JournalError> {
+    let path = dir.join(Name::Epoch(epoch).to_string());
+    let handle = match files.open(&path) {
+        Ok(handle) => handle,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(JournalError::io("cannot open", &path)(e)),
+    };
+    // The text has some 40 bytes.
+    let mut text = vec![0; 128];
+    let n = handle.read_at(&mut text, 0).map_err(JournalError::io("cannot read", &path))?;
+    text.truncate(n);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let names = files.list(dir).map_err(JournalError::io("cannot list", dir))?;
+    let there =
+        names.iter().any(|name| matches!(Name::parse(name), Some(Name::Snapshot(e, _)) if e == epoch));
+    Ok((!there).then_some(text))
 }
 
 /// Removes the epochs below `mine`, in ascending order, each durably before the next.

@@ -32,6 +32,38 @@ pub enum JournalError {
     /// The lock manager was handed over to another place.
     #[error("the lock manager was handed over at epoch {0}: import it again, or force")]
     HandedOver(u64),
+    /// The lock manager is being released: what was begun is given up.
+    #[error("given up: the lock manager is being released")]
+    Stopped,
+    /// The directory of an owner is empty, or not there any more.
+    #[error("{}: the journal is gone: is its disk still mounted?", .0.display())]
+    Gone(PathBuf),
+    /// Nothing is recorded.
+    #[error("{}: there is no journal here", .0.display())]
+    Nothing(PathBuf),
+    /// The directory holds another lock manager's journal.
+    #[error("this is the journal of {found}, not of {expected}")]
+    OtherName {
+        /// Whose it is.
+        found: String,
+        /// Whose was wanted.
+        expected: String,
+    },
+    /// Another node has it.
+    #[error("{node} has this lock manager and did not release it: hand it over there")]
+    OwnedElsewhere {
+        /// What it calls itself.
+        node: String,
+    },
+    /// An import was cut off: what is here is older than what was to be imported.
+    #[error("the import at epoch {0} was cut off: run import-state again with the same data, or force")]
+    ImportUnfinished(u64),
+    /// The directory of a journal that was placed elsewhere is not there.
+    #[error(
+        "{} is not there: is its disk mounted? The directory of a journal that lies elsewhere is never made: if this is a new one, mkdir it on the disk that moves with the address",
+        .0.display()
+    )]
+    NoDirectory(PathBuf),
     /// An entry is too long to be written.
     #[error(transparent)]
     TooLong(#[from] TooLong),
@@ -80,6 +112,12 @@ impl JournalError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::NoSpace(path),
             _ => JournalError::Io { what, path, source },
         }
+    }
+
+    /// Whether it says that the process or the system is short of something for a moment, and nothing of the disk.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, JournalError::Io { source, .. }
+            if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR)))
     }
 
     /// Whether it says that a file is not there.

@@ -5,7 +5,7 @@
 //! size the old or the new one, of the changes to names since the last sync of the directory any part. Must never be kinder than a
 //! real disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,8 @@ pub type Hook = Box<dyn FnMut(u64, &str, &MemFiles) + Send>;
 pub enum Fault {
     /// ENOSPC, after a part of a write.
     NoSpace,
+    /// EMFILE: the process or the system is out of descriptors for a moment.
+    NoFiles,
     /// EIO, after a part of a write. A failed sync also loses what it should have made durable, while reads still show it.
     Io,
 }
@@ -38,6 +40,8 @@ struct Inner {
     inodes: Vec<Inode>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
+    /// Directories that were made. They outlive a power cut: whether they do is no question that the journal asks.
+    dirs: BTreeSet<PathBuf>,
     changes: Vec<Change>,
     ops: u64,
     faults: BTreeMap<u64, Fault>,
@@ -77,6 +81,11 @@ impl MemFiles {
         self.lock().faults.insert(op, fault);
     }
 
+    /// No operation will fail that was not reached yet.
+    pub fn fail_no_more(&self) {
+        self.lock().faults.clear();
+    }
+
     /// All files together may have this many bytes; `None`: no limit.
     pub fn limit_space(&self, bytes: Option<u64>) {
         self.lock().space = bytes;
@@ -105,6 +114,7 @@ impl MemFiles {
             after.inodes.push(Inode { live: bytes.clone(), durable: bytes, pending: BTreeMap::new() });
         }
         after.durable_names = after.names.clone();
+        after.dirs = inner.dirs.clone();
         MemFiles { inner: Arc::new(Mutex::new(after)) }
     }
 
@@ -169,6 +179,7 @@ impl Fault {
     fn error(self) -> io::Error {
         io::Error::from_raw_os_error(match self {
             Fault::NoSpace => libc::ENOSPC,
+            Fault::NoFiles => libc::EMFILE,
             Fault::Io => libc::EIO,
         })
     }
@@ -210,8 +221,10 @@ fn sector_of(bytes: &[u8], sector: usize) -> &[u8] {
 }
 
 impl Files for MemFiles {
-    fn make_dir(&self, _dir: &Path) -> io::Result<()> {
-        self.simple("make_dir").map(drop)
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = self.simple("make_dir")?;
+        inner.dirs.extend(dir.ancestors().map(Path::to_path_buf));
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -220,10 +233,16 @@ impl Files for MemFiles {
         Ok(inside.filter_map(|path| path.file_name()?.to_str().map(Into::into)).collect())
     }
 
+    fn free(&self, _dir: &Path) -> u64 {
+        let inner = self.lock();
+        inner.space.map_or(u64::MAX, |space| space.saturating_sub(inner.used()))
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let inner = self.simple("exists")?;
         // A directory is there as soon as something is in it.
-        Ok(inner.names.keys().any(|name| name == path || name.parent() == Some(path)))
+        let within = |name: &PathBuf| name == path || name.parent() == Some(path);
+        Ok(inner.dirs.contains(path) || inner.names.keys().any(within))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
@@ -255,6 +274,17 @@ impl Files for MemFiles {
         inner.names.remove(from);
         inner.names.insert(to.into(), id);
         inner.changes.push(Change::Rename(from.into(), to.into()));
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut inner = self.simple("link")?;
+        let id = inner.find(from)?;
+        if inner.names.contains_key(to) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        inner.names.insert(to.into(), id);
+        inner.changes.push(Change::Add(to.into(), id));
         Ok(())
     }
 

@@ -14,7 +14,8 @@ use super::error::JournalError;
 use super::files::Files;
 use super::load::{self, How};
 use super::names::Name;
-use super::writer::{Place, Space, Writer, keep_spare};
+use super::spare::{Space, keep_spare};
+use super::writer::{Place, Writer};
 use super::{Options, epoch, snapshot};
 use crate::store::lock_store::{Batch, Done, Epoch, Listed, LoadReport, LoadSink, LockStore, Outcome};
 use crate::store::record::{Durability, Record};
@@ -45,6 +46,8 @@ struct Owner {
     keeper: Mutex<Chores>,
     chores: Condvar,
     space: Arc<Space>,
+    /// Has compactions given up.
+    stop: Arc<AtomicBool>,
     gone: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -71,9 +74,20 @@ impl Journals {
         Self { files, base, options, dirs: Mutex::default(), owners: Mutex::default() }
     }
 
-    /// Puts a lock manager's journal elsewhere: on the disk that moves with its address.
+    /// Puts a lock manager's journal elsewhere: on the disk that moves with its address. The directory is never made here: were
+    /// its disk not mounted, the record would seem to be a new one.
     pub fn place(&self, lock_manager: &str, dir: PathBuf) {
         lock(&self.dirs).insert(lock_manager.to_owned(), dir);
+    }
+
+    /// Puts it back below the base directory. What was recorded elsewhere stays there.
+    pub fn forget_place(&self, lock_manager: &str) {
+        lock(&self.dirs).remove(lock_manager);
+    }
+
+    /// Where a lock manager's journal lies that was not placed elsewhere.
+    pub fn usual_dir(&self, lock_manager: &str) -> PathBuf {
+        self.base.join(directory_name(lock_manager))
     }
 
     /// Where a lock manager's journal lies.
@@ -91,9 +105,42 @@ impl Journals {
         epoch::mark_handed_over(self.files.as_ref(), &self.dir(lock_manager), epoch.0)
     }
 
-    /// Whether the disk is so full that new locks are refused.
-    pub fn is_low(&self, lock_manager: &str) -> bool {
-        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
+    /// Gives a lock manager that is not loaded here away, whether it was released or its owner died: it will not be taken up here again
+    /// unless it is imported or forced. Whoever owns it after all is superseded, so it is refused if its last owner was neither
+    /// `label` nor released it. Doing it twice changes nothing. Returns the epoch that was handed over.
+    ///
+    /// # Errors
+    /// [`JournalError::OwnedElsewhere`], [`JournalError::Nothing`], and those of raising and loading.
+    pub fn hand_over_idle(&self, lock_manager: &str, label: &str) -> Result<Epoch, JournalError> {
+        super::transfer::hand_over(self.files.as_ref(), &self.dir(lock_manager), lock_manager, Some(label))
+    }
+
+    /// The directory of a lock manager's journal, made if it lies in the usual place.
+    ///
+    /// # Errors
+    /// [`JournalError::NoDirectory`], if it lies elsewhere and is not there.
+    pub fn prepare_dir(&self, lock_manager: &str) -> Result<PathBuf, JournalError> {
+        let placed = lock(&self.dirs).get(lock_manager).cloned();
+        if let Some(dir) = placed {
+            let there = self.files.exists(&dir).map_err(JournalError::io("cannot look for", &dir))?;
+            return if there { Ok(dir) } else { Err(JournalError::NoDirectory(dir)) };
+        }
+        let dir = self.dir(lock_manager);
+        self.files.make_dir(&dir).map_err(JournalError::io("cannot create", &dir))?;
+        for above in dir.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
+            self.files.sync_dir(above).map_err(JournalError::io("cannot sync", above))?;
+        }
+        Ok(dir)
+    }
+
+    /// Newest epoch, and whether it was handed over.
+    fn look_at(&self, dir: &Path) -> Result<(u64, bool), JournalError> {
+        let epoch = newest_or_none(self.files.as_ref(), dir)?;
+        Ok((epoch, epoch > 0 && epoch::handed_over(self.files.as_ref(), dir, epoch)?))
+    }
+
+    pub(super) fn files(&self) -> &dyn Files {
+        self.files.as_ref()
     }
 
     fn owner(&self, lock_manager: &str, epoch: Epoch) -> Option<Arc<Owner>> {
@@ -123,10 +170,17 @@ impl LockStore for Journals {
         }
         let mut listed = Vec::new();
         for (lock_manager, dir) in names {
-            let epoch = newest_or_none(self.files.as_ref(), &dir)?;
-            if epoch > 0 {
-                let handed_over = epoch::handed_over(self.files.as_ref(), &dir, epoch)?;
-                listed.push(Listed { lock_manager, epoch: Epoch(epoch), handed_over });
+            match self.look_at(&dir) {
+                Ok((0, _)) => {}
+                Ok((epoch, handed_over)) => {
+                    listed.push(Listed { lock_manager, epoch: Epoch(epoch), handed_over, problem: None });
+                }
+                Err(e) => listed.push(Listed {
+                    lock_manager,
+                    epoch: Epoch(0),
+                    handed_over: false,
+                    problem: Some(e.to_string()),
+                }),
             }
         }
         listed.sort_by(|a, b| a.lock_manager.cmp(&b.lock_manager));
@@ -138,11 +192,7 @@ impl LockStore for Journals {
     }
 
     fn raise_epoch(&self, lock_manager: &str, force: bool) -> Result<Epoch, JournalError> {
-        let dir = self.dir(lock_manager);
-        self.files.make_dir(&dir).map_err(JournalError::io("cannot create", &dir))?;
-        for above in dir.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
-            self.files.sync_dir(above).map_err(JournalError::io("cannot sync", above))?;
-        }
+        let dir = self.prepare_dir(lock_manager)?;
         epoch::raise(self.files.as_ref(), &dir, force).map(Epoch)
     }
 
@@ -154,7 +204,7 @@ impl LockStore for Journals {
     ) -> Result<LoadReport, JournalError> {
         let dir = self.dir(lock_manager);
         epoch::check(self.files.as_ref(), &dir, epoch.0)?;
-        let how = How { name: Some(lock_manager), settle: true, mine: epoch.0, until: None };
+        let how = How { name: Some(lock_manager), settle: true, mine: epoch.0, until: None, stop: None };
         load::load(self.files.as_ref(), &dir, how, &mut |_, loaded| sink(loaded))
     }
 
@@ -177,6 +227,10 @@ impl LockStore for Journals {
             Some(owner) => owner.push(batch, done),
             None => done(Outcome::Failed("this epoch is not being written here".into())),
         }
+    }
+
+    fn is_low(&self, lock_manager: &str) -> bool {
+        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
     }
 
     fn compact(&self, lock_manager: &str, epoch: Epoch) -> Result<(), JournalError> {
@@ -212,6 +266,7 @@ impl Owner {
             place: writer.place().clone(),
             options: options.clone(),
             space: writer.space(),
+            stop: writer.stop(),
             writer: Mutex::new(Some(writer)),
             queue: Mutex::default(),
             ready: Condvar::new(),
@@ -256,6 +311,9 @@ impl Owner {
     fn stop(&self, last: Option<Record>) -> Result<(), JournalError> {
         lock(&self.queue).stop = Some(last);
         lock(&self.keeper).stop = true;
+        // Nobody waits for a spare or a snapshot any more.
+        self.stop.store(true, Ordering::Relaxed);
+        self.space.stop();
         self.ready.notify_all();
         self.chores.notify_all();
         for thread in std::mem::take(&mut *lock(&self.threads)) {
@@ -334,19 +392,19 @@ impl Owner {
         let mut staged: Vec<(Batch, Done)> = Vec::with_capacity(group.len());
         for (batch, done) in group {
             if !batch.essential && !batch.entries.is_empty() && self.space.is_low() {
-                done(Outcome::NoSpace);
+                tell(done, Outcome::NoSpace);
                 continue;
             }
             let mark = writer.mark();
             if let Err(e) = writer.stage(&batch.entries) {
-                done(Outcome::Refused(e.to_string().into()));
+                tell(done, Outcome::Refused(e.to_string().into()));
                 continue;
             }
             if !staged.is_empty() && !writer.fits(GROUP) {
                 writer.unstage(mark);
                 self.flush_group(writer, std::mem::take(&mut staged));
                 if let Err(e) = writer.stage(&batch.entries) {
-                    done(Outcome::Refused(e.to_string().into()));
+                    tell(done, Outcome::Refused(e.to_string().into()));
                     continue;
                 }
             }
@@ -364,7 +422,7 @@ impl Owner {
         let may = |batch: &Batch| batch.essential || batch.entries.is_empty();
         if matches!(result, Err(JournalError::NoSpace(_))) && !group.iter().all(|(batch, _)| may(batch)) {
             let (rest, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|(batch, _)| may(batch));
-            refused.into_iter().for_each(|(_, done)| done(Outcome::NoSpace));
+            refused.into_iter().for_each(|(_, done)| tell(done, Outcome::NoSpace));
             group = rest;
             if group.is_empty() {
                 return;
@@ -373,7 +431,7 @@ impl Owner {
             result = staged.and_then(|()| writer.commit(true));
         }
         let outcome = outcome(result);
-        group.into_iter().for_each(|(_, done)| done(outcome.clone()));
+        group.into_iter().for_each(|(_, done)| tell(done, outcome.clone()));
     }
 
     fn keep(&self) {
@@ -392,15 +450,16 @@ impl Owner {
             let compact = std::mem::take(&mut chores.compact);
             chores.look = false;
             drop(chores);
-            look_again = match keep_spare(&self.place, self.options.segment, &self.space) {
-                Ok(()) => false,
+            look_again = match keep_spare(&self.place, &self.space) {
+                Ok(()) | Err(JournalError::Stopped) => false,
                 Err(e) => {
                     tracing::warn!("{e}");
                     true
                 }
             };
-            if compact && let Err(e) = self.compact() {
-                tracing::warn!("the journal of {} was not compacted: {e}", self.place.name);
+            match if compact { self.compact() } else { Ok(()) } {
+                Ok(()) | Err(JournalError::Stopped) => {}
+                Err(e) => tracing::warn!("the journal of {} was not compacted: {e}", self.place.name),
             }
         }
     }
@@ -417,6 +476,11 @@ impl Owner {
         }
         Ok(())
     }
+}
+
+/// A callback that panics has told so itself; it must not take the writing thread with it, and with that everybody's replies.
+fn tell(done: Done, outcome: Outcome) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(outcome)));
 }
 
 fn outcome(result: Result<u64, JournalError>) -> Outcome {

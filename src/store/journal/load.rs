@@ -4,6 +4,7 @@
 //! Must never skip anything silently, and must never write.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::chain::{Base, Chain, Part};
 use super::codec::{self, DecodeError, TYPE_END};
@@ -25,6 +26,18 @@ pub(super) struct How<'a> {
     pub(super) mine: u64,
     /// Stop after this record, which must be there: what is behind it is still being written.
     pub(super) until: Option<u64>,
+    /// Give up once this is set.
+    pub(super) stop: Option<&'a AtomicBool>,
+}
+
+impl How<'_> {
+    /// Fails once it is to be given up.
+    pub(super) fn go_on(&self) -> Result<(), JournalError> {
+        match self.stop {
+            Some(stop) if stop.load(Ordering::Relaxed) => Err(JournalError::Stopped),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Where an entry lies.
@@ -197,6 +210,7 @@ impl Loader<'_, '_> {
         }
         let (mut at, mut count) = (HEADER as u64, 0u64);
         loop {
+            self.how.go_on()?;
             let size = reader.size;
             let bytes = reader.window(at, MAX_FRAME)?;
             let Look::Frame(frame) = frame::look(bytes, at) else {
@@ -276,6 +290,7 @@ impl Loader<'_, '_> {
             if *sequence > last {
                 return Ok(End::Done);
             }
+            self.how.go_on()?;
             let bytes = reader.window(at, MAX_FRAME)?;
             let look = frame::look(bytes, at);
             let Look::Frame(frame) = look else { return Ok(End::At(at, look)) };

@@ -14,17 +14,22 @@ mod frame;
 mod journals;
 mod load;
 mod names;
+mod peek;
 mod reader;
 mod repair;
+pub mod site;
 mod snapshot;
+mod spare;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod writer;
 
 pub use codec::TooLong;
 pub use error::{Finding, JournalError};
 pub use files::{Disk, Files, Handle};
 pub use journals::Journals;
+pub use peek::{Peek, Summary};
 pub use repair::{Cut, Loss, dump, repair, verify};
 
 #[cfg(test)]

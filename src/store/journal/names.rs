@@ -14,7 +14,7 @@ pub(super) enum Name {
     HandedOver(u64),
     /// `spare-E`.
     Spare(u64),
-    /// `spare-E.new`, `snapshot-E-S.new`, with the E.
+    /// `spare-E.new`, `snapshot-E-S.new`, `import-E-X.new`, `epoch-E-X.new`, with the E.
     Unfinished(u64, String),
 }
 
@@ -25,6 +25,9 @@ impl Name {
             Some(stem) => (stem, true),
             None => (text, false),
         };
+        if unfinished && let Some(epoch) = importing(stem) {
+            return Some(Name::Unfinished(epoch, text.to_owned()));
+        }
         let name = if let Some(rest) = stem.strip_prefix("epoch-") {
             Name::Epoch(number(rest)?)
         } else if let Some(rest) = stem.strip_prefix("segment-") {
@@ -61,6 +64,14 @@ impl std::fmt::Display for Name {
     }
 }
 
+/// The epoch of an import's unfinished files, `import-E-X` and `epoch-E-X`; X is two numbers.
+fn importing(stem: &str) -> Option<u64> {
+    let rest = stem.strip_prefix("import-").or_else(|| stem.strip_prefix("epoch-"))?;
+    let (epoch, who) = rest.split_once('-')?;
+    pair(who)?;
+    number(epoch)
+}
+
 fn number(text: &str) -> Option<u64> {
     if text.is_empty()
         || !text.bytes().all(|b| b.is_ascii_digit())
@@ -88,9 +99,21 @@ mod tests {
             assert_eq!(Name::parse(&name.to_string()), Some(name));
         }
         assert_eq!(Name::parse("spare-7.new"), Some(Name::Unfinished(7, "spare-7.new".into())));
-        for other in
-            ["epoch-", "epoch-03", "epoch-1.new", "segment-1", "segment-1-2.cut-3", "epoch-+1", "lost+found"]
-        {
+        for unfinished in ["import-7-4711-0.new", "epoch-7-4711-12.new"] {
+            assert_eq!(Name::parse(unfinished), Some(Name::Unfinished(7, unfinished.into())));
+        }
+        for other in [
+            "epoch-",
+            "import-7-1-2",
+            "epoch-7-1-2",
+            "import-7-1.new",
+            "epoch-03",
+            "epoch-1.new",
+            "segment-1",
+            "segment-1-2.cut-3",
+            "epoch-+1",
+            "lost+found",
+        ] {
             assert_eq!(Name::parse(other), None, "{other}");
         }
     }

@@ -12,7 +12,7 @@ use crate::store::ledger::Ledger;
 use crate::store::lock_store::{LoadReport, Loaded};
 use crate::store::record::Record;
 
-const LOOK: How<'static> = How { name: None, settle: false, mine: 0, until: None };
+const LOOK: How<'static> = How { name: None, settle: false, mine: 0, until: None, stop: None };
 
 /// Where the record shall end: before what lies there.
 #[derive(Clone, Debug, PartialEq, Eq)]

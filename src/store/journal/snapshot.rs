@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::codec::{self, PAYLOAD_VERSION, TYPE_END};
 use super::epoch;
@@ -29,6 +31,8 @@ pub(super) struct Job {
     pub(super) until: u64,
     /// The number of the segment that is open.
     pub(super) open: u64,
+    /// Set when the lock manager is released: what is not done is given up.
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 /// Replays the closed segments, writes a snapshot and deletes what it replaces.
@@ -36,13 +40,19 @@ pub(super) fn compact(files: &dyn Files, job: &Job) -> Result<(), JournalError> 
     if job.until == 0 {
         return Ok(());
     }
-    let how = How { name: Some(&job.name), settle: false, mine: job.epoch, until: Some(job.until) };
+    let how = How {
+        name: Some(&job.name),
+        settle: false,
+        mine: job.epoch,
+        until: Some(job.until),
+        stop: Some(&job.stop),
+    };
     let mut ledger = Ledger::default();
     let report = load::load(files, &job.dir, how, &mut |_, loaded| ledger.apply(loaded))?;
     if let Some(finding) = report.findings.iter().find(|_| report.unaccounted) {
         return Err(JournalError::Damaged(finding.clone()));
     }
-    write(files, &job.dir, &job.name, job.epoch, job.until, &ledger)?;
+    write_while(files, &job.dir, &job.name, job.epoch, job.until, &ledger, &|| how.go_on())?;
     clean(files, job, &report)
 }
 
@@ -55,11 +65,24 @@ pub(super) fn write(
     sequence: u64,
     ledger: &Ledger,
 ) -> Result<(), JournalError> {
+    write_while(files, dir, name, epoch, sequence, ledger, &|| Ok(()))
+}
+
+/// Calls `go_on` before each piece.
+fn write_while(
+    files: &dyn Files,
+    dir: &Path,
+    name: &str,
+    epoch: u64,
+    sequence: u64,
+    ledger: &Ledger,
+    go_on: &dyn Fn() -> Result<(), JournalError>,
+) -> Result<(), JournalError> {
     let path = dir.join(Name::Snapshot(epoch, sequence).to_string());
     let new = dir.join(format!("{}.new", Name::Snapshot(epoch, sequence)));
     super::remove(files, &new)?;
     let handle = files.create_new(&new).map_err(JournalError::io("cannot create", &new))?;
-    let written = fill(handle.as_ref(), &new, name, epoch, sequence, ledger).and_then(|()| {
+    let written = fill(handle.as_ref(), &new, &header(name, epoch, sequence), ledger, go_on).and_then(|()| {
         epoch::check(files, dir, epoch)?;
         files.rename(&new, &path).map_err(JournalError::io("cannot rename to", &path))
     });
@@ -74,38 +97,48 @@ pub(super) fn write(
 fn fill(
     handle: &dyn Handle,
     path: &Path,
-    name: &str,
-    epoch: u64,
-    sequence: u64,
+    header: &Header,
     ledger: &Ledger,
+    go_on: &dyn Fn() -> Result<(), JournalError>,
 ) -> Result<(), JournalError> {
-    let header = Header {
-        kind: Kind::Snapshot,
-        epoch,
-        number: sequence,
-        first: 0,
-        previous: epoch,
-        size: 0,
-        name: crc32c::crc32c(name.as_bytes()),
-    };
-    let mut out = header.bytes().to_vec();
-    let (mut at, mut count) = (0u64, 0u64);
+    let mut at = 0u64;
+    frames::<JournalError>(ledger, header.epoch, header.bytes().to_vec(), &mut |bytes| {
+        go_on()?;
+        handle.write_at(bytes, at).map_err(JournalError::io("cannot write", path))?;
+        at += bytes.len() as u64;
+        Ok(())
+    })?;
+    handle.sync().map_err(JournalError::io("cannot sync", path))
+}
+
+/// The header of a snapshot file.
+pub(super) fn header(name: &str, epoch: u64, sequence: u64) -> Header {
+    let name = crc32c::crc32c(name.as_bytes());
+    Header { kind: Kind::Snapshot, epoch, number: sequence, first: 0, previous: epoch, size: 0, name }
+}
+
+/// Puts `out` and all frames of a snapshot of `ledger` to `put`, in large pieces.
+pub(super) fn frames<E: From<codec::TooLong>>(
+    ledger: &Ledger,
+    epoch: u64,
+    mut out: Vec<u8>,
+    put: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut count = 0u64;
     for entry in ledger.entries() {
         let start = frame::start(&mut out);
         let kind = codec::encode(&entry, &mut out)?;
         count += 1;
         frame::finish(&mut out, start, epoch, count, 1, kind, PAYLOAD_VERSION);
         if out.len() >= PIECE {
-            handle.write_at(&out, at).map_err(JournalError::io("cannot write", path))?;
-            at += out.len() as u64;
+            put(&out)?;
             out.clear();
         }
     }
     let start = frame::start(&mut out);
     out.extend_from_slice(&count.to_le_bytes());
     frame::finish(&mut out, start, epoch, count + 1, 1, TYPE_END, PAYLOAD_VERSION);
-    handle.write_at(&out, at).map_err(JournalError::io("cannot write", path))?;
-    handle.sync().map_err(JournalError::io("cannot sync", path))
+    put(&out)
 }
 
 /// Deletes what the snapshot of `job` replaces. Damaged files are set aside.

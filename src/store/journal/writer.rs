@@ -3,9 +3,10 @@
 //! Must never report a record as durable before the disk and then the epoch said so, never repeat a failed sync, and never write
 //! again after a failure whose outcome is unknown.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::codec::{self, PAYLOAD_VERSION};
 use super::epoch;
@@ -13,12 +14,15 @@ use super::error::JournalError;
 use super::files::{Files, Handle};
 use super::frame::{self, HEADER, Header, Kind};
 use super::names::Name;
+use super::spare::{Space, adopt, fill_now, remove_stale};
 use super::{Options, snapshot};
 use crate::store::lock_store::LoadReport;
 use crate::store::record::{Durability, Entry, Record};
 
-/// How much zero is written at once.
-const PIECE: usize = 1 << 20;
+/// How often the epoch is read again when descriptors or memory are short: for a second, in which others may close some.
+const EPOCH_TRIES: u32 = 50;
+/// The pause between.
+const EPOCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// Who writes, and where.
 #[derive(Clone, Debug)]
@@ -27,31 +31,6 @@ pub(super) struct Place {
     pub(super) dir: PathBuf,
     pub(super) name: String,
     pub(super) epoch: u64,
-}
-
-/// What the writer shares with whoever makes spares.
-#[derive(Debug, Default)]
-pub(super) struct Space {
-    /// The disk is full: no new lock is taken.
-    low: AtomicBool,
-    /// Held while a spare is made or used: one at a time.
-    making: Mutex<()>,
-}
-
-impl Space {
-    /// Whether the disk is full.
-    pub(super) fn is_low(&self) -> bool {
-        self.low.load(Ordering::Acquire)
-    }
-
-    fn set_low(&self, low: bool) {
-        self.low.store(low, Ordering::Release);
-    }
-
-    fn making(&self) -> MutexGuard<'_, ()> {
-        // It guards file names only; whoever panicked left them as a crash would.
-        self.making.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The open end of a journal.
@@ -78,6 +57,8 @@ pub(super) struct Writer {
     rolled: bool,
     /// The first segment that the last snapshot does not replace.
     kept_from: u64,
+    /// Given to compactions, see [`snapshot::Job`].
+    stop: Arc<AtomicBool>,
 }
 
 /// What was staged at some moment.
@@ -111,11 +92,13 @@ impl Writer {
             size: options.first_segment,
             name: crc32c::crc32c(place.name.as_bytes()),
         };
-        let spare = make_spare(&place, options.first_segment)?;
-        let (handle, path) = adopt_spare(&place, &spare, &header)?;
+        let spare = fill_now(&place, options.first_segment)?;
+        let (handle, path) = adopt(&place, &spare, &header)?;
+        let space = Arc::new(Space::default());
+        space.grow(options.first_segment, options.segment);
         let mut writer = Self {
             options: options.clone(),
-            space: Arc::default(),
+            space,
             handle,
             path,
             number: 1,
@@ -131,6 +114,7 @@ impl Writer {
             superseded: None,
             rolled: true,
             kept_from: 1,
+            stop: Arc::default(),
             place,
         };
         let opened = Record::Opened {
@@ -172,6 +156,11 @@ impl Writer {
     /// What it shares with whoever makes spares.
     pub(super) fn space(&self) -> Arc<Space> {
         self.space.clone()
+    }
+
+    /// Set it to have compactions given up.
+    pub(super) fn stop(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
     }
 
     /// Where it writes.
@@ -269,15 +258,27 @@ impl Writer {
                 self.sync()?;
             }
         }
-        epoch::check(self.place.files.as_ref(), &self.place.dir, self.place.epoch).map_err(|e| match e {
-            // "No space" would promise that nothing was written.
-            JournalError::NoSpace(path) => {
-                let source = std::io::ErrorKind::StorageFull.into();
-                JournalError::Io { what: "cannot read the epoch in", path, source }
-            }
-            other => other,
-        })?;
+        self.read_epoch()?;
         Ok(self.last())
+    }
+
+    /// Fails unless the epoch is still ours. What is written is durable by now: reading may be tried again.
+    fn read_epoch(&self) -> Result<(), JournalError> {
+        let mut tries = 0;
+        loop {
+            match epoch::check(self.place.files.as_ref(), &self.place.dir, self.place.epoch) {
+                // "No space" would promise that nothing was written.
+                Err(JournalError::NoSpace(path)) => {
+                    let source = std::io::ErrorKind::StorageFull.into();
+                    return Err(JournalError::Io { what: "cannot read the epoch in", path, source });
+                }
+                Err(e) if e.is_passing() && tries < EPOCH_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(EPOCH_PAUSE);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// A newcomer removes our spare: what fails then fails for another reason than it seems.
@@ -342,30 +343,51 @@ impl Writer {
             self.sync()?;
         }
         let space = self.space.clone();
-        let _making = space.making();
-        let spare = self.place.dir.join(Name::Spare(self.place.epoch).to_string());
-        if !self.place.files.exists(&spare).map_err(JournalError::io("cannot look for", &spare))? {
-            make_spare(&self.place, self.options.segment).inspect_err(|e| {
-                if matches!(e, JournalError::NoSpace(_)) {
-                    self.space.set_low(true);
-                }
-            })?;
-        }
+        let _making = space.making_at_once();
+        let spare = self.spare().inspect_err(|e| {
+            if matches!(e, JournalError::NoSpace(_)) {
+                self.space.set_low(true);
+            }
+        })?;
+        let size = self.size_of(&spare)?;
         let header = Header {
             kind: Kind::Segment,
             epoch: self.place.epoch,
             number: self.number + 1,
             first: self.next,
             previous: self.place.epoch,
-            size: self.options.segment,
+            size,
             name: crc32c::crc32c(self.place.name.as_bytes()),
         };
-        (self.handle, self.path) = adopt_spare(&self.place, &spare, &header)?;
+        (self.handle, self.path) = adopt(&self.place, &spare, &header)?;
         self.number += 1;
         self.rolled = true;
-        self.size = self.options.segment;
+        self.size = size;
         self.at = HEADER as u64;
+        self.space.grow(size, self.options.segment);
         Ok(())
+    }
+
+    /// A spare that takes what is staged: the one that is there, or one that is made now.
+    fn spare(&self) -> Result<PathBuf, JournalError> {
+        let files = self.place.files.as_ref();
+        let spare = self.place.dir.join(Name::Spare(self.place.epoch).to_string());
+        let needed = (HEADER + self.buf.len()) as u64;
+        if files.exists(&spare).map_err(JournalError::io("cannot look for", &spare))? {
+            if self.size_of(&spare)? >= needed {
+                return Ok(spare);
+            }
+            super::remove(files, &spare)?;
+        }
+        fill_now(
+            &self.place,
+            if needed > self.space.size() { self.options.segment } else { self.space.size() },
+        )
+    }
+
+    fn size_of(&self, path: &Path) -> Result<u64, JournalError> {
+        let handle = self.place.files.open(path).map_err(JournalError::io("cannot open", path))?;
+        handle.size().map_err(JournalError::io("cannot look at", path))
     }
 
     /// Ends this segment, if anything is in it, and says what can be compacted now.
@@ -388,82 +410,7 @@ impl Writer {
             epoch: self.place.epoch,
             until: self.next - 1,
             open: self.number,
+            stop: self.stop.clone(),
         })
     }
-}
-
-/// Makes the spare segment if it is not there, and says in `space` whether there was room for it.
-pub(super) fn keep_spare(place: &Place, size: u64, space: &Space) -> Result<(), JournalError> {
-    let _making = space.making();
-    let spare = place.dir.join(Name::Spare(place.epoch).to_string());
-    let there = place.files.exists(&spare).map_err(JournalError::io("cannot look for", &spare))?;
-    let made = if there { Ok(()) } else { make_spare(place, size).map(drop) };
-    match &made {
-        Ok(()) => space.set_low(false),
-        Err(JournalError::NoSpace(_)) => space.set_low(true),
-        Err(_) => {}
-    }
-    made
-}
-
-/// Removes spares and unfinished files of older owners, and our own unfinished ones: they take up space.
-fn remove_stale(place: &Place) -> Result<(), JournalError> {
-    let names = place.files.list(&place.dir).map_err(JournalError::io("cannot list", &place.dir))?;
-    for text in names {
-        let stale = match Name::parse(&text) {
-            Some(Name::Spare(epoch) | Name::Unfinished(epoch, _)) => epoch <= place.epoch,
-            _ => false,
-        };
-        if stale {
-            super::remove(place.files.as_ref(), &place.dir.join(text))?;
-        }
-    }
-    Ok(())
-}
-
-fn make_spare(place: &Place, size: u64) -> Result<PathBuf, JournalError> {
-    let spare = place.dir.join(Name::Spare(place.epoch).to_string());
-    let new = place.dir.join(format!("{}.new", Name::Spare(place.epoch)));
-    let files = place.files.as_ref();
-    super::remove(files, &new)?;
-    let handle = files.create_new(&new).map_err(JournalError::io("cannot create", &new))?;
-    let zeros = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE))];
-    let mut at = 0;
-    let mut fill = || {
-        while at < size {
-            let part = (size - at).min(zeros.len() as u64);
-            handle.write_at(&zeros[..part as usize], at)?;
-            at += part;
-        }
-        handle.sync()
-    };
-    if let Err(e) = fill() {
-        // Give the space back; if that fails too, a later owner removes it.
-        let _ = files.remove(&new);
-        return Err(JournalError::io("cannot write", &new)(e));
-    }
-    files.rename(&new, &spare).map_err(JournalError::io("cannot rename to", &spare))?;
-    files.sync_dir(&place.dir).map_err(JournalError::io("cannot sync", &place.dir))?;
-    Ok(spare)
-}
-
-/// Makes a segment of the spare.
-fn adopt_spare(
-    place: &Place,
-    spare: &std::path::Path,
-    header: &Header,
-) -> Result<(Box<dyn Handle>, PathBuf), JournalError> {
-    let files = place.files.as_ref();
-    let path = place.dir.join(Name::Segment(place.epoch, header.number).to_string());
-    let handle = files.open_write(spare).map_err(JournalError::io("cannot open", spare))?;
-    handle.write_at(&header.bytes(), 0).map_err(JournalError::io("cannot write", spare))?;
-    handle.sync().map_err(|source| JournalError::Io { what: "cannot sync", path: spare.into(), source })?;
-    files.rename(spare, &path).map_err(JournalError::io("cannot rename to", &path))?;
-    // From here on the segment before must not grow: whatever the error is, it is not "nothing written".
-    files.sync_dir(&place.dir).map_err(|source| JournalError::Io {
-        what: "cannot sync",
-        path: place.dir.clone(),
-        source,
-    })?;
-    Ok((handle, path))
 }

@@ -4,9 +4,12 @@
 mod crash;
 mod damage;
 mod full;
+mod holes;
 mod owners;
+mod site;
 mod speed;
 mod threads;
+mod transfer;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,14 +18,15 @@ use std::sync::{Arc, Mutex};
 use super::error::JournalError;
 use super::faults::MemFiles;
 use super::load::{self, How};
-use super::writer::{Place, Writer, keep_spare};
+use super::spare::keep_spare;
+use super::writer::{Place, Writer};
 use super::{Options, epoch, snapshot};
 use crate::state::{Mode, Range};
 use crate::store::ledger::Ledger;
 use crate::store::lock_store::LoadReport;
 use crate::store::record::{
-    ClientKey, Durability, Entry, LockCondition, LockFields, OwnerKey, Place as Bytes, Record, ReplySeed,
-    WaiterFields,
+    ClientKey, Connection, Durability, Entry, LockCondition, LockFields, OwnerKey, Place as Bytes, Record,
+    ReplySeed, WaiterFields,
 };
 
 const LM: &str = "192.0.2.10";
@@ -146,7 +150,7 @@ impl Run {
 
     fn keep_spare(&mut self) -> Result<(), JournalError> {
         let writer = self.writer.as_ref().expect("taken over");
-        keep_spare(writer.place(), self.options.segment, &writer.space())
+        keep_spare(writer.place(), &writer.space())
     }
 
     fn next(&mut self, below: u64) -> u64 {
@@ -162,7 +166,7 @@ impl Run {
     }
 
     fn some_entry(&mut self) -> Entry {
-        let what = self.next(12);
+        let what = self.next(13);
         let owner = self.next(3) as u32;
         let start = self.next(50);
         let place = bytes(owner, self.next(3) as u8, start, start + self.next(20));
@@ -185,6 +189,11 @@ impl Run {
                 path: vec![b'p'; 400 + self.next(600) as usize].into(),
                 prefix: (*b"fs").into(),
             },
+            11 => {
+                let port = self.next(4) as u16;
+                let c = Connection { local_port: 2049, address: place.owner.client.address, port };
+                if self.next(3) == 0 { Record::Disconnected(c) } else { Record::Connected(c) }
+            }
             _ => Record::NsmState(self.next(1000) as u32 | 1),
         };
         let reply = (self.next(2) == 0).then(|| ReplySeed {
@@ -233,7 +242,7 @@ fn waiter(place: Bytes, fields: LockFields) -> WaiterFields {
 
 fn load_state(files: &MemFiles, mine: u64) -> Result<(LoadReport, Ledger), JournalError> {
     let mut ledger = Ledger::default();
-    let how = How { name: Some(LM), settle: mine > 0, mine, until: None };
+    let how = How { name: Some(LM), settle: mine > 0, mine, until: None, stop: None };
     let report = load::load(files, &dir(), how, &mut |_, loaded| ledger.apply(loaded))?;
     Ok((report, ledger))
 }

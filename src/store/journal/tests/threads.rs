@@ -113,11 +113,60 @@ fn a_journal_may_lie_elsewhere_and_names_with_a_slash_are_no_paths() {
     let (base, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = store(base.path());
     store.place(LM, disk.path().join("journal"));
+    assert!(matches!(store.raise_epoch(LM, false), Err(JournalError::NoDirectory(_))));
+    assert!(!store.is_recorded(LM).unwrap() && store.peek(LM).unwrap().is_none());
+    std::fs::create_dir(disk.path().join("journal")).unwrap();
     take(&store);
+    assert!(store.is_recorded(LM).unwrap());
     assert!(disk.path().join("journal/epoch-1").exists());
     store.raise_epoch("2001:db8::1/../client", false).unwrap();
     let mut names: Vec<String> = store.list().unwrap().into_iter().map(|l| l.lock_manager).collect();
     names.sort();
     assert_eq!(names, [LM, "2001:db8::1/../client"]);
     assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 1);
+    store.forget_place(LM);
+    assert!(!store.is_recorded(LM).unwrap());
+}
+
+#[test]
+fn a_look_at_a_record_changes_nothing_and_says_whose_it_is() {
+    let base = tempfile::tempdir().unwrap();
+    let first = store(base.path());
+    assert!(first.peek_summary(LM).unwrap().is_none());
+    let (epoch, ..) = take(&first);
+    for n in 0..5 {
+        assert!(matches!(append(&first, epoch, vec![lock(1, 2 * n)]), Outcome::Durable(_)));
+    }
+    let before = names(&first.dir(LM));
+    let peek = first.peek(LM).unwrap().unwrap();
+    assert_eq!((peek.ledger.lock_count(), peek.summary.epoch, peek.summary.report.last), (5, epoch, 6));
+    let summary = first.peek_summary(LM).unwrap().unwrap();
+    assert_eq!(summary, peek.summary);
+    assert!(summary.is_owned_by("n") && !summary.is_owned_by("m") && !summary.handed_over);
+    assert_eq!(names(&first.dir(LM)), before);
+    first.release(LM, epoch).unwrap();
+    assert!(!first.peek_summary(LM).unwrap().unwrap().is_owned_by("n"));
+}
+
+#[test]
+fn whoever_was_superseded_does_not_own_the_record_even_if_the_newcomer_wrote_nothing() {
+    let base = tempfile::tempdir().unwrap();
+    let first = store(base.path());
+    take(&first);
+    assert!(first.peek_summary(LM).unwrap().unwrap().is_owned_by("n"));
+    let theirs = store(base.path()).raise_epoch(LM, false).unwrap();
+    let summary = first.peek_summary(LM).unwrap().unwrap();
+    assert_eq!(summary.epoch, theirs);
+    assert!(!summary.is_owned_by("n"));
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        // The keeper makes and renames these as it likes.
+        .filter(|name| !name.starts_with("spare-"))
+        .collect();
+    names.sort();
+    names
 }

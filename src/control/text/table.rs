@@ -6,12 +6,12 @@ use std::io::{self, Write};
 /// Spaces between columns.
 const GAP: &str = "  ";
 /// A column does not grow past this, so that one long name does not push the rest off the screen.
-pub(super) const MAX_WIDTH: usize = 60;
+pub(crate) const MAX_WIDTH: usize = 60;
 
 /// Writes rows under a heading. Widths come from the first rows and only grow, so that a list of any length can be
 /// written page by page.
 #[derive(Debug)]
-pub(super) struct Table<const N: usize> {
+pub(crate) struct Table<const N: usize> {
     heading: [&'static str; N],
     widths: [usize; N],
     begun: bool,
@@ -19,12 +19,12 @@ pub(super) struct Table<const N: usize> {
 
 impl<const N: usize> Table<N> {
     /// A table with these columns.
-    pub(super) fn new(heading: [&'static str; N]) -> Self {
+    pub(crate) fn new(heading: [&'static str; N]) -> Self {
         Self { heading, widths: heading.map(str::len), begun: false }
     }
 
     /// Writes more rows; the cells must be safe already (see [`safe`]).
-    pub(super) fn rows(&mut self, out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
+    pub(crate) fn rows(&mut self, out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -40,7 +40,7 @@ impl<const N: usize> Table<N> {
     }
 
     /// Whether there was no row.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.begun
     }
 
@@ -60,7 +60,7 @@ impl<const N: usize> Table<N> {
 
 /// Text from the network made harmless: control characters, escapes of the terminal, characters that turn the
 /// direction of writing or take no room are shown as `\n`, `\u{1b}` and so on.
-pub(super) fn safe(text: &str) -> String {
+pub(crate) fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -72,7 +72,7 @@ pub(super) fn safe(text: &str) -> String {
 }
 
 /// `0-99`, or `100-EOF`.
-pub(super) fn range(start: u64, end: Option<u64>) -> String {
+pub(crate) fn range(start: u64, end: Option<u64>) -> String {
     match end {
         Some(end) => format!("{start}-{end}"),
         None => format!("{start}-EOF"),
@@ -80,12 +80,20 @@ pub(super) fn range(start: u64, end: Option<u64>) -> String {
 }
 
 /// How long ago `since` was: the two largest units, such as `3m12s`.
-pub(super) fn age(now: u64, since: u64) -> String {
+pub(crate) fn age(now: u64, since: u64) -> String {
     duration(now.saturating_sub(since))
 }
 
+/// Unix seconds as `2026-01-31T12:00:00Z`.
+pub(crate) fn time(unix: u64) -> String {
+    // The last second that has a date of four digits; later ones cannot be written.
+    const LAST: u64 = 253_402_300_799;
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix.min(LAST));
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
 /// Seconds as the two largest units.
-pub(super) fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -139,5 +147,7 @@ mod tests {
         let ages = [0, 59, 60, 192, 3600, 90_000].map(|seconds| age(100_000, 100_000 - seconds));
         assert_eq!(ages, ["0s", "59s", "1m00s", "3m12s", "1h00m", "1d01h"]);
         assert_eq!(age(5, 10), "0s");
+        assert_eq!(time(1_767_225_600), "2026-01-01T00:00:00Z");
+        assert_eq!(time(u64::MAX), "9999-12-31T23:59:59Z");
     }
 }

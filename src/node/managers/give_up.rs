@@ -1,0 +1,231 @@
+//! Giving a lock manager up: by command, because another node took it, because its record cannot be written; and what becomes of locks
+//! that nobody came back for.
+//!
+//! Must never answer anything on the address once this has begun, nor keep a descriptor below what is not served here any more.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::{Managers, Slot, State, refusal, unix_now};
+use crate::node::pipe::Fall;
+use crate::node::records;
+use crate::node::verbs::{Done, Refusal};
+use crate::state::{Command, Verb as Previewed};
+use crate::store::record::{LockCondition, Record};
+use crate::store::{Epoch, Ledger, LockStore};
+
+impl Managers {
+    pub(super) fn unlock_ip(self: &Arc<Self>, ip: IpAddr, dry: bool) -> Result<Done, Refusal> {
+        let _turn = self.turn(ip)?;
+        let slot = self.slot(ip);
+        if dry {
+            return Ok(self.preview_release(ip, slot.as_ref()));
+        }
+        let Some(slot) = slot.filter(Slot::is_loaded) else {
+            // Whatever it was: from now on nothing is answered there.
+            self.rooms.gate.shut(ip);
+            self.rooms.runtime.block_on(self.rooms.server.reset_connections(ip));
+            return Ok(Done {
+                text: format!("{ip}: not taken up here, nothing to give up"),
+                ..Done::default()
+            });
+        };
+        let (mut done, served) = self.silence(ip, &slot);
+        match self.write_release(ip, &slot, None) {
+            Ok(()) => {}
+            // The record has every lock that was acknowledged: whoever takes it up next finds them. A stop must not fail for this.
+            Err(why) => done.notes.push(format!("{why}; the record is as after a crash")),
+        }
+        self.end_here(ip, State::Released, None);
+        done.notes.extend(self.close_unserved(ip, &served));
+        done.text = format!("{ip}: given up, {} locks stay in the record to be reclaimed", done.marked);
+        done.notes.iter().for_each(|note| tracing::warn!(lock_manager = %ip, "{note}"));
+        Ok(done)
+    }
+
+    pub(super) fn hand_over(self: &Arc<Self>, ip: IpAddr, to: &str, dry: bool) -> Result<Done, Refusal> {
+        let _turn = self.turn(ip)?;
+        let slot = self.slot(ip);
+        let name = ip.to_string();
+        if dry {
+            return Ok(self.preview_release(ip, slot.as_ref()));
+        }
+        let mut done = Done { changed: true, ..Done::default() };
+        match slot.filter(Slot::is_loaded) {
+            Some(slot) => {
+                let (released, served) = self.silence(ip, &slot);
+                let written = self.write_release(ip, &slot, Some(to));
+                self.end_here(ip, State::Released, None);
+                done = released;
+                done.notes.extend(self.close_unserved(ip, &served));
+                written?;
+            }
+            None => {
+                let label = self.rooms.state_dir.node_label();
+                let given = self.rooms.journals.hand_over_idle(&name, label);
+                given.map(drop).map_err(|e| refusal(ip, "cannot hand it over", &e))?;
+            }
+        }
+        done.text =
+            format!("{ip}: handed over{}", if to.is_empty() { String::new() } else { format!(" to {to}") });
+        done.journal = Some(self.rooms.journals.dir(&name));
+        Ok(done)
+    }
+
+    /// `import-state` is about to put a record in place.
+    pub(super) fn place(&self, ip: IpAddr) -> Result<Done, Refusal> {
+        let _turn = self.turn(ip)?;
+        if self.slot(ip).is_some_and(|slot| slot.is_loaded()) {
+            let text = format!("{ip}: is taken up here: give it up first (lockferry unlock-ip {ip})");
+            return Err(Refusal::new(Errno::EBUSY, text));
+        }
+        let made = self.rooms.journals.prepare_dir(&ip.to_string());
+        let dir = made.map_err(|e| refusal(ip, "cannot make room for its record", &e))?;
+        Ok(Done {
+            text: format!("{ip}: its journal lies in {}", dir.display()),
+            journal: Some(dir),
+            ..Done::default()
+        })
+    }
+
+    /// The lock manager can go on no longer: as `unlock_ip`, but its record is not ours to write any more.
+    pub(super) fn fall(self: &Arc<Self>, ip: IpAddr, why: &Fall) {
+        let Ok(_turn) = self.turn(ip) else {
+            return tracing::error!(lock_manager = %ip, "cannot be put away: another command is at work");
+        };
+        let Some(slot) = self.slot(ip).filter(Slot::is_loaded) else { return };
+        // A take-up since then has a pipe of its own, which is alive.
+        if self.rooms.desk.pipe(ip).is_some_and(|pipe| pipe.is_alive()) {
+            return self.rooms.gate.open(ip);
+        }
+        let (state, text) = match why {
+            Fall::Superseded(newest) => {
+                (State::Superseded, format!("superseded: another node took it over at epoch {newest}"))
+            }
+            Fall::Failed(why) => (
+                State::Failed,
+                format!(
+                    "its journal cannot be written ({why}): silent until it is taken up anew (start_grace)"
+                ),
+            ),
+        };
+        tracing::error!(lock_manager = %ip, epoch = %slot.epoch, "{text}");
+        let (_, served) = self.silence(ip, &slot);
+        // Closes its files; that it says nothing can be written is no news.
+        let _ = self.rooms.journals.release(&ip.to_string(), slot.epoch);
+        self.end_here(ip, state, Some(text));
+        for note in self.close_unserved(ip, &served) {
+            tracing::warn!(lock_manager = %ip, "{note}");
+        }
+    }
+
+    /// Ends every program on the address and forgets what is in memory. Nothing is said any more. Returns what went, and the exports that it
+    /// served.
+    fn silence(&self, ip: IpAddr, slot: &Slot) -> (Done, Vec<PathBuf>) {
+        self.rooms.gate.shut(ip);
+        self.rooms.notifier.end(ip);
+        let served = self.serves(slot);
+        let kept = served.iter().filter(|path| self.is_served_by_another(path, ip));
+        let keep: Vec<Box<[u8]>> = kept.filter_map(|path| self.rooms.exports.prefix_of(path)).collect();
+        let desk = &self.rooms.desk;
+        let row = desk.read(|e| e.lm_rows()).into_iter().find(|row| row.address == ip);
+        desk.run(Command::Release { lm: ip, keep: &keep });
+        desk.drop_pipe(ip);
+        // In steps: other lock managers' requests run between.
+        while desk.read(|e| e.is_working(ip)) {
+            desk.run(Command::Tick);
+        }
+        self.rooms.runtime.block_on(self.rooms.server.reset_connections(ip));
+        let (marked, dropped) = row.map_or((0, 0), |row| (row.locks - row.expired, row.waiters));
+        (Done { changed: true, marked, dropped, ..Done::default() }, served)
+    }
+
+    fn write_release(&self, ip: IpAddr, slot: &Slot, to: Option<&str>) -> Result<(), Refusal> {
+        let marked = self.write_now(ip, slot.epoch, vec![records::mark_for_reclaim().into()]);
+        let (journals, name) = (&self.rooms.journals, ip.to_string());
+        // Also if the first failed: it closes the files.
+        let ended = match to {
+            None => journals.release(&name, slot.epoch),
+            Some(to) => journals.hand_over(&name, slot.epoch, to),
+        };
+        marked?;
+        ended.map_err(|e| refusal(ip, "cannot write that it is released", &e))
+    }
+
+    fn end_here(&self, ip: IpAddr, state: State, trouble: Option<String>) {
+        self.change(ip, |slot| {
+            slot.state = state;
+            slot.trouble = trouble;
+            slot.waits_for_address = false;
+            slot.released_at = (state == State::Released).then(unix_now);
+        });
+    }
+
+    fn preview_release(&self, ip: IpAddr, slot: Option<&Slot>) -> Done {
+        if !slot.is_some_and(Slot::is_loaded) {
+            return Done { text: format!("{ip}: not taken up here, nothing to give up"), ..Done::default() };
+        }
+        let preview = self.rooms.desk.read(|e| e.preview(ip, Previewed::Release { keep: &[] }));
+        Done {
+            text: format!("{ip}: would give up {} locks, to be reclaimed elsewhere", preview.marked),
+            changed: true,
+            marked: preview.marked,
+            dropped: preview.dropped,
+            waiting: preview.waiting,
+            ..Done::default()
+        }
+    }
+
+    /// Drops the locks of lock managers that were released here and that nobody took up anywhere within the hold time.
+    pub(super) fn drop_overdue(self: &Arc<Self>) {
+        let hold = self.rooms.config.grace.hold.as_secs();
+        let overdue = |slot: &Slot| {
+            slot.state == State::Released
+                && slot.released_at.is_some_and(|at| at.saturating_add(hold) <= unix_now())
+        };
+        let ips: Vec<IpAddr> = self.slots().iter().filter(|(_, s)| overdue(s)).map(|(ip, _)| *ip).collect();
+        for ip in ips {
+            match self.drop_released(ip) {
+                Ok(locks) => {
+                    self.change(ip, |slot| slot.released_at = None);
+                    tracing::warn!(lock_manager = %ip, locks, "the hold time is over: locks nobody came back for are dropped");
+                }
+                Err(why) => tracing::warn!("{why}"),
+            }
+        }
+    }
+
+    fn drop_released(&self, ip: IpAddr) -> Result<u64, Refusal> {
+        let _turn = self.turn(ip)?;
+        let Some(slot) = self.slot(ip).filter(|slot| slot.state == State::Released) else { return Ok(0) };
+        let (journals, name) = (&self.rooms.journals, ip.to_string());
+        let failed = |e| refusal(ip, "cannot drop what is left of it", &e);
+        self.rooms.desk.run(Command::DropReleased { lm: ip });
+        // Not if somebody took it up since: then it is theirs.
+        if slot.epoch == Epoch(0) || journals.read_epoch(&name).map_err(failed)? != slot.epoch {
+            return Ok(0);
+        }
+        let epoch = journals.raise_epoch(&name, false).map_err(failed)?;
+        let mut ledger = Ledger::default();
+        let report = journals.load(&name, epoch, &mut |l| ledger.apply(l)).map_err(failed)?;
+        journals.own(&name, epoch, &report).map_err(failed)?;
+        for (place, fields) in ledger.locks() {
+            let (client, file) = (&place.owner.client, self.rooms.exports.name_of(&place.file));
+            tracing::warn!(
+                lock_manager = %ip, client = %crate::node::views::text(&client.name), address = %client.address, %file,
+                range = %place.range, mode = ?fields.mode, "lock dropped: nobody took its lock manager up in the hold time"
+            );
+        }
+        let all = LockCondition::ALL.iter().fold(0, |bits, c| bits | c.bit());
+        let sweep = Record::Sweep { from: all, to: None, prefix: Box::default() };
+        let gone = ledger.clients().keys().map(|c| Record::Forgotten(c.clone()));
+        let entries = std::iter::once(sweep).chain(gone).map(Into::into).collect();
+        self.write_now(ip, epoch, entries)?;
+        journals.release(&name, epoch).map_err(failed)?;
+        self.change(ip, |slot| slot.epoch = epoch);
+        Ok(ledger.lock_count() as u64)
+    }
+}

@@ -1,0 +1,304 @@
+//! The life of lock managers on this node (docs/architecture.md): taken up by `start_grace`, given up by `unlock_ip`, adopted at a
+//! restart, lost to another node or to a failing disk. One verb at a time for each; verbs for different ones do not wait for each other.
+//!
+//! What must never happen here: an address answered before its record is loaded, or after it was given up; a record taken
+//! from another node because of a command that was going to fail anyway.
+
+mod again;
+mod bindings;
+mod demands;
+mod facts;
+mod fill;
+mod give_up;
+mod operator;
+mod start;
+mod take_up;
+mod watch;
+
+pub(super) use operator::find_clients;
+pub(super) use take_up::durability;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::runtime::Handle;
+use tokio::sync::watch as tokio_watch;
+
+use super::addresses::AddressWatch;
+use super::config::NodeConfig;
+use super::desk::Desk;
+use super::gate::{Bound, Gate};
+use super::notify::Notifier;
+use super::pipe::{Fall, Pipe};
+use super::verbs::{Done, NodeControl, Refusal, Verb};
+use super::view::LastError;
+use crate::export::ExportTable;
+use crate::rpc::drc::Drc;
+use crate::rpc::server::RpcServer;
+use crate::store::journal::{JournalError, Journals};
+use crate::store::{Epoch, StateDir};
+
+/// How long a verb waits for another one about the same lock manager. A take-over of a large record takes seconds.
+const TURN: Duration = Duration::from_secs(30);
+/// How long requests at work below an export that is closed are waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the lock managers need of the rest of the node.
+pub(super) struct Rooms {
+    pub(super) config: NodeConfig,
+    pub(super) state_dir: StateDir,
+    pub(super) journals: Arc<Journals>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) exports: Arc<ExportTable>,
+    pub(super) drc: Arc<Drc>,
+    pub(super) server: RpcServer,
+    pub(super) notifier: Arc<Notifier>,
+    pub(super) addresses: Arc<AddressWatch>,
+    pub(super) runtime: Handle,
+}
+
+/// All lock managers that this node has heard of.
+pub(super) struct Managers {
+    rooms: Rooms,
+    slots: Mutex<BTreeMap<IpAddr, Slot>>,
+    turns: Mutex<BTreeMap<IpAddr, Arc<Mutex<()>>>>,
+    last_error: Mutex<Option<LastError>>,
+    /// Makes clients send their unstable writes again.
+    renew_verifier: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Whether clients find our ports: before that nobody is told to come back.
+    ready: tokio_watch::Sender<bool>,
+}
+
+/// What is known of one.
+#[derive(Clone, Debug)]
+struct Slot {
+    state: State,
+    epoch: Epoch,
+    nsm_state: u32,
+    /// Exports that are bound to it.
+    exports: BTreeSet<PathBuf>,
+    /// It serves every export that none is bound to.
+    rest: bool,
+    /// One that moves between nodes; else one of `any` mode.
+    floating: bool,
+    journal: PathBuf,
+    /// Its window is open, but nobody could be told yet, as the address is not here: no deadline runs.
+    waits_for_address: bool,
+    trouble: Option<String>,
+    /// When it was released here, Unix seconds.
+    released_at: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Known from the settings only.
+    Absent,
+    /// Loaded: requests are answered.
+    Loaded,
+    /// Given up, or found given up, or somebody else's.
+    Released,
+    /// Another node took it.
+    Superseded,
+    /// Its record cannot be read or written.
+    Failed,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            State::Absent => "absent",
+            State::Loaded => "active",
+            State::Released => "released",
+            State::Superseded => "superseded",
+            State::Failed => "failed",
+        }
+    }
+}
+
+impl Slot {
+    fn new(floating: bool, journal: PathBuf) -> Self {
+        Self {
+            state: State::Absent,
+            epoch: Epoch(0),
+            nsm_state: 0,
+            exports: BTreeSet::new(),
+            rest: false,
+            floating,
+            journal,
+            waits_for_address: false,
+            trouble: None,
+            released_at: None,
+        }
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.state == State::Loaded
+    }
+
+    fn bound(&self) -> Option<Bound> {
+        let exports = self.exports.iter().map(|path| ExportTable::number_of(path)).collect();
+        self.floating.then_some(Bound { exports, rest: self.rest })
+    }
+}
+
+impl Managers {
+    pub(super) fn new(rooms: Rooms) -> Arc<Self> {
+        Arc::new(Self {
+            rooms,
+            slots: Mutex::default(),
+            turns: Mutex::default(),
+            last_error: Mutex::default(),
+            renew_verifier: OnceLock::new(),
+            ready: tokio_watch::Sender::new(false),
+        })
+    }
+
+    /// How NFS clients are made to send their unstable writes again.
+    pub(super) fn wire(&self, renew_verifier: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.renew_verifier.set(renew_verifier);
+    }
+
+    /// Clients find our ports from now on: those that are to be told are told.
+    pub(super) fn ready(&self) {
+        self.ready.send_replace(true);
+    }
+
+    /// The end of the process: what was said becomes durable. Nothing is given up: the next start adopts it. Blocks.
+    pub(super) fn stop(&self) {
+        for (ip, _) in self.rooms.desk.loaded() {
+            self.rooms.desk.settle(ip);
+        }
+    }
+
+    /// Opens the record of a lock manager that a first request has made (`any` mode). Returns at once.
+    pub(super) fn open_new(self: &Arc<Self>, ip: IpAddr, pipe: Arc<Pipe>) {
+        let this = self.clone();
+        self.rooms.runtime.spawn_blocking(move || this.open_first(ip, &pipe));
+    }
+
+    /// A lock manager can go on no longer. Returns at once.
+    pub(super) fn fallen(self: &Arc<Self>, ip: IpAddr, why: Fall) {
+        // From this moment on, not only once a thread is there.
+        self.rooms.gate.shut(ip);
+        let this = self.clone();
+        self.rooms.runtime.spawn_blocking(move || this.fall(ip, &why));
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Slot>> {
+        self.slots.lock()
+    }
+
+    fn slot(&self, ip: IpAddr) -> Option<Slot> {
+        self.slots().get(&ip).cloned()
+    }
+
+    fn change(&self, ip: IpAddr, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.slots().get_mut(&ip) {
+            change(slot);
+        }
+    }
+
+    /// Waits for the verb that is at work on this lock manager.
+    fn turn(&self, ip: IpAddr) -> Result<parking_lot::ArcMutexGuard<parking_lot::RawMutex, ()>, Refusal> {
+        let turn = self.turns.lock().entry(ip).or_default().clone();
+        turn.try_lock_arc_for(TURN).ok_or_else(|| {
+            let text = format!("{ip}: another command about it has been at work for {} s", TURN.as_secs());
+            Refusal::new(Errno::EBUSY, text)
+        })
+    }
+
+    /// Whether a loaded lock manager other than `but` serves this export.
+    fn is_served_by_another(&self, path: &Path, but: IpAddr) -> bool {
+        let slots = self.slots();
+        let claimed = slots.values().any(|slot| slot.floating && slot.exports.contains(path));
+        slots.iter().any(|(ip, slot)| {
+            let rest = !claimed && (slot.rest || !slot.floating);
+            *ip != but && slot.is_loaded() && (slot.exports.contains(path) || rest)
+        })
+    }
+
+    /// The exports that a lock manager serves, or would.
+    fn serves(&self, slot: &Slot) -> Vec<PathBuf> {
+        let claimed: BTreeSet<PathBuf> =
+            self.slots().values().filter(|s| s.floating).flat_map(|s| s.exports.iter().cloned()).collect();
+        let rest = slot.rest || !slot.floating;
+        let all = self.rooms.config.exports.iter().map(|export| export.path.clone());
+        all.filter(|path| slot.exports.contains(path) || (rest && !claimed.contains(path))).collect()
+    }
+
+    /// Whether any floating address is known: then addresses whose lock manager is not loaded are silent.
+    fn update_mode(&self) {
+        let floating = self.slots().values().any(|slot| slot.floating);
+        if floating == self.rooms.gate.is_any() {
+            self.rooms.gate.set_any(!floating);
+            self.rooms.desk.run(crate::state::Command::AnyAddress(!floating));
+            if floating {
+                tracing::info!(
+                    "floating addresses are known: only addresses with a loaded lock manager are answered"
+                );
+                // Their disks may have to go.
+                let nobody = std::net::Ipv4Addr::UNSPECIFIED.into();
+                let all: Vec<PathBuf> = self.rooms.config.exports.iter().map(|e| e.path.clone()).collect();
+                self.close_unserved(nobody, &all);
+            }
+        }
+    }
+
+    fn note_error(&self, verb: &Verb, refusal: &Refusal) {
+        let name = verb.name();
+        tracing::error!(verb = name, errno = ?refusal.errno, "{refusal}");
+        *self.last_error.lock() = Some(LastError {
+            at: unix_now(),
+            verb: name.into(),
+            errno: format!("{:?}", refusal.errno),
+            text: refusal.text.clone(),
+        });
+    }
+}
+
+impl NodeControl for Arc<Managers> {
+    fn execute(&self, verb: &Verb, dry_run: bool) -> Result<Done, Refusal> {
+        let done = match verb {
+            Verb::StartGrace(start) => self.start_grace(start, dry_run),
+            Verb::UnlockIp { ip } => self.unlock_ip(*ip, dry_run),
+            Verb::EndGrace { ip } => self.end_grace(*ip, dry_run),
+            Verb::UnlockFilesystem { path } => self.unlock_filesystem(path, dry_run),
+            Verb::UnlockClient { client, ip } => self.unlock_client(client, *ip, dry_run),
+            Verb::Revoke { id } => self.revoke(*id, dry_run),
+            Verb::HandOver { ip, to } => self.hand_over(*ip, to, dry_run),
+            Verb::Place { ip } => self.place(*ip),
+        };
+        match &done {
+            Ok(done) if !dry_run && done.changed => tracing::info!(verb = verb.name(), "{}", done.text),
+            Ok(_) => {}
+            Err(refusal) => self.note_error(verb, refusal),
+        }
+        done
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What a journal's error means to whoever gave the command.
+fn refusal(ip: IpAddr, doing: &str, error: &JournalError) -> Refusal {
+    let errno = match error {
+        JournalError::Superseded { .. }
+        | JournalError::HandedOver(_)
+        | JournalError::ImportUnfinished { .. } => Errno::ESTALE,
+        JournalError::NoDirectory(_) | JournalError::Nothing(_) => Errno::ENOENT,
+        JournalError::NoSpace(_) => Errno::ENOSPC,
+        JournalError::OtherName { .. } | JournalError::OwnedElsewhere { .. } => Errno::EBUSY,
+        JournalError::Io { source, .. } => source.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+        JournalError::Newer { .. } => Errno::EPROTONOSUPPORT,
+        _ => Errno::EIO,
+    };
+    Refusal::new(errno, format!("{ip}: {doing}: {error}"))
+}

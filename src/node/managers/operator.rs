@@ -1,0 +1,186 @@
+//! What an operator does to a lock manager that is loaded: end its window, free what a file system, a client or an owner holds.
+//!
+//! Must never touch a lock that was not named: not of another export on the same file system, not of a client with a similar name.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::Managers;
+use crate::export::FileKey;
+use crate::node::verbs::{Done, Refusal};
+use crate::state::{ClientRow, Command, Engine, Event, Target, Verb as Previewed};
+
+/// Files asked for at once.
+const FILES_AT_ONCE: usize = 1_000;
+
+impl Managers {
+    pub(super) fn end_grace(&self, ip: IpAddr, dry: bool) -> Result<Done, Refusal> {
+        let _turn = self.turn(ip)?;
+        if !self.slot(ip).is_some_and(|slot| slot.is_loaded()) {
+            let text = format!("{ip}: no such lock manager is taken up here");
+            return Err(Refusal::new(Errno::ENOENT, text));
+        }
+        let desk = &self.rooms.desk;
+        let preview = desk.read(|e| e.preview(ip, Previewed::EndGrace));
+        let in_window =
+            desk.read(|e| e.lm_rows()).iter().any(|row| row.address == ip && row.window.is_some());
+        let mut done =
+            Done { changed: in_window, freed: preview.freed, waiting: preview.waiting, ..Done::default() };
+        done.text = match (in_window, dry) {
+            (false, _) => format!("{ip}: no window is open"),
+            (true, true) => format!("{ip}: {} locks that nobody has reclaimed yet would expire", done.freed),
+            (true, false) => {
+                format!("{ip}: window ended, {} locks that nobody reclaimed expired", done.freed)
+            }
+        };
+        if in_window && !dry {
+            desk.run(Command::EndGrace { lm: ip });
+            self.settle()?;
+        }
+        Ok(done)
+    }
+
+    pub(super) fn unlock_filesystem(&self, path: &Path, dry: bool) -> Result<Done, Refusal> {
+        let exports = &self.rooms.exports;
+        let Some(path) = exports.find_configured(path) else {
+            return Err(Refusal::new(Errno::ENOENT, format!("{} is not exported", path.display())));
+        };
+        let Some(prefix) = exports.prefix_of(path) else {
+            return Err(Refusal::new(Errno::ENOENT, format!("{} is not served here now", path.display())));
+        };
+        let others = self.rooms.config.exports.iter().filter(|e| e.path != path);
+        let shared = others.filter(|e| exports.prefix_of(&e.path).as_ref() == Some(&prefix)).count() > 0;
+        let mut done = Done::default();
+        let (mut slot, mut unknown) = (Some(0), 0);
+        while let Some(from) = slot {
+            let (files, next) = self.rooms.desk.read(|e| e.file_keys(&prefix, from, FILES_AT_ONCE));
+            for file in &files {
+                match self.is_below(file, path, shared) {
+                    Some(true) => self.free(Target::File(file), dry, &mut done),
+                    Some(false) => {}
+                    None => unknown += 1,
+                }
+            }
+            slot = next;
+        }
+        self.settle()?;
+        if unknown > 0 {
+            done.notes.push(format!(
+                "{unknown} files of the same file system have no path that could be found and were left alone: use revoke"
+            ));
+        }
+        let verb = if dry { "would be" } else { "were" };
+        done.text = format!("{}: {} locks {verb} freed", path.display(), done.freed);
+        done.changed = done.freed + done.dropped > 0;
+        Ok(done)
+    }
+
+    /// Whether a file lies below an export. Where no other export shares the file system, all of its files do.
+    fn is_below(&self, file: &[u8], export: &Path, shared: bool) -> Option<bool> {
+        if !shared {
+            return Some(true);
+        }
+        use crate::export::LockFiles as _;
+        let key = FileKey(file.into());
+        let at = self.rooms.exports.find_path(&key).or_else(|| self.rooms.exports.path(&key))?;
+        Some(at.starts_with(export))
+    }
+
+    pub(super) fn unlock_client(&self, client: &str, ip: Option<IpAddr>, dry: bool) -> Result<Done, Refusal> {
+        let address = client.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        let found = self.rooms.desk.read(|e| find_clients(e, client, address, ip));
+        if found.is_empty() {
+            let through = ip.map(|ip| format!(" of {ip}")).unwrap_or_default();
+            return Err(Refusal::new(
+                Errno::ENOENT,
+                format!("no client{through} has the name or address {client}"),
+            ));
+        }
+        let mut done = Done::default();
+        for row in &found {
+            let target = Target::Client { lm: row.lm, name: &row.name, address: row.address };
+            self.free(target, dry, &mut done);
+        }
+        self.settle()?;
+        let verb = if dry { "would be" } else { "were" };
+        done.text = format!("{client}: {} locks {verb} freed", done.freed);
+        done.changed = done.freed + done.dropped > 0;
+        Ok(done)
+    }
+
+    pub(super) fn revoke(&self, id: u64, dry: bool) -> Result<Done, Refusal> {
+        let mut done = Done::default();
+        self.free(Target::Lock(id), dry, &mut done);
+        self.settle()?;
+        if done.freed == 0 {
+            return Err(Refusal::new(
+                Errno::ENOENT,
+                format!("no lock has the number {id} (any more): see `lockferry locks`"),
+            ));
+        }
+        done.text = format!("lock {id} {} freed", if dry { "would be" } else { "was" });
+        done.changed = true;
+        Ok(done)
+    }
+
+    /// Frees it, in as many steps as it takes; other requests run between.
+    fn free(&self, what: Target<'_>, dry: bool, done: &mut Done) {
+        let desk = &self.rooms.desk;
+        if dry {
+            let preview = desk.read(|e| e.preview_free(&what));
+            done.freed += preview.freed;
+            done.dropped += preview.dropped;
+            return;
+        }
+        loop {
+            let mut again = false;
+            for event in desk.run_for_events(command(what)) {
+                if let Event::FreedByOperator { locks, waiters, more, .. } = event {
+                    done.freed += locks;
+                    done.dropped += waiters;
+                    again = more;
+                }
+            }
+            if !again {
+                return;
+            }
+        }
+    }
+
+    /// Waits until what was done is durable.
+    fn settle(&self) -> Result<(), Refusal> {
+        for (ip, _) in self.rooms.desk.loaded() {
+            if self.slot(ip).is_some_and(|slot| slot.is_loaded()) && !self.rooms.desk.settle(ip) {
+                return Err(Refusal::new(
+                    Errno::EIO,
+                    format!("{ip}: done, but its journal cannot be written"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn command(target: Target<'_>) -> Command<'_> {
+    match target {
+        Target::File(file) => Command::FreeFile { file },
+        Target::Client { lm, name, address } => Command::FreeClient { lm, name, address },
+        Target::Lock(id) => Command::Revoke { id },
+    }
+}
+
+/// The clients that an operator means: by address where it is one, else by name.
+pub(in crate::node) fn find_clients(
+    engine: &Engine,
+    client: &str,
+    address: Option<IpAddr>,
+    lm: Option<IpAddr>,
+) -> Vec<ClientRow> {
+    let by_name = engine.find_clients(lm, Some(client.as_bytes()), None);
+    match address {
+        Some(_) if by_name.is_empty() => engine.find_clients(lm, None, address),
+        _ => by_name,
+    }
+}

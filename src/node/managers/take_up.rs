@@ -1,0 +1,394 @@
+//! Taking a lock manager up: raise its epoch, load its record, put the locks into the core, open the gate, tell the clients.
+//!
+//! Must never open the gate before all of the record is in the core, nor go on after somebody else raised the epoch.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::{Managers, Slot, State, refusal, unix_now};
+use crate::node::config::TakeUp;
+use crate::node::notify::Target;
+use crate::node::pipe::Pipe;
+use crate::node::records;
+use crate::node::verbs::{Done, Refusal, StartGrace};
+use crate::state::{Command, Time};
+use crate::store::record::{Durability, LockCondition, Record};
+use crate::store::{Batch, Epoch, Ledger, LoadReport, LockStore, Outcome};
+
+/// How long the first entries of an epoch may take.
+const WRITE: Duration = Duration::from_secs(30);
+/// A retry of a record that cannot be opened.
+const RETRY: Duration = Duration::from_secs(1);
+/// Stands for "no deadline runs yet": a year.
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How a lock manager is to be taken up.
+pub(super) struct Plan {
+    pub(super) ip: IpAddr,
+    /// Exports that were asked for, or that the settings name.
+    pub(super) exports: BTreeSet<PathBuf>,
+    pub(super) floating: bool,
+    pub(super) grace: Duration,
+    pub(super) how: TakeUp,
+    pub(super) full: bool,
+    pub(super) force: bool,
+    pub(super) dir: PathBuf,
+}
+
+/// What the record came to.
+struct Loaded {
+    epoch: Epoch,
+    ledger: Ledger,
+    report: LoadReport,
+    exports: BTreeSet<PathBuf>,
+    rest: bool,
+}
+
+/// The window that a take-over opens.
+struct Opening {
+    adopt: bool,
+    full: bool,
+    nsm_state: u32,
+    /// Locks to be reclaimed.
+    reclaimable: u64,
+    held: u64,
+    notes: Vec<String>,
+}
+
+impl Managers {
+    pub(super) fn start_grace(self: &Arc<Self>, v: &StartGrace, dry: bool) -> Result<Done, Refusal> {
+        self.check_address(v.ip)?;
+        let named = self.check_exports(&v.exports)?;
+        let _turn = self.turn(v.ip)?;
+        if let Some(slot) = self.slot(v.ip).filter(Slot::is_loaded) {
+            return self.extend(v, &slot, named, dry);
+        }
+        let plan = self.plan(v, named)?;
+        if dry {
+            return self.preview_start(&plan);
+        }
+        let done = self.open_exports(&plan.exports).and_then(|()| self.take_up(&plan));
+        if done.is_err() {
+            self.close_idle(plan.ip);
+        }
+        done
+    }
+
+    /// Raises, loads, owns, tells the core, opens the gate. The caller has the turn.
+    pub(super) fn take_up(self: &Arc<Self>, plan: &Plan) -> Result<Done, Refusal> {
+        let began = Instant::now();
+        let loaded = self.load(plan)?;
+        let opening = self.decide(plan, &loaded);
+        let (ledger, epoch) = (self.begin(plan, loaded, &opening)?, opening.nsm_state);
+        tracing::debug!(lock_manager = %plan.ip, nsm_state = epoch, took_ms = began.elapsed().as_millis() as u64, "loaded");
+        let refused = self.fill(plan.ip, &ledger, opening.adopt);
+        self.seed_replies(&ledger);
+        if opening.reclaimable > 0 || opening.full {
+            self.open_window(plan, opening.full);
+        }
+        self.rooms.desk.run(Command::LoadDone { lm: plan.ip });
+        while self.rooms.desk.read(|e| e.is_working(plan.ip)) {
+            self.rooms.desk.run(Command::Tick);
+        }
+        self.rooms.gate.open(plan.ip);
+        if let Some(renew) = self.renew_verifier.get() {
+            renew();
+        }
+        if !self.rooms.desk.settle(plan.ip) {
+            return Err(Refusal::new(Errno::EIO, format!("{}: its journal cannot be written", plan.ip)));
+        }
+        self.tell_clients(plan, &ledger, &opening);
+        self.wake_connections(plan.ip, &ledger);
+        Ok(self.say(plan, &opening, refused))
+    }
+
+    fn load(&self, plan: &Plan) -> Result<Loaded, Refusal> {
+        // The state directory is one node's own anyway.
+        if plan.floating {
+            self.check_site(plan)?;
+        }
+        let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
+        let failed = |doing| move |e| refusal(plan.ip, doing, &e);
+        self.foresee(plan)?;
+        let epoch = journals.raise_epoch(&name, plan.force).map_err(failed("cannot take it over"))?;
+        let mut ledger = Ledger::default();
+        let report = journals
+            .load(&name, epoch, &mut |l| ledger.apply(l))
+            .map_err(failed("cannot load its record"))?;
+        for finding in &report.findings {
+            tracing::error!(lock_manager = %plan.ip, "the journal is damaged: {finding}");
+        }
+        let (exports, rest) = self.bindings(plan, &ledger)?;
+        journals.own(&name, epoch, &report).map_err(failed("cannot begin to write"))?;
+        Ok(Loaded { epoch, ledger, report, exports, rest })
+    }
+
+    fn decide(&self, plan: &Plan, loaded: &Loaded) -> Opening {
+        let recorded = loaded.ledger.nsm_state();
+        let mut notes = Vec::new();
+        let was_full = loaded.ledger.window().is_some_and(|(full, _)| full);
+        let incomplete = !loaded.report.complete || was_full;
+        let full = plan.full || incomplete;
+        if !loaded.report.complete {
+            notes.push("the record may be incomplete: the window is a full one".to_owned());
+        }
+        let adopt = plan.how == TakeUp::Adopt && !full;
+        let live = ledger_live(&loaded.ledger);
+        let (held, reclaimable) = match adopt {
+            true => (live, loaded.ledger.count(&[LockCondition::Reclaimable])),
+            false => (0, live + loaded.ledger.count(&[LockCondition::Reclaimable])),
+        };
+        let tells = !adopt || reclaimable > 0;
+        let nsm_state = match recorded {
+            Some(state) if !tells => state,
+            _ => following(recorded.unwrap_or(0), unix_now()),
+        };
+        Opening { adopt, full, nsm_state, reclaimable, held, notes }
+    }
+
+    /// Writes what begins with this epoch, durably, and makes the way out.
+    fn begin(self: &Arc<Self>, plan: &Plan, loaded: Loaded, opening: &Opening) -> Result<Ledger, Refusal> {
+        let Loaded { epoch, mut ledger, exports, rest, .. } = loaded;
+        let mut records = vec![Record::NsmState(opening.nsm_state)];
+        if plan.floating {
+            let bytes = |path: &PathBuf| Box::<[u8]>::from(path.as_os_str().as_encoded_bytes());
+            for path in ledger.bindings().keys() {
+                let stays = if path.is_empty() { rest } else { exports.iter().any(|e| bytes(e) == *path) };
+                if !stays {
+                    records.push(Record::Unbound { path: path.clone() });
+                }
+            }
+            for path in &exports {
+                let prefix = self.rooms.exports.prefix_of(path).unwrap_or_default();
+                records.push(Record::Bound { path: bytes(path), prefix });
+            }
+            if rest {
+                records.push(Record::Bound { path: Box::default(), prefix: Box::default() });
+            }
+        }
+        if !opening.adopt {
+            records.push(records::mark_for_reclaim());
+        }
+        let entries: Vec<_> = records.into_iter().map(crate::store::record::Entry::from).collect();
+        entries.iter().for_each(|entry| ledger.apply_entry(entry.clone()));
+        self.write_now(plan.ip, epoch, entries)?;
+        let slot = Slot {
+            state: State::Loaded,
+            epoch,
+            nsm_state: opening.nsm_state,
+            exports,
+            rest,
+            floating: plan.floating,
+            journal: plan.dir.clone(),
+            waits_for_address: false,
+            trouble: None,
+            released_at: None,
+        };
+        self.rooms.gate.bind(plan.ip, slot.bound());
+        self.remember_place(plan);
+        self.slots().insert(plan.ip, slot);
+        self.update_mode();
+        let pipe = self.rooms.desk.new_pipe(plan.ip);
+        pipe.open(self.rooms.journals.clone(), plan.ip.to_string(), epoch);
+        Ok(ledger)
+    }
+
+    /// A restart must find the journal where it is.
+    fn remember_place(&self, plan: &Plan) {
+        let name = plan.ip.to_string();
+        let usual = self.rooms.journals.usual_dir(&name) == plan.dir;
+        let place = (!usual).then_some(plan.dir.as_path());
+        if let Err(e) = self.rooms.state_dir.set_place(&name, place) {
+            tracing::warn!(lock_manager = %plan.ip, "a restart will not find its journal by itself: {e}");
+        }
+    }
+
+    /// Writes entries before the pipe is there and waits until they are durable.
+    pub(super) fn write_now(
+        &self,
+        ip: IpAddr,
+        epoch: Epoch,
+        entries: Vec<crate::store::record::Entry>,
+    ) -> Result<(), Refusal> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let batch = Batch { entries, essential: true };
+        let done = Box::new(move |outcome| drop(tell.send(outcome)));
+        self.rooms.journals.append(&ip.to_string(), epoch, batch, done);
+        let refuse = |errno, what: String| Err(Refusal::new(errno, format!("{ip}: its journal: {what}")));
+        match told.recv_timeout(WRITE) {
+            Ok(Outcome::Durable(_)) => Ok(()),
+            Ok(Outcome::NoSpace) => refuse(Errno::ENOSPC, "no space".into()),
+            Ok(Outcome::Superseded(newest)) => {
+                refuse(Errno::ESTALE, format!("superseded by epoch {newest}: another node has taken it over"))
+            }
+            Ok(Outcome::Refused(why) | Outcome::Unknown(why) | Outcome::Failed(why)) => {
+                refuse(Errno::EIO, why.to_string())
+            }
+            Err(_) => {
+                refuse(Errno::ETIMEDOUT, format!("the disk did not answer within {} s", WRITE.as_secs()))
+            }
+        }
+    }
+
+    /// Opens the window. Its deadline runs from the first notice on: see `tell_clients`.
+    fn open_window(&self, plan: &Plan, full: bool) {
+        let everything: Box<[u8]> = Box::default();
+        let full: &[Box<[u8]>] = if full { &[everything] } else { &[] };
+        let deadline = self.rooms.desk.now().plus(NO_DEADLINE);
+        let park = self.rooms.config.grace.park;
+        self.rooms.desk.run(Command::StartGrace { lm: plan.ip, deadline, full, park });
+        self.change(plan.ip, |slot| slot.waits_for_address = true);
+    }
+
+    /// Tells every recorded client from the address, once it is here; from then on the window's time runs.
+    fn tell_clients(self: &Arc<Self>, plan: &Plan, ledger: &Ledger, opening: &Opening) {
+        if opening.adopt && opening.reclaimable == 0 {
+            return;
+        }
+        let clients = ledger.clients().keys().map(|c| Target { name: c.name.clone(), address: c.address });
+        let mon_name = self.rooms.config.nsm.notify_name.clone().unwrap_or_else(|| plan.ip.to_string());
+        let (this, ip, grace, state) = (self.clone(), plan.ip, plan.grace, opening.nsm_state);
+        let (clients, epoch) = (clients.collect(), self.slot(ip).map(|slot| slot.epoch));
+        self.rooms.runtime.spawn(async move {
+            let _ = this.ready.subscribe().wait_for(|ready| *ready).await;
+            if this.slot(ip).filter(Slot::is_loaded).map(|slot| slot.epoch) != epoch {
+                return; // given up meanwhile
+            }
+            let watch = this.rooms.addresses.clone();
+            let first_round = this.rooms.notifier.begin(ip, clients, state, &mon_name, watch);
+            if this.slot(ip).filter(Slot::is_loaded).map(|slot| slot.epoch) != epoch {
+                return this.rooms.notifier.end(ip);
+            }
+            if first_round.await.is_err() {
+                return; // the same, a moment later
+            }
+            this.change(ip, |slot| slot.waits_for_address = false);
+            let deadline: Time = this.rooms.desk.now().plus(grace);
+            this.rooms.desk.run(Command::SetDeadline { lm: ip, deadline });
+        });
+    }
+
+    fn say(&self, plan: &Plan, opening: &Opening, refused: u64) -> Done {
+        let mut notes = opening.notes.clone();
+        notes.extend(self.taken_through_others(plan.ip));
+        if refused > 0 {
+            notes.push(format!(
+                "{refused} recorded locks conflict with others and were not loaded (see the log)"
+            ));
+        }
+        if !self.rooms.addresses.here(plan.ip) {
+            notes.push("the address is not on this machine yet: clients are told once it is".to_owned());
+        }
+        let text = match (opening.adopt, opening.full) {
+            (true, _) if opening.reclaimable == 0 => {
+                format!("{}: adopted, {} locks held as they stood", plan.ip, opening.held)
+            }
+            (_, true) => format!(
+                "{}: full grace window of {}, {} locks recorded",
+                plan.ip,
+                humantime::format_duration(plan.grace),
+                opening.reclaimable
+            ),
+            _ if opening.reclaimable == 0 => format!("{}: active, nothing to reclaim", plan.ip),
+            _ => format!(
+                "{}: grace window of {}, {} locks to be reclaimed",
+                plan.ip,
+                humantime::format_duration(plan.grace),
+                opening.reclaimable
+            ),
+        };
+        Done {
+            text,
+            changed: true,
+            marked: opening.reclaimable,
+            all_wait: opening.full,
+            notes,
+            ..Done::default()
+        }
+    }
+
+    /// The record of a lock manager that a first request has made. Tried until it works: its clients wait meanwhile.
+    pub(super) fn open_first(self: &Arc<Self>, ip: IpAddr, pipe: &Arc<Pipe>) {
+        loop {
+            let Ok(turn) = self.turn(ip) else { return };
+            let ours = self.rooms.desk.pipe(ip).is_some_and(|p| Arc::ptr_eq(&p, pipe));
+            if !ours {
+                return;
+            }
+            match self.try_open_first(ip, pipe) {
+                Ok(()) => return,
+                Err(why) => {
+                    if pipe.trouble().as_deref() != Some(&*why.text) {
+                        tracing::error!("{why}: clients wait until this is mended (tried every second)");
+                    }
+                    pipe.set_trouble(why.text);
+                }
+            }
+            drop(turn);
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    fn try_open_first(&self, ip: IpAddr, pipe: &Arc<Pipe>) -> Result<(), Refusal> {
+        let (journals, name) = (&self.rooms.journals, ip.to_string());
+        let failed = |e| refusal(ip, "cannot open its record", &e);
+        let epoch = journals.raise_epoch(&name, false).map_err(failed)?;
+        let report = journals.load(&name, epoch, &mut |_| {}).map_err(failed)?;
+        if report.entries > 0 && report.built_on > 0 {
+            let nothing = self.rooms.journals.peek(&name).map_err(failed)?;
+            if nothing.is_some_and(|peek| peek.ledger.lock_count() > 0 || !peek.ledger.clients().is_empty()) {
+                let text =
+                    format!("{ip}: it has a record that was not loaded at the start: restart lockferry");
+                return Err(Refusal::new(Errno::EBUSY, text));
+            }
+        }
+        journals.own(&name, epoch, &report).map_err(failed)?;
+        let nsm_state = following(0, unix_now());
+        self.write_now(ip, epoch, vec![Record::NsmState(nsm_state).into()])?;
+        let mut slot = Slot::new(false, journals.dir(&name));
+        (slot.state, slot.epoch, slot.nsm_state) = (State::Loaded, epoch, nsm_state);
+        self.slots().insert(ip, slot);
+        // Also for the time when floating addresses become known: it goes on being served.
+        self.rooms.gate.open(ip);
+        pipe.open(journals.clone(), name, epoch);
+        Ok(())
+    }
+}
+
+/// Locks that somebody has, as far as is recorded, and that are not to be reclaimed.
+fn ledger_live(ledger: &Ledger) -> u64 {
+    ledger.count(&[LockCondition::Held, LockCondition::Granting, LockCondition::Unconfirmed])
+}
+
+/// The NSM state of a take-over: above every one before, odd, and above what a lost record may have had.
+fn following(recorded: u32, unix_seconds: u64) -> u32 {
+    // Clients keep it as a signed number.
+    let clock = (unix_seconds & 0x7fff_ffff) as u32 | 1;
+    (recorded.saturating_add(2) | 1).max(clock)
+}
+
+/// The store's word for a setting.
+pub(in crate::node) fn durability(of: crate::node::config::Durability) -> Durability {
+    match of {
+        crate::node::config::Durability::Sync => Durability::Sync,
+        crate::node::config::Durability::Relaxed => Durability::Relaxed,
+        crate::node::config::Durability::None => Durability::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nsm_state_only_grows_and_stays_odd_even_if_the_clock_goes_back() {
+        assert_eq!(following(0, 1_763_000_000), 1_763_000_001);
+        assert_eq!(following(1_001, 10), 1_003);
+        assert_eq!(following(1_002, 10), 1_005);
+    }
+}

@@ -1,0 +1,143 @@
+//! What is looked at every so often: whether we were superseded, whether a disk is full, which connections clients have, which addresses
+//! came and went. Must never do what a verb does in another way than the verb does it.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Managers, Slot, State};
+use crate::node::verbs::{NodeControl, StartGrace, Verb};
+use crate::store::record::{Connection, Record};
+use crate::store::{Ledger, LockStore as _};
+
+/// How often the epoch is read where nothing else does: so long files are still served by a node that was superseded.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often overdue records are looked for, at the least: four times in the hold time, but not all the time.
+const HOLD_LOOK: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
+/// An address that vanished is given up after this: `ip addr` of some scripts takes one away and puts it back.
+const VANISHED: Duration = Duration::from_millis(200);
+
+impl Managers {
+    /// Starts everything that is looked at.
+    pub(in crate::node) fn watch(self: &Arc<Self>) {
+        let runtime = self.rooms.runtime.clone();
+        let this = self.clone();
+        runtime.spawn(async move {
+            let mut known = BTreeSet::new();
+            loop {
+                tokio::time::sleep(LOOK).await;
+                this.look(&mut known);
+            }
+        });
+        let this = self.clone();
+        let pause = (self.rooms.config.grace.hold / 4).clamp(HOLD_LOOK[0], HOLD_LOOK[1]);
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let again = this.clone();
+                let _ = tokio::task::spawn_blocking(move || again.drop_overdue()).await;
+            }
+        });
+        if self.rooms.config.auto {
+            let this = self.clone();
+            runtime.spawn(async move { this.follow_addresses().await });
+        }
+    }
+
+    /// One look at every loaded lock manager. `known`: the connections that are in the records.
+    fn look(&self, known: &mut BTreeSet<(IpAddr, u16, SocketAddr)>) {
+        let mut now = BTreeSet::new();
+        for (ip, pipe) in self.rooms.desk.loaded() {
+            let Some(slot) = self.slot(ip).filter(Slot::is_loaded) else { continue };
+            pipe.set_low(self.rooms.journals.is_low(&ip.to_string()));
+            let mut entries = Vec::new();
+            if slot.floating {
+                let peers = self.rooms.server.peers(Some(ip));
+                let here: BTreeSet<_> =
+                    peers.into_iter().map(|(local, peer)| (ip, local.port(), peer)).collect();
+                let was = || known.iter().filter(|(of, ..)| *of == ip);
+                entries.extend(
+                    was().filter(|c| !here.contains(*c)).map(|c| Record::Disconnected(connection(c)).into()),
+                );
+                entries.extend(
+                    here.iter()
+                        .filter(|c| !known.contains(*c))
+                        .map(|c| Record::Connected(connection(c)).into()),
+                );
+                now.extend(here);
+            }
+            // Also with nothing to write: the store reads the epoch and says if we are superseded.
+            pipe.push(entries, Vec::new());
+        }
+        *known = now;
+    }
+
+    /// Makes clients notice that their old connections to the address lead nowhere.
+    pub(super) fn wake_connections(self: &Arc<Self>, ip: IpAddr, ledger: &Ledger) {
+        let peers: Vec<(SocketAddr, SocketAddr)> = ledger
+            .connections()
+            .map(|c| (SocketAddr::new(ip, c.local_port), SocketAddr::new(c.address, c.port)))
+            .collect();
+        if peers.is_empty() {
+            return;
+        }
+        if let Some(pipe) = self.rooms.desk.pipe(ip) {
+            let gone = ledger.connections().map(|c| Record::Disconnected(c).into()).collect();
+            pipe.push(gone, Vec::new());
+        }
+        let this = self.clone();
+        self.rooms.runtime.spawn(async move {
+            this.rooms.addresses.wait_for(ip).await;
+            if this.slot(ip).is_some_and(|slot| slot.is_loaded()) {
+                crate::node::tickle::tickle_later(ip, peers, this.rooms.addresses.clone()).await;
+            }
+        });
+    }
+
+    /// Auto mode: the configured addresses come and go with the node's.
+    async fn follow_addresses(self: Arc<Self>) {
+        let mut changes = self.rooms.addresses.subscribe();
+        loop {
+            let configured: Vec<IpAddr> =
+                self.rooms.config.lock_managers.iter().map(|lm| lm.address).collect();
+            for ip in configured {
+                let this = self.clone();
+                // One after the other, as they come: a verb is quick unless a disk hangs.
+                let _ = tokio::task::spawn_blocking(move || this.follow(ip)).await;
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn follow(self: &Arc<Self>, ip: IpAddr) {
+        let here = || self.rooms.addresses.here(ip);
+        let loaded = || self.slot(ip).is_some_and(|slot| slot.is_loaded());
+        let verb = match (here(), loaded()) {
+            (true, false) => {
+                // A node that lost its record, or lost it to another node, must not take it back by itself, over and over.
+                if self.slot(ip).is_some_and(|s| matches!(s.state, State::Failed | State::Superseded)) {
+                    return;
+                }
+                Verb::StartGrace(StartGrace::new(ip))
+            }
+            (false, true) => {
+                std::thread::sleep(VANISHED);
+                if here() {
+                    return;
+                }
+                Verb::UnlockIp { ip }
+            }
+            _ => return,
+        };
+        tracing::info!(lock_manager = %ip, verb = verb.name(), "auto: the address has {}", if here() { "come" } else { "gone" });
+        // What went wrong is in the log and in `last_error`.
+        let _ = self.execute(&verb, false);
+    }
+}
+
+fn connection((_, local_port, peer): &(IpAddr, u16, SocketAddr)) -> Connection {
+    Connection { local_port: *local_port, address: peer.ip(), port: peer.port() }
+}

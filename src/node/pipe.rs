@@ -1,0 +1,342 @@
+//! The way out of one lock manager: entries go to its journal, and what depends on them leaves behind them, in order.
+//!
+//! One batch is with the store at a time; what arrives meanwhile forms the next. *Everything* that speaks for a lock manager goes through
+//! here, also an answer with nothing to write: the store confirms the epoch after each batch, so a node that was superseded says nothing.
+//! Must never let anything out before the store said *durable*, in another order, or after the lock manager was given up.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::desk::GrantedOrder;
+use super::statd::Statd;
+use crate::service::nlm::Answer;
+use crate::state::{GrantId, Reply};
+use crate::store::record::{Entry, Record};
+use crate::store::{Batch, Epoch, LockStore, Outcome};
+
+/// How often a full disk is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Entries and answers that wait for the disk. Past it, requests get no answer and change nothing: a slow disk must not fill the
+/// memory too.
+const WAITING_MAX: usize = 65_536;
+/// Entries in one batch: some 200 KB. One command may bring a million (a client that rebooted); they go in pieces.
+const BATCH_MAX: usize = 1_024;
+
+/// What an operator is told of a disk that is nearly full.
+const LOW: &str =
+    "the disk of its journal is full: new locks are refused, what is held can be unlocked and reclaimed";
+
+/// Something that may leave.
+pub(super) enum Release {
+    /// An answer.
+    Reply(Answer, Reply),
+    /// A callback.
+    Granted(Box<GrantedOrder>),
+    /// The end of a callback.
+    Stop(GrantId),
+    /// Somebody here wants to know that all before this is durable.
+    Tell(Box<dyn FnOnce() + Send>),
+}
+
+/// A release that waits for the entries of several lock managers.
+pub(super) struct Joint {
+    left: AtomicUsize,
+    failed: AtomicBool,
+    releases: Mutex<Vec<Release>>,
+}
+
+impl Joint {
+    /// For `parts` lock managers.
+    pub(super) fn new(parts: usize, releases: Vec<Release>) -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicUsize::new(parts),
+            failed: AtomicBool::new(false),
+            releases: Mutex::new(releases),
+        })
+    }
+
+    /// One lock manager's part is done. What comes back may leave.
+    fn arrived(&self, durable: bool) -> Vec<Release> {
+        if !durable {
+            self.failed.store(true, Ordering::Release);
+        }
+        let last = self.left.fetch_sub(1, Ordering::AcqRel) == 1;
+        let mut releases = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        match last && !self.failed.load(Ordering::Acquire) {
+            true => std::mem::take(&mut *releases),
+            false => Vec::new(),
+        }
+    }
+}
+
+/// What waits behind entries.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are answers: a box for each would cost more than it saves"
+)]
+pub(super) enum Held {
+    One(Release),
+    Part(Arc<Joint>),
+}
+
+/// Why a lock manager can go on no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fall {
+    /// Another node took it over, at this epoch.
+    Superseded(Epoch),
+    /// Its record cannot be written.
+    Failed(Arc<str>),
+}
+
+/// What a pipe needs of the node. None of it may block, nor take the desk's mutex.
+pub(super) struct Outlet {
+    /// Lets a release out.
+    pub(super) let_out: Box<dyn Fn(Release) + Send + Sync>,
+    /// Hears that a lock manager can go on no longer.
+    pub(super) fallen: Box<dyn Fn(IpAddr, Fall) + Send + Sync>,
+    /// Hears of new clients before anything about them leaves.
+    pub(super) statd: Arc<Statd>,
+    /// Where waiting is done.
+    pub(super) runtime: Handle,
+}
+
+/// The pipe.
+pub(super) struct Pipe {
+    lm: IpAddr,
+    outlet: Arc<Outlet>,
+    inner: Mutex<Inner>,
+    low: AtomicBool,
+}
+
+struct Inner {
+    way: Way,
+    /// What waits for its turn, in order.
+    queue: VecDeque<(Vec<Entry>, Vec<Held>)>,
+    /// What waits for the batch that is with the store.
+    flying: Option<Vec<Held>>,
+    waiting: usize,
+    trouble: Option<String>,
+}
+
+#[derive(Clone)]
+enum Way {
+    /// The record is being opened: everything waits.
+    Opening,
+    Open(Arc<dyn LockStore>, String, Epoch),
+    /// Given up: nothing leaves any more.
+    Dead,
+}
+
+impl Pipe {
+    /// A pipe in which everything waits until [`Pipe::open`].
+    pub(super) fn new(lm: IpAddr, outlet: Arc<Outlet>) -> Arc<Self> {
+        let inner =
+            Inner { way: Way::Opening, queue: VecDeque::new(), flying: None, waiting: 0, trouble: None };
+        Arc::new(Self { lm, outlet, inner: Mutex::new(inner), low: AtomicBool::new(false) })
+    }
+
+    /// The record is open at this epoch.
+    pub(super) fn open(self: &Arc<Self>, store: Arc<dyn LockStore>, name: String, epoch: Epoch) {
+        let mut inner = self.inner();
+        if matches!(inner.way, Way::Opening) {
+            inner.way = Way::Open(store, name, epoch);
+            inner.trouble = None;
+        }
+        self.go_on(inner);
+    }
+
+    /// Nothing leaves any more; what waits is dropped, and with it the answers.
+    pub(super) fn shut(&self) {
+        let mut inner = self.inner();
+        inner.way = Way::Dead;
+        let (queue, flying) = (std::mem::take(&mut inner.queue), inner.flying.take());
+        inner.waiting = 0;
+        drop(inner);
+        let held = queue.into_iter().flat_map(|(_, held)| held).chain(flying.into_iter().flatten());
+        held.for_each(|h| drop(self.leave(h, false)));
+    }
+
+    /// Puts entries and what depends on them at the end.
+    pub(super) fn push(self: &Arc<Self>, entries: Vec<Entry>, held: Vec<Held>) {
+        let mut inner = self.inner();
+        if matches!(inner.way, Way::Dead) {
+            drop(inner);
+            held.into_iter().for_each(|h| drop(self.leave(h, false)));
+            return;
+        }
+        inner.waiting += entries.len() + held.len();
+        let mut rest = entries;
+        while rest.len() > BATCH_MAX {
+            let tail = rest.split_off(BATCH_MAX);
+            inner.queue.push_back((std::mem::replace(&mut rest, tail), Vec::new()));
+        }
+        inner.queue.push_back((rest, held));
+        self.go_on(inner);
+    }
+
+    /// Whether anything may still leave.
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.inner().way, Way::Dead)
+    }
+
+    /// Whether as much waits as may.
+    pub(super) fn is_full(&self) -> bool {
+        self.inner().waiting >= WAITING_MAX
+    }
+
+    /// Whether the disk is so full that no new lock may be taken.
+    pub(super) fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it is.
+    pub(super) fn set_low(&self, low: bool) {
+        match (self.low.swap(low, Ordering::Relaxed), low) {
+            (false, true) => tracing::error!(lock_manager = %self.lm, "{LOW}"),
+            (true, false) => {
+                tracing::info!(lock_manager = %self.lm, "there is space for the journal: new locks again")
+            }
+            _ => {}
+        }
+    }
+
+    /// Why nothing can be made durable now, or no new lock.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.inner().trouble.clone().or_else(|| self.is_low().then(|| LOW.into()))
+    }
+
+    /// Notes why the record cannot be opened.
+    pub(super) fn set_trouble(&self, text: String) {
+        self.inner().trouble = Some(text);
+    }
+
+    /// Gives the next batch to the store, if it has none.
+    fn go_on(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
+        let Way::Open(store, name, epoch) = inner.way.clone() else { return };
+        if inner.flying.is_some() || inner.queue.is_empty() {
+            return;
+        }
+        let (mut entries, mut held) = (Vec::new(), Vec::new());
+        while let Some((e, h)) = inner.queue.pop_front() {
+            entries.extend(e);
+            held.extend(h);
+            if inner.queue.front().is_some_and(|(next, _)| entries.len() + next.len() > BATCH_MAX) {
+                break;
+            }
+        }
+        inner.flying = Some(held);
+        // The store may answer at once, and then it needs the mutex.
+        drop(inner);
+        self.write(store, name, epoch, entries);
+    }
+
+    fn write(self: &Arc<Self>, store: Arc<dyn LockStore>, name: String, epoch: Epoch, entries: Vec<Entry>) {
+        let this = self.clone();
+        // Kept for the case that there is no space for it now.
+        let batch = Batch { entries: entries.clone(), essential: true };
+        let again = (store.clone(), name.clone(), epoch, entries);
+        let done = Box::new(move |outcome| this.done(outcome, again));
+        store.append(&name, epoch, batch, done);
+    }
+
+    fn done(
+        self: &Arc<Self>,
+        outcome: Outcome,
+        (store, name, epoch, entries): (Arc<dyn LockStore>, String, Epoch, Vec<Entry>),
+    ) {
+        // Now, not at the next look: within a second what is kept for UNLOCK would be used up.
+        self.set_low(store.is_low(&name));
+        match outcome {
+            Outcome::Durable(_) => self.durable(entries),
+            Outcome::NoSpace => {
+                self.say_trouble("the disk of its journal is full: everything waits until there is space");
+                let this = self.clone();
+                self.outlet.runtime.spawn(async move {
+                    tokio::time::sleep(RETRY).await;
+                    if !matches!(this.inner().way, Way::Dead) {
+                        this.write(store, name, epoch, entries);
+                    }
+                });
+            }
+            Outcome::Superseded(newest) => self.fall(Fall::Superseded(newest)),
+            Outcome::Refused(why) | Outcome::Unknown(why) | Outcome::Failed(why) => {
+                self.fall(Fall::Failed(why));
+            }
+        }
+    }
+
+    fn durable(self: &Arc<Self>, entries: Vec<Entry>) {
+        let clients = || entries.iter().filter(|e| matches!(e.record, Record::Client(..)));
+        if !self.outlet.statd.is_enabled() || clients().next().is_none() {
+            return self.let_go(entries.len());
+        }
+        let new: Vec<_> = clients().map(|e| e.record.clone()).collect();
+        let (this, count) = (self.clone(), entries.len());
+        // rpc.statd must know of a client before its first answer leaves.
+        self.outlet.runtime.spawn(async move {
+            for record in new {
+                if let Record::Client(client, _) = record {
+                    this.outlet.statd.watch(&client.name, client.address).await;
+                }
+            }
+            this.let_go(count);
+        });
+    }
+
+    fn let_go(self: &Arc<Self>, written: usize) {
+        let mut inner = self.inner();
+        // Still marked as flying: the next batch must not overtake what is being let out now.
+        let held = inner.flying.as_mut().map(std::mem::take).unwrap_or_default();
+        inner.waiting = inner.waiting.saturating_sub(written + held.len());
+        let mended = inner.trouble.take().is_some();
+        drop(inner);
+        if mended {
+            tracing::info!(lock_manager = %self.lm, "the journal can be written again");
+        }
+        for held in held {
+            self.leave(held, true).into_iter().for_each(|release| (self.outlet.let_out)(release));
+        }
+        let mut inner = self.inner();
+        inner.flying = None;
+        self.go_on(inner);
+    }
+
+    fn leave(&self, held: Held, durable: bool) -> Vec<Release> {
+        match held {
+            Held::One(release) => {
+                if durable {
+                    vec![release]
+                } else {
+                    Vec::new()
+                }
+            }
+            Held::Part(joint) => joint.arrived(durable),
+        }
+    }
+
+    fn fall(&self, why: Fall) {
+        let dead = matches!(self.inner().way, Way::Dead);
+        self.shut();
+        if !dead {
+            (self.outlet.fallen)(self.lm, why);
+        }
+    }
+
+    fn say_trouble(&self, text: &str) {
+        let mut inner = self.inner();
+        if inner.trouble.as_deref() != Some(text) {
+            tracing::error!(lock_manager = %self.lm, "{text}");
+            inner.trouble = Some(text.into());
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Each change is whole before the guard goes.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
