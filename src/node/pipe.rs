@@ -28,7 +28,8 @@ const WAITING_MAX: usize = 65_536;
 const BATCH_MAX: usize = 1_024;
 
 /// What an operator is told of a disk that is nearly full.
-const LOW: &str = "the disk of its journal is full: new locks are refused, what is held can be unlocked and reclaimed";
+const LOW: &str =
+    "the disk of its journal is full: new locks are refused, what is held can be unlocked and reclaimed";
 
 /// Something that may leave.
 pub(super) enum Release {
@@ -193,7 +194,9 @@ impl Pipe {
     pub(super) fn set_low(&self, low: bool) {
         match (self.low.swap(low, Ordering::Relaxed), low) {
             (false, true) => tracing::error!(lock_manager = %self.lm, "{LOW}"),
-            (true, false) => tracing::info!(lock_manager = %self.lm, "there is space for the journal: new locks again"),
+            (true, false) => {
+                tracing::info!(lock_manager = %self.lm, "there is space for the journal: new locks again")
+            }
             _ => {}
         }
     }

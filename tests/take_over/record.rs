@@ -84,7 +84,11 @@ fn a_node_that_dies_in_a_full_window_leaves_one() {
     b.kill();
     let b = pair.serve(&pair.b, LONG);
     let row = b.lm(LM);
-    assert_eq!((&row["state"], &row["full"]), (&"grace".into(), &true.into()), "adopting it would be a lie: {row}");
+    assert_eq!(
+        (&row["state"], &row["full"]),
+        (&"grace".into(), &true.into()),
+        "adopting it would be a lie: {row}"
+    );
     assert_eq!(pair.b.client(11, "two").lock(&Want::bytes(&fh, 50, 1)), GRACE);
 }
 

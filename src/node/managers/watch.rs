@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{Managers, Slot, State};
 use crate::node::verbs::{NodeControl, StartGrace, Verb};
-use crate::store::{Ledger, LockStore as _};
 use crate::store::record::{Connection, Record};
+use crate::store::{Ledger, LockStore as _};
 
 /// How often the epoch is read where nothing else does: so long files are still served by a node that was superseded.
 const LOOK: Duration = Duration::from_secs(1);
