@@ -63,8 +63,17 @@ struct Opening {
 impl Managers {
     pub(super) fn start_grace(self: &Arc<Self>, v: &StartGrace, dry: bool) -> Result<Done, Refusal> {
         self.check_address(v.ip)?;
-        let named = self.check_exports(&v.exports)?;
         let _turn = self.turn(v.ip)?;
+        let done = self.start_in_turn(v, dry);
+        if done.is_err() && !dry && self.rooms.desk.pipe(v.ip).is_none() {
+            // Somebody says that it floats, so another node may have it; where any address is served this one was too.
+            self.rooms.gate.shut(v.ip);
+        }
+        done
+    }
+
+    fn start_in_turn(self: &Arc<Self>, v: &StartGrace, dry: bool) -> Result<Done, Refusal> {
+        let named = self.check_exports(&v.exports)?;
         if let Some(slot) = self.slot(v.ip).filter(Slot::is_loaded) {
             return self.extend(v, &slot, named, dry);
         }
