@@ -266,6 +266,13 @@ impl Daemon {
         }
     }
 
+    /// What it has open below a directory.
+    pub(crate) fn open_below(&self, dir: &Path) -> Vec<PathBuf> {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let targets = all.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        targets.filter(|target| target.starts_with(dir)).collect()
+    }
+
     /// Its memory in use, in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

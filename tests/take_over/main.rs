@@ -8,6 +8,7 @@
 mod addresses;
 mod auto;
 mod bound;
+mod churn;
 mod crash;
 mod operator;
 mod planned;

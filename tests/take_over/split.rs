@@ -117,7 +117,7 @@ fn the_address_goes_to_one_of_two_that_reach_for_it_at_once_and_back_and_forth()
     assert_eq!(pair.a.client(10, "one").lock(&Want::bytes(&fh, 0, 10)), GRANTED);
     let b = pair.serve(&pair.b, LONG);
     let homes: [Host; 2] = [pair.a.host(10), pair.b.host(10)];
-    for round in 0..5 {
+    for round in 0..10 {
         a.command(&["unlock-ip", LM]);
         b.command(&["unlock-ip", LM]);
         let journal = super::text(&pair.journal);
@@ -132,10 +132,14 @@ fn the_address_goes_to_one_of_two_that_reach_for_it_at_once_and_back_and_forth()
             [true, false] | [false, true] => Ok(()),
             _ => Err(format!("{:?} {:?}", a.find_lm(LM), b.find_lm(LM))),
         });
-        let (node, home, other) = match both() {
-            [true, _] => (&pair.a, &homes[0], &pair.b),
-            _ => (&pair.b, &homes[1], &pair.a),
+        let (node, home, other, loser) = match both() {
+            [true, _] => (&pair.a, &homes[0], &pair.b, &b),
+            _ => (&pair.b, &homes[1], &pair.a, &a),
         };
+        super::support::wait_for("its files to be closed", PATIENCE, || {
+            let open = loser.open_below(&pair.journal);
+            if open.is_empty() { Ok(()) } else { Err(format!("round {round}: {open:?}")) }
+        });
         assert_eq!(programs_at(other, FLOAT), [""; 0], "round {round}");
         home.notice();
         assert_eq!(node.client(10, "one").lock(&Want::bytes(&fh, 0, 10).reclaim()), GRANTED, "round {round}");

@@ -208,8 +208,11 @@ impl Managers {
         let began = Instant::now();
         let loaded = self.load(plan)?;
         let opening = self.decide(plan, &loaded);
-        let (ledger, epoch) = (self.begin(plan, loaded, &opening)?, opening.nsm_state);
-        tracing::debug!(lock_manager = %plan.ip, nsm_state = epoch, took_ms = began.elapsed().as_millis() as u64, "loaded");
+        let epoch = loaded.epoch;
+        // A failure closes its files: the disk may have to go.
+        let failed = |_: &Refusal| drop(self.rooms.journals.release(&plan.ip.to_string(), epoch));
+        let ledger = self.begin(plan, loaded, &opening).inspect_err(failed)?;
+        tracing::debug!(lock_manager = %plan.ip, nsm_state = opening.nsm_state, took_ms = began.elapsed().as_millis() as u64, "loaded");
         let refused = self.fill(plan.ip, &ledger, opening.adopt);
         self.seed_replies(&ledger);
         if opening.reclaimable > 0 || opening.full {
