@@ -1,6 +1,6 @@
 //! Exports that belong to lock managers: through which address a lock may be taken, and what is missing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::rawrpc::nlm::*;
 use super::rawrpc::{Client, FLOAT, Tested, Want, host};
@@ -19,7 +19,7 @@ fn more_exports(pair: &Pair) -> ([PathBuf; 2], String) {
     (dirs, tables)
 }
 
-fn handle(pair: &Pair, server: &Daemon, export: &PathBuf) -> Vec<u8> {
+fn handle(pair: &Pair, server: &Daemon, export: &Path) -> Vec<u8> {
     pair.a.within(|| server.handle_through(FLOAT.into(), export, "f"))
 }
 
