@@ -75,6 +75,10 @@ impl Joint {
 }
 
 /// What waits behind entries.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are answers: a box for each would cost more than it saves"
+)]
 pub(super) enum Held {
     One(Release),
     Part(Arc<Joint>),

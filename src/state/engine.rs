@@ -299,8 +299,12 @@ impl Engine {
         while let Some(lm) = self.first_due(&self.holds, now) {
             self.drop_expired(now, lm, fx);
         }
-        while let Some((_, id)) = self.waiters.first_deadline().filter(|(until, _)| *until <= now) {
-            self.give_up_parked(now, id, fx);
+        // Where a window is just ending its answers come first.
+        let ending = self.working.iter().filter_map(|lm| self.names.find_lm(lm));
+        if !ending.into_iter().any(|lm| self.names.lm_by_id(lm).is_ending()) {
+            while let Some((_, id)) = self.waiters.first_deadline().filter(|(until, _)| *until <= now) {
+                self.give_up_parked(now, id, fx);
+            }
         }
         while let Some((since, client)) = self.idle.first().copied() {
             if since.plus(self.settings.forget_after) > now {

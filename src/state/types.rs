@@ -155,6 +155,19 @@ impl Prefixes {
         self.add(&other.0);
     }
 
+    /// The files that are in both.
+    pub(super) fn both(&self, other: &Self) -> Self {
+        let mut both = Self::default();
+        for (a, b) in self.0.iter().flat_map(|a| other.0.iter().map(move |b| (a, b))) {
+            // One within the other, or nothing in common.
+            let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
+            if long.starts_with(short) {
+                both.add(std::slice::from_ref(long));
+            }
+        }
+        both
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

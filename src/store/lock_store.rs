@@ -47,7 +47,9 @@ pub enum Outcome {
     Failed(Arc<str>),
 }
 
-/// Called once with the outcome, in the order of the batches, from the store's thread. Must not block.
+/// Called once with the outcome, in the order of the batches, from the store's thread. Must not block. A batch that is not even
+/// queued (nobody owns the epoch, the queue is full) is told so out of order and on the caller's thread, before `append` returns: so
+/// hold no lock there that this takes.
 pub type Done = Box<dyn FnOnce(Outcome) + Send>;
 
 /// Where a loaded entry comes from.
@@ -113,6 +115,8 @@ pub struct Listed {
     pub epoch: Epoch,
     /// It was handed over to another place at that epoch.
     pub handed_over: bool,
+    /// Why it cannot be looked at now; the epoch is 0 then.
+    pub problem: Option<String>,
 }
 
 /// Takes loaded entries, in order.
@@ -122,7 +126,7 @@ pub type LoadSink<'a> = dyn FnMut(Loaded) + 'a;
 ///
 /// Life of an owner: `raise_epoch`, `load`, `own`, then `append` as often as need be, then `release`.
 pub trait LockStore: Send + Sync {
-    /// The lock managers that have a record here.
+    /// The lock managers that have a record here, and those whose place cannot be read: one bad disk must not hide the others.
     fn list(&self) -> Result<Vec<Listed>, JournalError>;
 
     /// The newest epoch, 0 if the lock manager is unknown. Read anew each time.

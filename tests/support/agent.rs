@@ -133,6 +133,11 @@ impl Agent {
         self.run(json!({"op": "run", "sh": script}), limit)
     }
 
+    /// Starts a shell command; the answer, when it ends, has `rc`, `out` and `err`.
+    pub(crate) fn start_sh(&self, script: &str) -> Pending {
+        self.send(json!({"op": "run", "sh": script}))
+    }
+
     /// Runs a shell command as an ordinary user.
     pub(crate) fn try_sh_as(&self, uid: u32, groups: &[u32], script: &str) -> (i64, String, String) {
         self.run(json!({"op": "run", "sh": script, "uid": uid, "gid": uid, "groups": groups}), SOON)
@@ -252,6 +257,11 @@ impl Owner {
         assert!(result.is_ok(), "{}: lock {kind:?} {start}+{len}: {result:?}", self.name);
     }
 
+    /// fcntl F_SETLK, not waited for: in a grace window a client may be long in answering.
+    pub(crate) fn lock_now(&self, file: File, kind: Kind, start: u64, len: u64) -> Pending {
+        self.send(lock_request(file, kind.code(), start, len, false))
+    }
+
     /// fcntl F_SETLKW, answered once it is granted or has failed.
     pub(crate) fn lock_wait(&self, file: File, kind: Kind, start: u64, len: u64) -> Pending {
         self.send(lock_request(file, kind.code(), start, len, true))
@@ -306,6 +316,18 @@ impl Owner {
     /// A write lock on the first byte of each of `count` files, named by number after `prefix`.
     pub(crate) fn lock_files(&self, prefix: &str, count: u64) -> Pending {
         self.send(json!({"op": "lock_files", "path": prefix, "type": "w", "count": count}))
+    }
+
+    /// Which of the first bytes of `count` files, named by number after `prefix`, are free for a write lock.
+    pub(crate) fn free_files(&self, prefix: &str, count: u64) -> Vec<u64> {
+        let found = self.must(json!({"op": "free_files", "path": prefix, "count": count}));
+        found["free"].as_array().expect("a list").iter().filter_map(Value::as_u64).collect()
+    }
+
+    /// Takes byte `start`, adds one to the number in the file, lets go; over and over until `stop` exists in the guest. The answer
+    /// has `cycles`.
+    pub(crate) fn churn(&self, path: &str, start: u64, stop: &str) -> Pending {
+        self.send(json!({"op": "churn", "path": path, "start": start, "stop": stop}))
     }
 
     /// `count` further processes that each wait for a write lock on the first byte, have it, and let go.

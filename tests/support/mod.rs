@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod agent;
+pub(crate) mod cluster;
 pub(crate) mod net;
 pub(crate) mod scratch;
 pub(crate) mod server;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
 
 use super::scratch::Scratch;
 
@@ -23,7 +24,8 @@ struct Inner {
     next_port: AtomicU8,
 }
 
-/// A server node: network, mount, UTS, IPC and PID namespaces of its own, with its own /run, /proc and state directory.
+/// A server node: network, mount, UTS, IPC and PID namespaces of its own, with its own /run, /srv and /proc. Its /var/lib and its
+/// directory are kept for the next node of that name, as a disk is over a power cut.
 pub(crate) struct Node {
     net: Net,
     holder: Holder,
@@ -50,15 +52,19 @@ impl Net {
 
     /// A node on the bridge that answers at `address(last)`.
     pub(crate) fn node(&self, name: &str, last: u8) -> Node {
-        let private = "mount -t tmpfs tmpfs /run\nmkdir -p /run/lock /run/hostproc\nmount --bind /proc /run/hostproc\n\
-                       mount -t proc proc /proc\n";
-        let holder = Holder::start(name, "-n -m -u -i -p", private);
+        let dir = self.dir().join(name);
+        std::fs::create_dir_all(dir.join("var-lib")).expect("node directory");
+        let private = format!(
+            "mount --bind {}/var-lib /var/lib\nmount -t tmpfs tmpfs /srv\nmount -t tmpfs tmpfs /run\n\
+             mkdir -p /run/lock /run/hostproc\nmount --bind /proc /run/hostproc\nmount -t proc proc /proc\n",
+            dir.display()
+        );
+        let holder = Holder::start(name, "-n -m -u -i -p", &private);
         let port = self.next_port("v");
         self.ip(&format!("link add {port} type veth peer name eth0 netns {}", holder.pid));
         self.ip(&format!("link set {port} master br0 up"));
         let node = Node { net: self.clone(), holder, name: name.into(), address: Self::address(last), port };
         node.sh(&format!("ip addr add {}/{PREFIX} dev eth0 && ip link set eth0 up", node.address));
-        std::fs::create_dir_all(node.dir()).expect("node directory");
         node
     }
 
@@ -78,6 +84,19 @@ impl Net {
     /// A command that runs in the bridge's namespaces.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         self.0.switch.enter(program)
+    }
+
+    /// Runs something on a thread whose sockets are the bridge's.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let namespace =
+            std::fs::File::open(format!("/proc/{}/ns/net", self.0.switch.pid)).expect("the namespace");
+        std::thread::spawn(move || {
+            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("setns");
+            work()
+        })
     }
 
     /// Where this network's nodes and guests keep their files.
@@ -138,14 +157,9 @@ impl Node {
         check(self.command("sh").args(["-c", script]), script)
     }
 
-    /// Puts an address on the node and tells the neighbours.
-    pub(crate) fn add_floating(&self, ip: Ipv4Addr) {
-        self.sh(&format!("ip addr add {ip}/{PREFIX} dev eth0 && arping -q -U -c 1 -I eth0 {ip}"));
-    }
-
-    /// Takes it off again.
-    pub(crate) fn del_floating(&self, ip: Ipv4Addr) {
-        self.sh(&format!("ip addr del {ip}/{PREFIX} dev eth0"));
+    /// A path on the node as the test sees it, mounts included.
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.holder.pid))
     }
 
     /// How a person gets onto the node, for messages.
@@ -154,10 +168,18 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Takes it off the network for good, without a word to anybody.
+    pub(crate) fn cut_off(&self) {
+        let _ = self.net.command("ip").args(["link", "del", &self.port]).stderr(Stdio::null()).status();
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
-        // The namespace itself is torn down some time after its last process; the port must be gone now.
-        let _ = self.net.command("ip").args(["link", "del", &self.port]).stderr(Stdio::null()).status();
+        // First: what dies now says good-bye on its connections. The namespace itself is torn down some time after its last
+        // process; the port must be gone now.
+        self.cut_off();
     }
 }
 

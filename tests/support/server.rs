@@ -46,7 +46,11 @@ pub(crate) trait Server {
 pub(crate) struct Lockferry {
     node: Node,
     binary: PathBuf,
-    extra: Vec<String>,
+    /// Before the binary: a program that takes privileges away.
+    wrapper: Vec<String>,
+    /// Of `serve`.
+    arguments: Vec<String>,
+    socket: PathBuf,
     export: PathBuf,
     process: Option<Process>,
     stdout: Arc<Mutex<String>>,
@@ -60,21 +64,43 @@ impl Lockferry {
         std::fs::create_dir_all(&export).expect("export directory");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
         std::fs::set_permissions(&export, mode).expect("export mode");
-        let extra = extra.iter().map(ToString::to_string).collect();
+        let socket = node.dir().join("lockferry.sock");
+        // The scenarios tidy up as the guests' root.
+        let mut arguments = vec!["--export".into(), format!("{}:no_root_squash", export.display())];
+        for (flag, path) in [("--state-dir", &node.dir().join("state")), ("--socket", &socket)] {
+            arguments.extend([flag.into(), path.display().to_string()]);
+        }
+        arguments.extend(extra.iter().map(ToString::to_string));
+        Self::with(node, arguments, socket, export)
+    }
+
+    /// A server on `node` as a package would install it: all from the configuration file, everything else at its usual place. The
+    /// export need not be there.
+    pub(crate) fn configured(node: Node, config: &str, export: PathBuf) -> Self {
+        let file = node.dir().join("lockferry.toml");
+        std::fs::write(&file, config).expect("configuration");
+        node.sh("mkdir -p /run/lockferry");
+        let arguments = vec!["--config".into(), file.display().to_string()];
+        Self::with(node, arguments, "/run/lockferry/lockferry.sock".into(), export)
+    }
+
+    fn with(node: Node, arguments: Vec<String>, socket: PathBuf, export: PathBuf) -> Self {
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_lockferry"));
-        Self { node, binary, extra, export, process: None, stdout: Arc::default() }
+        let (wrapper, stdout) = (Vec::new(), Arc::default());
+        Self { node, binary, wrapper, arguments, socket, export, process: None, stdout }
+    }
+
+    /// Whether it may send raw packets, from its next start on. Without that nobody is woken by a tickle.
+    pub(crate) fn allow_raw_packets(&mut self, allowed: bool) {
+        let without = ["setpriv", "--bounding-set", "-net_raw"].map(String::from);
+        self.wrapper = if allowed { Vec::new() } else { without.into() };
     }
 
     /// Starts it and waits for its ready line, the first on standard output to begin with `lockferry ready`.
     pub(crate) fn start(&mut self) {
-        let dir = self.node.dir();
-        let mut arguments = vec![self.binary.display().to_string(), "serve".into()];
-        // The scenarios tidy up as the guests' root.
-        arguments.extend(["--export".into(), format!("{}:no_root_squash", self.export.display())]);
-        for (flag, path) in [("--state-dir", &dir.join("state")), ("--socket", &self.socket())] {
-            arguments.extend([flag.into(), path.display().to_string()]);
-        }
-        arguments.extend(self.extra.iter().cloned());
+        let mut arguments = self.wrapper.clone();
+        arguments.extend([self.binary.display().to_string(), "serve".into()]);
+        arguments.extend(self.arguments.iter().cloned());
         let mut command = self.node.command("sh");
         command.stderr(File::options().create(true).append(true).open(self.log_path()).expect("log file"));
         command.env("RUST_BACKTRACE", "1").env("NO_COLOR", "1");
@@ -114,6 +140,11 @@ impl Lockferry {
         drop(self.process.take());
     }
 
+    /// Whether it has been started and neither killed nor terminated by us.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// The node it runs on.
     pub(crate) fn node(&self) -> &Node {
         &self.node
@@ -122,7 +153,7 @@ impl Lockferry {
     /// Runs `lockferry ARGUMENTS --json` against its socket.
     pub(crate) fn query(&self, arguments: &[&str]) -> Value {
         let mut command = self.node.command(&self.binary);
-        command.args(arguments).arg("--json").arg("--socket").arg(self.socket());
+        command.args(arguments).arg("--json").arg("--socket").arg(&self.socket);
         let output = command.output().expect("nsenter starts");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "lockferry {arguments:?} failed: {error}");
@@ -130,12 +161,16 @@ impl Lockferry {
             .unwrap_or_else(|e| panic!("lockferry {arguments:?}: not JSON: {e}"))
     }
 
-    fn socket(&self) -> PathBuf {
-        self.node.dir().join("lockferry.sock")
-    }
-
     fn log_path(&self) -> PathBuf {
         self.node.dir().join("lockferry.log")
+    }
+
+    /// What `lockferry status` says of a lock manager. Null: nothing.
+    pub(crate) fn lock_manager(&self, ip: std::net::IpAddr) -> Value {
+        let name = ip.to_string();
+        let status = self.query(&["status"]);
+        let all = status["lock_managers"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|lm| lm["name"] == *name).unwrap_or_default()
     }
 
     /// A number of each lock manager, added up.

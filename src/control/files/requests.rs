@@ -76,7 +76,7 @@ pub(super) struct Requests {
     shared: Arc<Shared>,
     verbs: Pool,
     questions: Pool,
-    watch: Watch,
+    watch: Watch<ReplyWrite>,
 }
 
 impl Requests {
@@ -151,6 +151,8 @@ impl Requests {
 impl Shared {
     fn attributes(&self, node: Node, ino: u64) -> FileAttr {
         let (kind, perm) = match node.usage() {
+            // What asks the node or takes one of the open files is for root and its group: others could use it up.
+            Use::Directory if node != Node::Root => (FileType::Directory, 0o550),
             Use::Directory => (FileType::Directory, 0o555),
             // The lists name clients.
             Use::Read => (FileType::RegularFile, 0o440),
@@ -394,14 +396,19 @@ impl Filesystem for Requests {
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         match self.node(ino) {
+            // Always the same, and open to everybody: nothing is kept for it.
+            Some(Node::Root) => reply.opened(FileHandle(0), FopenFlags::empty()),
             Some(node) => self.ask(reply, move |shared, reply| shared.keep(shared.directory(node), reply)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
-    fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let Some(snapshot) = self.shared.kept(handle) else { return reply.error(Errno::EBADF) };
-        let Snapshot::Directory(rows) = snapshot.as_ref() else { return reply.error(Errno::EBADF) };
+    fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let snapshot = match self.node(ino) {
+            Some(Node::Root) => self.shared.directory(Node::Root).map(Arc::new),
+            _ => self.shared.kept(handle),
+        };
+        let Some(Snapshot::Directory(rows)) = snapshot.as_deref() else { return reply.error(Errno::EBADF) };
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         for (place, (ino, kind, name)) in rows.iter().enumerate().skip(from) {
             // The offset is where the next one is.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -45,11 +46,10 @@ impl Managers {
             return Ok((exports, false));
         }
         let recorded = || ledger.bindings().iter().filter(|(path, _)| !path.is_empty());
-        let path_of =
-            |bytes: &[u8]| PathBuf::from(OsString::from(String::from_utf8_lossy(bytes).into_owned()));
+        let path_of = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
         let mut needed: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        for (place, _) in ledger.locks() {
-            if let Some(prefix) = place.file.get(..8).filter(|p| !needed.contains(*p)) {
+        for file in ledger.locked_files() {
+            if let Some(prefix) = file.get(..8).filter(|p| !needed.contains(*p)) {
                 needed.insert(prefix.into());
             }
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::node::notify::Target;
 use crate::node::pipe::Pipe;
 use crate::node::records;
 use crate::node::verbs::{Done, Refusal, StartGrace};
-use crate::state::{Command, Event, Party, Route, Time};
+use crate::state::{Command, Time};
 use crate::store::record::{Durability, LockCondition, Record};
 use crate::store::{Batch, Epoch, Ledger, LoadReport, LockStore, Outcome};
 
@@ -88,121 +88,6 @@ impl Managers {
         done
     }
 
-    /// Addresses that we do not listen on would never hear anybody.
-    fn check_address(&self, ip: IpAddr) -> Result<(), Refusal> {
-        let bind = &self.rooms.config.bind;
-        if ip.is_unspecified() || ip.is_multicast() {
-            return Err(Refusal::new(Errno::EINVAL, format!("{ip} is no address of one machine")));
-        }
-        if bind.is_empty()
-            || bind.contains(&ip)
-            || bind.iter().any(|b| b.is_unspecified() && b.is_ipv4() == ip.is_ipv4())
-        {
-            return Ok(());
-        }
-        let text =
-            format!("{ip} is not among the addresses that `bind` names: lockferry does not listen there");
-        Err(Refusal::new(Errno::EADDRNOTAVAIL, text))
-    }
-
-    /// The settings' spelling of these exports.
-    fn check_exports(&self, paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, Refusal> {
-        let known = |path: &PathBuf| {
-            let found = self.rooms.exports.find_configured(path).map(Path::to_path_buf);
-            found.ok_or_else(|| {
-                let text =
-                    format!("{} is not exported: the settings have no [[export]] for it", path.display());
-                Refusal::new(Errno::ENOENT, text)
-            })
-        };
-        paths.iter().map(known).collect()
-    }
-
-    fn plan(&self, v: &StartGrace, named: BTreeSet<PathBuf>) -> Result<Plan, Refusal> {
-        let config = &self.rooms.config;
-        let set = config.lock_managers.iter().find(|lm| lm.address == v.ip);
-        let exports = match (named.is_empty(), set) {
-            (true, Some(set)) => self.check_exports(&set.exports)?,
-            _ => named,
-        };
-        let name = v.ip.to_string();
-        let place = v.journal.clone().or_else(|| set.and_then(|set| set.journal.clone()));
-        if let Some(dir) = &place {
-            self.check_place(v.ip, dir)?;
-            self.rooms.journals.place(&name, dir.clone());
-        }
-        Ok(Plan {
-            ip: v.ip,
-            exports,
-            floating: true,
-            grace: v.grace.or_else(|| set.and_then(|set| set.grace)).unwrap_or(config.grace.window),
-            how: if v.adopt { TakeUp::Adopt } else { config.on_take_over },
-            full: v.full,
-            force: v.force,
-            dir: self.rooms.journals.dir(&name),
-        })
-    }
-
-    /// A journal directory that is not there is most likely on a disk that is not mounted: a new one in its place would look like a
-    /// lock manager without locks.
-    fn check_place(&self, ip: IpAddr, dir: &Path) -> Result<(), Refusal> {
-        let taken = self
-            .slots()
-            .iter()
-            .find(|(other, slot)| **other != ip && slot.journal == dir)
-            .map(|(other, _)| *other);
-        if let Some(other) = taken {
-            let text =
-                format!("{ip}: {} is the journal of {other}: each has a directory of its own", dir.display());
-            return Err(Refusal::new(Errno::EBUSY, text));
-        }
-        match std::fs::metadata(dir) {
-            Ok(meta) if meta.is_dir() => Ok(()),
-            Ok(_) => {
-                Err(Refusal::new(Errno::ENOTDIR, format!("{ip}: journal {} is no directory", dir.display())))
-            }
-            Err(e) => {
-                let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-                let what = "mount its disk, or make the directory if this is the first time";
-                Err(Refusal::new(errno, format!("{ip}: journal {}: {e}: {what}", dir.display())))
-            }
-        }
-    }
-
-    /// Opens the exports before anything is taken from anybody.
-    fn open_exports(&self, paths: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
-        for path in paths {
-            self.rooms.exports.resume(path).map_err(|why| Refusal::new(Errno::ENOENT, why))?;
-        }
-        Ok(())
-    }
-
-    /// After a failure: what was opened for nothing is closed again.
-    fn close_idle(&self, ip: IpAddr) {
-        if !self.rooms.gate.is_any() {
-            let all: Vec<PathBuf> = self.rooms.config.exports.iter().map(|e| e.path.clone()).collect();
-            let but =
-                self.slot(ip).filter(Slot::is_loaded).map(|slot| self.serves(&slot)).unwrap_or_default();
-            let idle: Vec<PathBuf> = all.into_iter().filter(|path| !but.contains(path)).collect();
-            self.close_unserved(ip, &idle);
-        }
-    }
-
-    /// Closes those that no loaded lock manager serves.
-    pub(super) fn close_unserved(&self, ip: IpAddr, paths: &[PathBuf]) -> Vec<String> {
-        let mut busy = Vec::new();
-        for path in paths.iter().filter(|path| !self.is_served_by_another(path, ip)) {
-            if !self.rooms.exports.suspend(path, super::PATIENCE) {
-                busy.push(format!(
-                    "requests at work below {} did not end within {} s: umount may fail",
-                    path.display(),
-                    super::PATIENCE.as_secs()
-                ));
-            }
-        }
-        busy
-    }
-
     /// Raises, loads, owns, tells the core, opens the gate. The caller has the turn.
     pub(super) fn take_up(self: &Arc<Self>, plan: &Plan) -> Result<Done, Refusal> {
         let began = Instant::now();
@@ -235,6 +120,10 @@ impl Managers {
     }
 
     fn load(&self, plan: &Plan) -> Result<Loaded, Refusal> {
+        // The state directory is one node's own anyway.
+        if plan.floating {
+            self.check_site(plan)?;
+        }
         let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
         let failed = |doing| move |e| refusal(plan.ip, doing, &e);
         self.foresee(plan)?;
@@ -261,15 +150,11 @@ impl Managers {
             notes.push("the record may be incomplete: the window is a full one".to_owned());
         }
         let adopt = plan.how == TakeUp::Adopt && !full;
-        let (mut held, mut reclaimable) = (0, 0);
-        for (_, fields) in loaded.ledger.locks() {
-            match fields.condition {
-                LockCondition::Expired => {}
-                LockCondition::Reclaimable => reclaimable += 1,
-                _ if adopt => held += 1,
-                _ => reclaimable += 1,
-            }
-        }
+        let live = ledger_live(&loaded.ledger);
+        let (held, reclaimable) = match adopt {
+            true => (live, loaded.ledger.count(&[LockCondition::Reclaimable])),
+            false => (0, live + loaded.ledger.count(&[LockCondition::Reclaimable])),
+        };
         let tells = !adopt || reclaimable > 0;
         let nsm_state = match recorded {
             Some(state) if !tells => state,
@@ -362,64 +247,6 @@ impl Managers {
         }
     }
 
-    /// Puts the record into the core. Returns how many locks it would not take.
-    fn fill(&self, ip: IpAddr, ledger: &Ledger, adopt: bool) -> u64 {
-        let desk = &self.rooms.desk;
-        desk.run(Command::Load { lm: ip });
-        for (client, state) in ledger.clients() {
-            let party = Party { lm: ip, name: &client.name, address: client.address };
-            desk.run(Command::Restore { party, state: *state });
-        }
-        let mut refused = 0;
-        for (place, fields) in ledger.locks() {
-            let owner = &place.owner;
-            let party = Party { lm: ip, name: &owner.client.name, address: owner.client.address };
-            let lock = records::lock_state(&fields);
-            let load = Command::LoadLock {
-                party,
-                oh: &owner.oh,
-                svid: owner.svid,
-                file: &place.file,
-                range: place.range,
-                lock,
-            };
-            let events = desk.run_for_events(load);
-            refused += events.iter().filter(|e| matches!(e, Event::LoadRefused(_))).count() as u64;
-        }
-        if adopt && ledger.ended().is_none() {
-            self.fill_waiters(ip, ledger);
-        }
-        refused
-    }
-
-    fn fill_waiters(&self, ip: IpAddr, ledger: &Ledger) {
-        for (seq, w) in ledger.waiters() {
-            let owner = &w.place.owner;
-            let party = Party { lm: ip, name: &owner.client.name, address: owner.client.address };
-            let (version, tcp, asynchronous) = (w.version, w.tcp, w.asynchronous);
-            let route = Route { version, tcp, asynchronous, handle: w.handle.clone() };
-            self.rooms.desk.run(Command::LoadWaiter {
-                party,
-                oh: &owner.oh,
-                svid: owner.svid,
-                file: &w.place.file,
-                range: w.place.range,
-                mode: w.mode,
-                state: w.state,
-                route: &route,
-                seq: *seq,
-            });
-        }
-    }
-
-    fn seed_replies(&self, ledger: &Ledger) {
-        let (now, unix_ms) = (Instant::now(), unix_now() * 1000);
-        for seed in ledger.replies() {
-            let ago = Duration::from_millis(unix_ms.saturating_sub(seed.at_ms));
-            self.rooms.drc.seed(now, &records::key(seed), &seed.reply, ago);
-        }
-    }
-
     /// Opens the window. Its deadline runs from the first notice on: see `tell_clients`.
     fn open_window(&self, plan: &Plan, full: bool) {
         let everything: Box<[u8]> = Box::default();
@@ -497,108 +324,6 @@ impl Managers {
         }
     }
 
-    /// `start_grace` of one that is loaded: binds further exports, changes the length of a window that is open.
-    fn extend(
-        &self,
-        v: &StartGrace,
-        slot: &Slot,
-        named: BTreeSet<PathBuf>,
-        dry: bool,
-    ) -> Result<Done, Refusal> {
-        let further: BTreeSet<PathBuf> = named.difference(&slot.exports).cloned().collect();
-        let in_window =
-            self.rooms.desk.read(|e| e.lm_rows()).iter().any(|r| r.address == v.ip && r.window.is_some());
-        let longer = v.grace.filter(|_| in_window && !slot.waits_for_address);
-        let mut done =
-            Done { text: format!("{}: already taken up, nothing changed", v.ip), ..Done::default() };
-        if dry || (further.is_empty() && longer.is_none()) {
-            if !further.is_empty() || longer.is_some() {
-                done.text = format!("{}: would bind {} further exports", v.ip, further.len());
-                done.changed = true;
-            }
-            return Ok(done);
-        }
-        if let Err(why) = self.open_exports(&further) {
-            self.close_idle(v.ip);
-            return Err(why);
-        }
-        let mut entries = Vec::new();
-        let mut prefixes = Vec::new();
-        for path in &further {
-            let prefix = self.rooms.exports.prefix_of(path).unwrap_or_default();
-            prefixes.push(prefix.clone());
-            let path = path.as_os_str().as_encoded_bytes().into();
-            entries.push(Record::Bound { path, prefix }.into());
-        }
-        self.write_now(v.ip, slot.epoch, entries)?;
-        self.change(v.ip, |slot| {
-            slot.exports.extend(further.iter().cloned());
-            slot.floating = true;
-        });
-        self.rooms.gate.bind(v.ip, self.slot(v.ip).and_then(|slot| slot.bound()));
-        self.update_mode();
-        let deadline = self.rooms.desk.now().plus(v.grace.unwrap_or(self.rooms.config.grace.window));
-        if v.full && !prefixes.is_empty() {
-            let park = self.rooms.config.grace.park;
-            self.rooms.desk.run(Command::StartGrace { lm: v.ip, deadline, full: &prefixes, park });
-        } else if longer.is_some() {
-            self.rooms.desk.run(Command::SetDeadline { lm: v.ip, deadline });
-        }
-        if !self.rooms.desk.settle(v.ip) {
-            return Err(Refusal::new(Errno::EIO, format!("{}: its journal cannot be written", v.ip)));
-        }
-        done.changed = true;
-        done.all_wait = v.full && !prefixes.is_empty();
-        done.text = match further.len() {
-            0 => format!(
-                "{}: the window now ends in {}",
-                v.ip,
-                humantime::format_duration(v.grace.unwrap_or_default())
-            ),
-            n => format!("{}: {n} further exports bound", v.ip),
-        };
-        if !further.is_empty() {
-            done.notes.extend(self.taken_through_others(v.ip));
-        }
-        Ok(done)
-    }
-
-    fn preview_start(&self, plan: &Plan) -> Result<Done, Refusal> {
-        let name = plan.ip.to_string();
-        let failed = |e| refusal(plan.ip, "cannot read its record", &e);
-        self.rooms.journals.peek_own_summary(&name).map_err(failed)?;
-        let peek =
-            self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
-        let Some(peek) = peek else {
-            return Ok(Done {
-                text: format!("{name}: would be new, nothing is recorded"),
-                changed: true,
-                ..Done::default()
-            });
-        };
-        if peek.summary.handed_over && !plan.force {
-            let text = format!(
-                "{name}: was handed over to another place at epoch {}: import it again, or force",
-                peek.summary.epoch
-            );
-            return Err(Refusal::new(Errno::ESTALE, text));
-        }
-        let full = plan.full || !peek.summary.report.complete;
-        let adopt = plan.how == TakeUp::Adopt && !full;
-        let locks = peek.ledger.locks().filter(|(_, f)| f.condition != LockCondition::Expired).count() as u64;
-        let clients = peek.ledger.clients().len();
-        let text = match adopt {
-            true => format!("{name}: would be adopted with {locks} locks of {clients} clients"),
-            false => format!(
-                "{name}: would open a {}grace window of {} for {locks} locks of {clients} clients",
-                if full { "full " } else { "" },
-                humantime::format_duration(plan.grace)
-            ),
-        };
-        let marked = if adopt { 0 } else { locks };
-        Ok(Done { text, changed: true, marked, all_wait: full, ..Done::default() })
-    }
-
     /// The record of a lock manager that a first request has made. Tried until it works: its clients wait meanwhile.
     pub(super) fn open_first(self: &Arc<Self>, ip: IpAddr, pipe: &Arc<Pipe>) {
         loop {
@@ -645,6 +370,11 @@ impl Managers {
         pipe.open(journals.clone(), name, epoch);
         Ok(())
     }
+}
+
+/// Locks that somebody has, as far as is recorded, and that are not to be reclaimed.
+fn ledger_live(ledger: &Ledger) -> u64 {
+    ledger.count(&[LockCondition::Held, LockCondition::Granting, LockCondition::Unconfirmed])
 }
 
 /// The NSM state of a take-over: above every one before, odd, and above what a lost record may have had.

@@ -93,7 +93,7 @@ impl Engine {
                 "a window with nothing to reclaim"
             );
             match lm.stage {
-                Stage::Loaded => assert_eq!((lm.kept, lm.deferred.len()), (0, 0)),
+                Stage::Loaded => assert!(lm.kept == 0 && (lm.is_ending() || lm.deferred.is_empty())),
                 Stage::Loading => {}
                 Stage::Released => assert!(lm.window.is_none() && lm.hold_until.is_none()),
             }

@@ -41,9 +41,14 @@ impl Engine {
         }
         for part in taken {
             fx.event(Event::LoadRefused(Box::new(self.stretch(place, part))));
-            if self.names.lm_by_id(lm).stage == Stage::Loading && self.settings.journal {
+            if self.names.lm_by_id(lm).stage == Stage::Loading {
                 // What was not loaded is nobody's: the record shall say no more than the tables.
-                self.journal_lock(place, part, None);
+                let told = self.journal.len();
+                self.overlay(now, place, part, |_| None);
+                self.journal.truncate(told);
+                if self.settings.journal {
+                    self.journal_lock(place, part, None);
+                }
             }
         }
         self.release(now, place);

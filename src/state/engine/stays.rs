@@ -19,14 +19,12 @@ impl Engine {
         let keep = Prefixes::new(keep);
         let (id, new) = self.names.lm(lm);
         let again = new || self.names.lm_by_id(id).stage == Stage::Released;
-        if let Some(WorkKind::Forget { keep: old, .. }) =
-            self.names.lm_mut(id).work.as_mut().map(|w| &mut w.kind)
+        if let Some(work) = &mut self.names.lm_mut(id).work
+            && let WorkKind::Forget { keep: old, .. } = &mut work.kind
         {
-            // Still at it: with less to keep from the beginning once more.
-            *old = keep;
-            if let Some(work) = &mut self.names.lm_mut(id).work {
-                work.at = Work::START;
-            }
+            // Still at it: with less to keep, from the beginning once more.
+            *old = old.both(&keep);
+            work.at = Work::START;
             return;
         }
         self.finish_work(now, id, fx);
@@ -89,7 +87,7 @@ impl Engine {
     /// Takes clients out that have neither locks nor waiters any more; what is kept of the others is no more than a name.
     pub(super) fn forget_clients(&mut self, lm: LmId, clients: &[ClientId]) {
         for id in clients.iter().copied() {
-            if !self.names.clients.get(id.index()).is_some_and(|c| c.lm == lm) {
+            if self.names.clients.get(id.index()).is_none_or(|c| c.lm != lm) {
                 continue;
             }
             for file in self.shares.remove_client(id) {

@@ -115,6 +115,7 @@ impl Both {
         let told = self.explain(op);
         let mut fx = Effects::default();
         self.model.advance(self.now);
+        self.handle(Command::Tick, &mut fx);
         if let Op::Revoke { pick } = op {
             self.revoke(pick, &mut fx);
         } else {

@@ -123,7 +123,7 @@ fn limits(head: u64, segments: &BTreeMap<(u64, u64), Part>) -> BTreeMap<u64, u64
 fn base(files: &dyn Files, dir: &Path, epoch: u64, sequence: u64) -> Result<Base, JournalError> {
     let name = Name::Snapshot(epoch, sequence).to_string();
     let path = dir.join(&name);
-    let handle = files.open(&path).map_err(JournalError::io("cannot open", &path))?;
+    let handle = files.open_past_caches(&path).map_err(JournalError::io("cannot open", &path))?;
     Ok(Base { epoch, sequence, name, path, handle })
 }
 
@@ -137,7 +137,7 @@ fn segment(
 ) -> Result<Result<Part, Finding>, JournalError> {
     let name = name.to_string();
     let path = dir.join(&name);
-    let handle = files.open(&path).map_err(JournalError::io("cannot open", &path))?;
+    let handle = files.open_past_caches(&path).map_err(JournalError::io("cannot open", &path))?;
     let mut bytes = [0; HEADER];
     let n = handle.read_at(&mut bytes, 0).map_err(JournalError::io("cannot read", &path))?;
     let bad =

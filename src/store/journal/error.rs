@@ -114,6 +114,12 @@ impl JournalError {
         }
     }
 
+    /// Whether it says that the process or the system is short of something for a moment, and nothing of the disk.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, JournalError::Io { source, .. }
+            if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR)))
+    }
+
     /// Whether it says that a file is not there.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self, JournalError::Io { source, .. }

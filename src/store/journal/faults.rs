@@ -23,6 +23,8 @@ pub type Hook = Box<dyn FnMut(u64, &str, &MemFiles) + Send>;
 pub enum Fault {
     /// ENOSPC, after a part of a write.
     NoSpace,
+    /// EMFILE: the process or the system is out of descriptors for a moment.
+    NoFiles,
     /// EIO, after a part of a write. A failed sync also loses what it should have made durable, while reads still show it.
     Io,
 }
@@ -77,6 +79,11 @@ impl MemFiles {
     /// Operation number `op` (the first is 0) will fail.
     pub fn fail_at(&self, op: u64, fault: Fault) {
         self.lock().faults.insert(op, fault);
+    }
+
+    /// No operation will fail that was not reached yet.
+    pub fn fail_no_more(&self) {
+        self.lock().faults.clear();
     }
 
     /// All files together may have this many bytes; `None`: no limit.
@@ -172,6 +179,7 @@ impl Fault {
     fn error(self) -> io::Error {
         io::Error::from_raw_os_error(match self {
             Fault::NoSpace => libc::ENOSPC,
+            Fault::NoFiles => libc::EMFILE,
             Fault::Io => libc::EIO,
         })
     }
@@ -223,6 +231,11 @@ impl Files for MemFiles {
         let inner = self.simple("list")?;
         let inside = inner.names.keys().filter(|path| path.parent() == Some(dir));
         Ok(inside.filter_map(|path| path.file_name()?.to_str().map(Into::into)).collect())
+    }
+
+    fn free(&self, _dir: &Path) -> u64 {
+        let inner = self.lock();
+        inner.space.map_or(u64::MAX, |space| space.saturating_sub(inner.used()))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

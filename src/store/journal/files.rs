@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use super::site;
+
 /// Directory operations. Errors are the system's own.
 pub trait Files: Send + Sync + std::fmt::Debug {
     /// Creates a directory and what is missing above it, for its owner only. Durable once `sync_dir` of each was called.
@@ -16,10 +18,18 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Whether a name is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Bytes that can still be written there, as far as the file system says; the largest number if it does not.
+    fn free(&self, _dir: &Path) -> u64 {
+        u64::MAX
+    }
     /// Creates a file for writing; AlreadyExists if the name is there.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Opens a file to read it.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
+    /// Opens a file to read what another node wrote, even where this node has an older state of it in its cache.
+    fn open_past_caches(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        self.open(path)
+    }
     /// Opens a file to read and write it.
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Renames; replaces what has the new name.
@@ -70,6 +80,11 @@ impl Files for Disk {
         path.try_exists()
     }
 
+    fn free(&self, dir: &Path) -> u64 {
+        let told = nix::sys::statvfs::statvfs(dir);
+        told.map_or(u64::MAX, |fs| fs.blocks_available().saturating_mul(fs.fragment_size()))
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         Ok(Box::new(file))
@@ -77,6 +92,11 @@ impl Files for Disk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
         Ok(Box::new(File::open(path)?))
+    }
+
+    fn open_past_caches(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        let file = File::open(path)?;
+        if is_shared(&file)? { Ok(Box::new(Direct::open(path)?)) } else { Ok(Box::new(file)) }
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
@@ -97,6 +117,51 @@ impl Files for Disk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+}
+
+/// Whether other nodes may have the same file system mounted.
+fn is_shared(file: &File) -> io::Result<bool> {
+    let magic = nix::sys::statfs::fstatfs(file)?.filesystem_type().0 as u32;
+    Ok(site::SHARED.iter().any(|known| known.magic == magic))
+}
+
+/// A file that is read from the disk or the server, never from the page cache (O_DIRECT).
+#[derive(Debug)]
+pub(super) struct Direct(File);
+
+/// What offsets, lengths and buffers must be a multiple of; the largest that any disk asks for.
+const ALIGN: usize = 4096;
+
+impl Direct {
+    pub(super) fn open(path: &Path) -> io::Result<Direct> {
+        Ok(Direct(OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?))
+    }
+}
+
+impl Handle for Direct {
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let skip = (at % ALIGN as u64) as usize;
+        let len = (skip + buf.len()).next_multiple_of(ALIGN);
+        let mut room = vec![0u8; len + ALIGN];
+        let from = room.as_ptr().align_offset(ALIGN);
+        let aligned = room.get_mut(from..from + len).ok_or(io::ErrorKind::InvalidInput)?;
+        let got = Handle::read_at(&self.0, aligned, at - skip as u64)?;
+        let n = got.saturating_sub(skip).min(buf.len());
+        buf[..n].copy_from_slice(&aligned[skip..skip + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
     }
 }
 
@@ -126,5 +191,38 @@ impl Handle for File {
         use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
         // Advice: where it is not taken, the cache is what there is.
         let _ = posix_fadvise(self, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn past_the_cache_the_same_is_read_at_any_offset() {
+        let dir = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
+        let path = dir.path().join("file");
+        let bytes: Vec<u8> = (0..10_001u32).map(|n| (n * 7) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let direct = match Direct::open(&path) {
+            Ok(direct) => direct,
+            Err(e) => return eprintln!("skipped: no O_DIRECT here: {e}"),
+        };
+        assert_eq!(direct.size().unwrap(), 10_001);
+        for at in [0usize, 1, 511, 4095, 4096, 8192, 9999, 10_000, 10_001, 20_000] {
+            for len in [0usize, 1, 100, 4096, 5000, 20_000] {
+                let mut buf = vec![0; len];
+                let mut got = 0;
+                loop {
+                    let n = direct.read_at(&mut buf[got..], (at + got) as u64).unwrap();
+                    got += n;
+                    if n == 0 {
+                        break;
+                    }
+                }
+                let expected = &bytes[at.min(bytes.len())..(at + len).min(bytes.len())];
+                assert_eq!(&buf[..got], expected, "{len} at {at}");
+            }
+        }
     }
 }

@@ -133,6 +133,12 @@ impl Journals {
         Ok(dir)
     }
 
+    /// Newest epoch, and whether it was handed over.
+    fn look_at(&self, dir: &Path) -> Result<(u64, bool), JournalError> {
+        let epoch = newest_or_none(self.files.as_ref(), dir)?;
+        Ok((epoch, epoch > 0 && epoch::handed_over(self.files.as_ref(), dir, epoch)?))
+    }
+
     pub(super) fn files(&self) -> &dyn Files {
         self.files.as_ref()
     }
@@ -164,10 +170,17 @@ impl LockStore for Journals {
         }
         let mut listed = Vec::new();
         for (lock_manager, dir) in names {
-            let epoch = newest_or_none(self.files.as_ref(), &dir)?;
-            if epoch > 0 {
-                let handed_over = epoch::handed_over(self.files.as_ref(), &dir, epoch)?;
-                listed.push(Listed { lock_manager, epoch: Epoch(epoch), handed_over });
+            match self.look_at(&dir) {
+                Ok((0, _)) => {}
+                Ok((epoch, handed_over)) => {
+                    listed.push(Listed { lock_manager, epoch: Epoch(epoch), handed_over, problem: None });
+                }
+                Err(e) => listed.push(Listed {
+                    lock_manager,
+                    epoch: Epoch(0),
+                    handed_over: false,
+                    problem: Some(e.to_string()),
+                }),
             }
         }
         listed.sort_by(|a, b| a.lock_manager.cmp(&b.lock_manager));
@@ -379,19 +392,19 @@ impl Owner {
         let mut staged: Vec<(Batch, Done)> = Vec::with_capacity(group.len());
         for (batch, done) in group {
             if !batch.essential && !batch.entries.is_empty() && self.space.is_low() {
-                done(Outcome::NoSpace);
+                tell(done, Outcome::NoSpace);
                 continue;
             }
             let mark = writer.mark();
             if let Err(e) = writer.stage(&batch.entries) {
-                done(Outcome::Refused(e.to_string().into()));
+                tell(done, Outcome::Refused(e.to_string().into()));
                 continue;
             }
             if !staged.is_empty() && !writer.fits(GROUP) {
                 writer.unstage(mark);
                 self.flush_group(writer, std::mem::take(&mut staged));
                 if let Err(e) = writer.stage(&batch.entries) {
-                    done(Outcome::Refused(e.to_string().into()));
+                    tell(done, Outcome::Refused(e.to_string().into()));
                     continue;
                 }
             }
@@ -409,7 +422,7 @@ impl Owner {
         let may = |batch: &Batch| batch.essential || batch.entries.is_empty();
         if matches!(result, Err(JournalError::NoSpace(_))) && !group.iter().all(|(batch, _)| may(batch)) {
             let (rest, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|(batch, _)| may(batch));
-            refused.into_iter().for_each(|(_, done)| done(Outcome::NoSpace));
+            refused.into_iter().for_each(|(_, done)| tell(done, Outcome::NoSpace));
             group = rest;
             if group.is_empty() {
                 return;
@@ -418,7 +431,7 @@ impl Owner {
             result = staged.and_then(|()| writer.commit(true));
         }
         let outcome = outcome(result);
-        group.into_iter().for_each(|(_, done)| done(outcome.clone()));
+        group.into_iter().for_each(|(_, done)| tell(done, outcome.clone()));
     }
 
     fn keep(&self) {
@@ -463,6 +476,11 @@ impl Owner {
         }
         Ok(())
     }
+}
+
+/// A callback that panics has told so itself; it must not take the writing thread with it, and with that everybody's replies.
+fn tell(done: Done, outcome: Outcome) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(outcome)));
 }
 
 fn outcome(result: Result<u64, JournalError>) -> Outcome {

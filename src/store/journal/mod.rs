@@ -17,6 +17,7 @@ mod names;
 mod peek;
 mod reader;
 mod repair;
+pub mod site;
 mod snapshot;
 mod spare;
 #[cfg(test)]

@@ -106,7 +106,12 @@ pub(super) fn keep_spare(place: &Place, space: &Space) -> Result<(), JournalErro
     let _making = space.making();
     let spare = place.dir.join(Name::Spare(place.epoch).to_string());
     let there = place.files.exists(&spare).map_err(JournalError::io("cannot look for", &spare))?;
-    let made = if there { Ok(()) } else { fill(place, space.size(), Some(space)).map(drop) };
+    let made = match space.size() {
+        _ if there => Ok(()),
+        // To try and fail would leave everybody else on the disk without space for a moment, again and again.
+        size if place.files.free(&place.dir) < size => Err(JournalError::NoSpace(spare)),
+        size => fill(place, size, Some(space)).map(drop),
+    };
     match &made {
         Ok(()) => space.set_low(false),
         Err(JournalError::NoSpace(_)) => space.set_low(true),

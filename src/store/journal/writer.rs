@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::codec::{self, PAYLOAD_VERSION};
 use super::epoch;
@@ -17,6 +18,11 @@ use super::spare::{Space, adopt, fill_now, remove_stale};
 use super::{Options, snapshot};
 use crate::store::lock_store::LoadReport;
 use crate::store::record::{Durability, Entry, Record};
+
+/// How often the epoch is read again when descriptors or memory are short: for a second, in which others may close some.
+const EPOCH_TRIES: u32 = 50;
+/// The pause between.
+const EPOCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// Who writes, and where.
 #[derive(Clone, Debug)]
@@ -252,15 +258,27 @@ impl Writer {
                 self.sync()?;
             }
         }
-        epoch::check(self.place.files.as_ref(), &self.place.dir, self.place.epoch).map_err(|e| match e {
-            // "No space" would promise that nothing was written.
-            JournalError::NoSpace(path) => {
-                let source = std::io::ErrorKind::StorageFull.into();
-                JournalError::Io { what: "cannot read the epoch in", path, source }
-            }
-            other => other,
-        })?;
+        self.read_epoch()?;
         Ok(self.last())
+    }
+
+    /// Fails unless the epoch is still ours. What is written is durable by now: reading may be tried again.
+    fn read_epoch(&self) -> Result<(), JournalError> {
+        let mut tries = 0;
+        loop {
+            match epoch::check(self.place.files.as_ref(), &self.place.dir, self.place.epoch) {
+                // "No space" would promise that nothing was written.
+                Err(JournalError::NoSpace(path)) => {
+                    let source = std::io::ErrorKind::StorageFull.into();
+                    return Err(JournalError::Io { what: "cannot read the epoch in", path, source });
+                }
+                Err(e) if e.is_passing() && tries < EPOCH_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(EPOCH_PAUSE);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// A newcomer removes our spare: what fails then fails for another reason than it seems.

@@ -81,6 +81,35 @@ class Owner:
             self.fds["%s%d" % (r["path"], i)] = fd
             self.set_lock(fd, r["type"], 0, 1, False)
 
+    def op_free_files(self, r):
+        """Which of the files PREFIX0, PREFIX1... have nobody's lock on their first byte."""
+        free = []
+        for i in range(r["count"]):
+            fd = os.open(r["path"] + str(i), os.O_RDWR)
+            try:
+                answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(FLOCK, fcntl.F_WRLCK, 0, 0, 1, 0))
+                if struct.unpack(FLOCK, answer)[0] == fcntl.F_UNLCK:
+                    free.append(i)
+            finally:
+                os.close(fd)
+        return {"free": free}
+
+    def op_churn(self, r):
+        """Locks a byte, adds one to the number in the file, unlocks; until the file `stop` exists.
+
+        Whoever else does the same must never be inside at the same time, or the number ends up too small.
+        """
+        fd = os.open(r["path"], os.O_RDWR | os.O_CREAT, 0o666)
+        cycles = 0
+        while not os.path.exists(r["stop"]):
+            self.set_lock(fd, "w", r["start"], 1, True)
+            number = int(os.pread(fd, 16, 0) or b"0")
+            os.pwrite(fd, b"%015d\n" % (number + 1), 0)
+            self.set_lock(fd, "u", r["start"], 1, False)
+            cycles += 1
+        os.close(fd)
+        return {"cycles": cycles}
+
     def op_close_all(self, _):
         for fd in self.fds.values():
             os.close(fd)

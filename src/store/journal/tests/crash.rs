@@ -32,7 +32,7 @@ fn cut_everywhere(durability: Durability, epochs: u64, seeds: u64) -> u64 {
 
 #[test]
 fn after_a_power_cut_at_any_operation_what_was_acknowledged_is_there_and_nothing_else() {
-    let cuts = cut_everywhere(Durability::Sync, 3, 26);
+    let cuts = cut_everywhere(Durability::Sync, 3, 18);
     println!("{cuts} cut points");
     assert!(cuts >= 10_000, "{cuts} cut points");
 }

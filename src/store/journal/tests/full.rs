@@ -35,6 +35,21 @@ fn on_a_full_disk_new_locks_are_refused_and_unlocks_go_on_until_the_reserve_is_u
 }
 
 #[test]
+fn a_spare_for_which_there_is_no_room_is_not_tried_at_the_expense_of_others() {
+    let files = MemFiles::new();
+    let mut run = Run::new(&files, Durability::Sync);
+    run.take_over().unwrap();
+    files.limit_space(Some(files.used() + 4095));
+    files.set_hook(Some(Box::new(|_, what, _| assert_ne!(what, "create"))));
+    assert!(matches!(run.keep_spare(), Err(JournalError::NoSpace(_))));
+    assert!(matches!(run.append(&[lock(1, 1)], false), Err(JournalError::NoSpace(_))));
+    files.set_hook(None);
+    files.limit_space(Some(files.used() + 4096));
+    run.keep_spare().unwrap();
+    run.append(&[lock(1, 1)], false).unwrap();
+}
+
+#[test]
 fn a_compaction_without_space_leaves_everything_as_it_was() {
     let files = MemFiles::new();
     let mut run = Run::new(&files, Durability::Sync);

@@ -4,7 +4,9 @@
 mod crash;
 mod damage;
 mod full;
+mod holes;
 mod owners;
+mod site;
 mod speed;
 mod threads;
 mod transfer;

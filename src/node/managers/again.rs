@@ -1,0 +1,117 @@
+//! `start_grace` of what is loaded already, and what one would do. Must never open a window again that is over.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use super::take_up::Plan;
+use super::{Managers, Slot, refusal};
+use crate::node::config::TakeUp;
+use crate::node::verbs::{Done, Refusal, StartGrace};
+use crate::state::Command;
+use crate::store::record::{LockCondition, Record};
+
+impl Managers {
+    /// `start_grace` of one that is loaded: binds further exports, changes the length of a window that is open.
+    pub(super) fn extend(
+        &self,
+        v: &StartGrace,
+        slot: &Slot,
+        named: BTreeSet<PathBuf>,
+        dry: bool,
+    ) -> Result<Done, Refusal> {
+        let further: BTreeSet<PathBuf> = named.difference(&slot.exports).cloned().collect();
+        let in_window =
+            self.rooms.desk.read(|e| e.lm_rows()).iter().any(|r| r.address == v.ip && r.window.is_some());
+        let longer = v.grace.filter(|_| in_window && !slot.waits_for_address);
+        let mut done =
+            Done { text: format!("{}: already taken up, nothing changed", v.ip), ..Done::default() };
+        if dry || (further.is_empty() && longer.is_none()) {
+            if !further.is_empty() || longer.is_some() {
+                done.text = format!("{}: would bind {} further exports", v.ip, further.len());
+                done.changed = true;
+            }
+            return Ok(done);
+        }
+        if let Err(why) = self.open_exports(&further) {
+            self.close_idle(v.ip);
+            return Err(why);
+        }
+        let mut entries = Vec::new();
+        let mut prefixes = Vec::new();
+        for path in &further {
+            let prefix = self.rooms.exports.prefix_of(path).unwrap_or_default();
+            prefixes.push(prefix.clone());
+            let path = path.as_os_str().as_encoded_bytes().into();
+            entries.push(Record::Bound { path, prefix }.into());
+        }
+        self.write_now(v.ip, slot.epoch, entries)?;
+        self.change(v.ip, |slot| {
+            slot.exports.extend(further.iter().cloned());
+            slot.floating = true;
+        });
+        self.rooms.gate.bind(v.ip, self.slot(v.ip).and_then(|slot| slot.bound()));
+        self.update_mode();
+        let deadline = self.rooms.desk.now().plus(v.grace.unwrap_or(self.rooms.config.grace.window));
+        if v.full && !prefixes.is_empty() {
+            let park = self.rooms.config.grace.park;
+            self.rooms.desk.run(Command::StartGrace { lm: v.ip, deadline, full: &prefixes, park });
+        } else if longer.is_some() {
+            self.rooms.desk.run(Command::SetDeadline { lm: v.ip, deadline });
+        }
+        if !self.rooms.desk.settle(v.ip) {
+            return Err(Refusal::new(Errno::EIO, format!("{}: its journal cannot be written", v.ip)));
+        }
+        done.changed = true;
+        done.all_wait = v.full && !prefixes.is_empty();
+        done.text = match further.len() {
+            0 => format!(
+                "{}: the window now ends in {}",
+                v.ip,
+                humantime::format_duration(v.grace.unwrap_or_default())
+            ),
+            n => format!("{}: {n} further exports bound", v.ip),
+        };
+        if !further.is_empty() {
+            done.notes.extend(self.taken_through_others(v.ip));
+        }
+        Ok(done)
+    }
+
+    pub(super) fn preview_start(&self, plan: &Plan) -> Result<Done, Refusal> {
+        let name = plan.ip.to_string();
+        let failed = |e| refusal(plan.ip, "cannot read its record", &e);
+        self.rooms.journals.peek_own_summary(&name).map_err(failed)?;
+        let peek =
+            self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
+        let Some(peek) = peek else {
+            return Ok(Done {
+                text: format!("{name}: would be new, nothing is recorded"),
+                changed: true,
+                ..Done::default()
+            });
+        };
+        if peek.summary.handed_over && !plan.force {
+            let text = format!(
+                "{name}: was handed over to another place at epoch {}: import it again, or force",
+                peek.summary.epoch
+            );
+            return Err(Refusal::new(Errno::ESTALE, text));
+        }
+        let full = plan.full || !peek.summary.report.complete;
+        let adopt = plan.how == TakeUp::Adopt && !full;
+        let locks = peek.ledger.lock_count() as u64 - peek.ledger.count(&[LockCondition::Expired]);
+        let clients = peek.ledger.clients().len();
+        let text = match adopt {
+            true => format!("{name}: would be adopted with {locks} locks of {clients} clients"),
+            false => format!(
+                "{name}: would open a {}grace window of {} for {locks} locks of {clients} clients",
+                if full { "full " } else { "" },
+                humantime::format_duration(plan.grace)
+            ),
+        };
+        let marked = if adopt { 0 } else { locks };
+        Ok(Done { text, changed: true, marked, all_wait: full, ..Done::default() })
+    }
+}

@@ -1,0 +1,152 @@
+//! What must hold before a lock manager is taken up: an address that we hear, exports that are there, a journal on a disk that is fit for
+//! one. Must never take anything from anybody.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::take_up::{Plan, durability};
+use super::{Managers, Slot};
+use crate::node::config::TakeUp;
+use crate::node::verbs::{Refusal, StartGrace};
+use crate::store::journal::site::{self, SiteError};
+
+impl Managers {
+    /// Addresses that we do not listen on would never hear anybody.
+    pub(super) fn check_address(&self, ip: IpAddr) -> Result<(), Refusal> {
+        let bind = &self.rooms.config.bind;
+        if ip.is_unspecified() || ip.is_multicast() {
+            return Err(Refusal::new(Errno::EINVAL, format!("{ip} is no address of one machine")));
+        }
+        if bind.is_empty()
+            || bind.contains(&ip)
+            || bind.iter().any(|b| b.is_unspecified() && b.is_ipv4() == ip.is_ipv4())
+        {
+            return Ok(());
+        }
+        let text =
+            format!("{ip} is not among the addresses that `bind` names: lockferry does not listen there");
+        Err(Refusal::new(Errno::EADDRNOTAVAIL, text))
+    }
+
+    /// The settings' spelling of these exports.
+    pub(super) fn check_exports(&self, paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, Refusal> {
+        let known = |path: &PathBuf| {
+            let found = self.rooms.exports.find_configured(path).map(Path::to_path_buf);
+            found.ok_or_else(|| {
+                let text =
+                    format!("{} is not exported: the settings have no [[export]] for it", path.display());
+                Refusal::new(Errno::ENOENT, text)
+            })
+        };
+        paths.iter().map(known).collect()
+    }
+
+    pub(super) fn plan(&self, v: &StartGrace, named: BTreeSet<PathBuf>) -> Result<Plan, Refusal> {
+        let config = &self.rooms.config;
+        let set = config.lock_managers.iter().find(|lm| lm.address == v.ip);
+        let exports = match (named.is_empty(), set) {
+            (true, Some(set)) => self.check_exports(&set.exports)?,
+            _ => named,
+        };
+        let name = v.ip.to_string();
+        let place = v.journal.clone().or_else(|| set.and_then(|set| set.journal.clone()));
+        if let Some(dir) = &place {
+            self.check_place(v.ip, dir)?;
+            self.rooms.journals.place(&name, dir.clone());
+        }
+        Ok(Plan {
+            ip: v.ip,
+            exports,
+            floating: true,
+            grace: v.grace.or_else(|| set.and_then(|set| set.grace)).unwrap_or(config.grace.window),
+            how: if v.adopt { TakeUp::Adopt } else { config.on_take_over },
+            full: v.full,
+            force: v.force,
+            dir: self.rooms.journals.dir(&name),
+        })
+    }
+
+    /// A journal directory that is not there is most likely on a disk that is not mounted: a new one in its place would look like a
+    /// lock manager without locks.
+    pub(super) fn check_place(&self, ip: IpAddr, dir: &Path) -> Result<(), Refusal> {
+        let taken = self
+            .slots()
+            .iter()
+            .find(|(other, slot)| **other != ip && slot.journal == dir)
+            .map(|(other, _)| *other);
+        if let Some(other) = taken {
+            let text =
+                format!("{ip}: {} is the journal of {other}: each has a directory of its own", dir.display());
+            return Err(Refusal::new(Errno::EBUSY, text));
+        }
+        match std::fs::metadata(dir) {
+            Ok(meta) if meta.is_dir() => Ok(()),
+            Ok(_) => {
+                Err(Refusal::new(Errno::ENOTDIR, format!("{ip}: journal {} is no directory", dir.display())))
+            }
+            Err(e) => {
+                let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                let what = "mount its disk, or make the directory if this is the first time";
+                Err(Refusal::new(errno, format!("{ip}: journal {}: {e}: {what}", dir.display())))
+            }
+        }
+    }
+
+    /// Refuses file systems on which two owners could both believe in themselves.
+    pub(super) fn check_site(&self, plan: &Plan) -> Result<(), Refusal> {
+        let Some(dir) = plan.dir.ancestors().find(|dir| dir.exists()) else { return Ok(()) };
+        match site::check(dir, durability(self.rooms.config.journal.durability)) {
+            Ok(site) => {
+                if let Some(warning) = site.warning {
+                    tracing::warn!(lock_manager = %plan.ip, dir = %dir.display(), file_system = site.file_system, "{warning}");
+                }
+                Ok(())
+            }
+            Err(why) => {
+                let errno = match &why {
+                    SiteError::Unfit { .. } | SiteError::Fails { .. } => Errno::EOPNOTSUPP,
+                    SiteError::MustSync { .. } => Errno::EINVAL,
+                    SiteError::Io { source, .. } => source.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+                };
+                Err(Refusal::new(errno, format!("{}: {why}", plan.ip)))
+            }
+        }
+    }
+
+    /// Opens the exports before anything is taken from anybody.
+    pub(super) fn open_exports(&self, paths: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
+        for path in paths {
+            self.rooms.exports.resume(path).map_err(|why| Refusal::new(Errno::ENOENT, why))?;
+        }
+        Ok(())
+    }
+
+    /// After a failure: what was opened for nothing is closed again.
+    pub(super) fn close_idle(&self, ip: IpAddr) {
+        if !self.rooms.gate.is_any() {
+            let all: Vec<PathBuf> = self.rooms.config.exports.iter().map(|e| e.path.clone()).collect();
+            let but =
+                self.slot(ip).filter(Slot::is_loaded).map(|slot| self.serves(&slot)).unwrap_or_default();
+            let idle: Vec<PathBuf> = all.into_iter().filter(|path| !but.contains(path)).collect();
+            self.close_unserved(ip, &idle);
+        }
+    }
+
+    /// Closes those that no loaded lock manager serves.
+    pub(super) fn close_unserved(&self, ip: IpAddr, paths: &[PathBuf]) -> Vec<String> {
+        let mut busy = Vec::new();
+        for path in paths.iter().filter(|path| !self.is_served_by_another(path, ip)) {
+            if !self.rooms.exports.suspend(path, super::PATIENCE) {
+                busy.push(format!(
+                    "requests at work below {} did not end within {} s: umount may fail",
+                    path.display(),
+                    super::PATIENCE.as_secs()
+                ));
+            }
+        }
+        busy
+    }
+}

@@ -1,0 +1,64 @@
+//! From a record into memory: clients, locks and waiters into the core, answers into the reply cache. Must never be done to a lock
+//! manager that is served already.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::{Managers, unix_now};
+use crate::node::records;
+use crate::state::{Command, Event, Party, Route};
+use crate::store::Ledger;
+
+impl Managers {
+    /// Puts the record into the core. Returns how many locks it would not take.
+    pub(super) fn fill(&self, ip: IpAddr, ledger: &Ledger, adopt: bool) -> u64 {
+        let desk = &self.rooms.desk;
+        desk.run(Command::Load { lm: ip });
+        for (client, state) in ledger.clients() {
+            let party = Party { lm: ip, name: &client.name, address: client.address };
+            desk.run(Command::Restore { party, state: *state });
+        }
+        let loads = ledger.lock_parts().map(|(owner, file, range, fields)| Command::LoadLock {
+            party: Party { lm: ip, name: &owner.client.name, address: owner.client.address },
+            oh: &owner.oh,
+            svid: owner.svid,
+            file,
+            range,
+            lock: records::lock_state(fields),
+        });
+        let events = desk.run_each(loads);
+        let refused = events.iter().filter(|e| matches!(e, Event::LoadRefused(_))).count() as u64;
+        if adopt && ledger.ended().is_none() {
+            self.fill_waiters(ip, ledger);
+        }
+        refused
+    }
+
+    pub(super) fn fill_waiters(&self, ip: IpAddr, ledger: &Ledger) {
+        for (seq, w) in ledger.waiters() {
+            let owner = &w.place.owner;
+            let party = Party { lm: ip, name: &owner.client.name, address: owner.client.address };
+            let (version, tcp, asynchronous) = (w.version, w.tcp, w.asynchronous);
+            let route = Route { version, tcp, asynchronous, handle: w.handle.clone() };
+            self.rooms.desk.run(Command::LoadWaiter {
+                party,
+                oh: &owner.oh,
+                svid: owner.svid,
+                file: &w.place.file,
+                range: w.place.range,
+                mode: w.mode,
+                state: w.state,
+                route: &route,
+                seq: *seq,
+            });
+        }
+    }
+
+    pub(super) fn seed_replies(&self, ledger: &Ledger) {
+        let (now, unix_ms) = (Instant::now(), unix_now() * 1000);
+        for seed in ledger.replies() {
+            let ago = Duration::from_millis(unix_ms.saturating_sub(seed.at_ms));
+            self.rooms.drc.seed(now, &records::key(seed), &seed.reply, ago);
+        }
+    }
+}
