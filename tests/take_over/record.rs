@@ -41,6 +41,11 @@ fn the_setting_on_take_over_adopts_too_but_not_what_was_released() {
     assert_eq!(locks(&b), [lock(0, "one", "held")]);
     // After a release clients may have been told elsewhere, or have given up: their locks are to be reclaimed.
     assert_eq!(b.verb(&["unlock-ip", LM])["marked"], 1);
+    let dry = pair.start(&b, &["--adopt", "--dry-run"]);
+    assert!(
+        dry["text"].as_str().unwrap().contains("would open a grace window") && dry["marked"] == 1,
+        "{dry}"
+    );
     assert_eq!(pair.start(&b, &["--adopt"])["marked"], 1);
     assert_eq!(b.lm(LM)["state"], "grace");
     assert_eq!(pair.b.client(10, "one").lock(&Want::bytes(&fh, 0, 10).reclaim()), GRANTED);

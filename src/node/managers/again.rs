@@ -99,8 +99,11 @@ impl Managers {
             );
             return Err(Refusal::new(Errno::ESTALE, text));
         }
-        let full = plan.full || !peek.summary.report.complete;
-        let adopt = plan.how == TakeUp::Adopt && !full;
+        let was_full = peek.ledger.window().is_some_and(|(full, _)| full);
+        let full = plan.full || was_full || !peek.summary.report.complete;
+        // What was to be reclaimed before cannot be adopted: see `take_up`.
+        let owed = peek.ledger.count(&[LockCondition::Reclaimable]);
+        let adopt = plan.how == TakeUp::Adopt && !full && owed == 0;
         let locks = peek.ledger.lock_count() as u64 - peek.ledger.count(&[LockCondition::Expired]);
         let clients = peek.ledger.clients().len();
         let text = match adopt {
