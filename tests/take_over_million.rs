@@ -21,6 +21,8 @@ use lockferry::state::{Mode, Range};
 use lockferry::store::journal::{Disk, Journals, Options};
 use lockferry::store::record::{ClientKey, Entry, LockCondition, LockFields, OwnerKey, Place, Record};
 use lockferry::store::{Batch, LockStore, Outcome};
+use lockferry_xdr::Decode as _;
+use lockferry_xdr::nfs3::{Diropargs3, Lookup3args, Lookup3res, NfsFh3};
 use rawrpc::nlm::GRANTED;
 use rawrpc::{Client, Daemon, Want, World, host};
 
@@ -49,11 +51,18 @@ fn a_million_locks_are_given_up_and_taken_up() {
         // Through an address that is served.
         let mut mount = rawrpc::Conn::tcp(host(9), (STAYS, 20048));
         let mut args = Vec::new();
-        lockferry_xdr::mount::encode_dirpath(&mut lockferry_xdr::Writer::new(&mut args), export.as_bytes());
+        lockferry_xdr::mount::encode_dirpath(&export.as_bytes(), &mut lockferry_xdr::Writer::new(&mut args));
         let results = mount.call((100_005, 3, 1), &args).results();
         let mut r = lockferry_xdr::Reader::new(&results);
         assert_eq!(r.u32().unwrap(), 0);
-        r.opaque_var(64).unwrap().to_vec()
+        let root = r.opaque_var(64).unwrap().to_vec();
+        let what = Diropargs3 { dir: NfsFh3 { data: &root }, name: b"f" };
+        let results =
+            rawrpc::Conn::tcp(host(9), (STAYS, 2049)).ask((100_003, 3, 3), &Lookup3args { what }).results();
+        match Lookup3res::from_bytes(&results).unwrap() {
+            Lookup3res::Nfs3Ok(ok) => ok.object.data.to_vec(),
+            Lookup3res::Default(status, _) => panic!("{status:?}"),
+        }
     };
     let (mount, address, journal) = (export.as_str(), MOVES.to_string(), dir.display().to_string());
     for (what, option) in [("adopt", "--adopt"), ("grace window", "--dry-run"), ("grace window", "--json")] {

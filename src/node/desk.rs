@@ -27,6 +27,8 @@ use crate::store::record;
 
 /// Lock managers at once, 1,024. Each has two threads and some files; nobody has that many addresses on a server.
 const LOCK_MANAGERS_MAX: usize = 1_024;
+/// Commands of a load under one hold of the mutex: a fraction of a millisecond.
+const AT_ONCE: usize = 200;
 /// How long an operator's command waits for the disk.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -215,15 +217,42 @@ impl Desk {
         }
         let now = self.now();
         inner.engine.handle(now, command, &mut inner.fx);
+        let asked =
+            asked.map(|lm| Asked { lm, token, answer: Some(answer).filter(|a| !a.is_nowhere()), keeps });
+        let said = self.take_effects(inner, now, asked);
+        drop(guard);
+        self.follow_up(said, replay.as_ref())
+    }
 
+    /// Runs many commands that nobody waits for, a few at a time: other requests come between. Returns what happened.
+    pub(super) fn run_each<'a>(&self, mut commands: impl Iterator<Item = Command<'a>>) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            let mut guard = self.inner();
+            let inner = &mut *guard;
+            let now = self.now();
+            let mut count = 0;
+            for command in commands.by_ref().take(AT_ONCE) {
+                inner.engine.handle(now, command, &mut inner.fx);
+                count += 1;
+            }
+            let said = self.take_effects(inner, now, None);
+            drop(guard);
+            events.extend(self.follow_up(said, None));
+            if count < AT_ONCE {
+                return events;
+            }
+        }
+    }
+
+    /// Turns what the engine said into entries and releases, in the pipes. Under the mutex, so that each pipe has the engine's order.
+    fn take_effects(&self, inner: &mut Inner, now: Time, mut asked: Option<Asked>) -> Said {
         let mut out = Outgoing::default();
         for entry in std::mem::take(&mut inner.fx.entries) {
             let lm = records::lock_manager(&entry);
             out.part(lm).entries.push(records::record(entry, now, self).into());
         }
-        let mut events = Vec::new();
-        let mut new = Vec::new();
-        let mut answer = Some(answer).filter(|a| !a.is_nowhere());
+        let mut said = Said::default();
         for effect in inner.fx.out.drain(..) {
             match effect {
                 Effect::Event(event) => {
@@ -232,18 +261,26 @@ impl Desk {
                     {
                         let pipe = Pipe::new(lm, self.ways.outlet.clone());
                         inner.pipes.insert(lm, pipe.clone());
-                        new.push((lm, pipe));
+                        said.new.push((lm, pipe));
                     }
-                    events.push(event);
+                    said.events.push(event);
                 }
-                Effect::Reply { token: t, reply } => {
-                    let to = match t == token {
-                        true => asked.zip(answer.take()),
-                        false => inner.parked.remove(&t),
+                Effect::Reply { token, reply } => {
+                    let mine = asked.as_mut().filter(|a| a.token == token);
+                    let keeps = mine.as_ref().is_some_and(|a| a.keeps);
+                    let to = match mine {
+                        Some(mine) => mine.answer.take().map(|answer| (mine.lm, answer)),
+                        None => inner.parked.remove(&token),
                     };
-                    let Some((lm, to)) = to.filter(|_| reply != Reply::Silent) else { continue };
-                    self.keep(&mut out, lm, &to, &reply, keeps && t == token);
-                    out.part(lm).releases.push(Release::Reply(to, reply));
+                    match to {
+                        Some((lm, answer)) if reply != Reply::Silent => {
+                            self.keep(&mut out, lm, &answer, &reply, keeps);
+                            out.part(lm).releases.push(Release::Reply(answer, reply));
+                        }
+                        // Dropped later: it takes locks of its own.
+                        Some((_, answer)) => said.silenced.push(answer),
+                        None => {}
+                    }
                 }
                 Effect::StopGranted { grant } => out.at_once.push(Release::Stop(grant)),
                 Effect::SendGranted { grant, lm, to, name, oh, svid, range, mode, route } => {
@@ -252,25 +289,28 @@ impl Desk {
                 }
             }
         }
-        if let Some((lm, answer)) = asked.zip(answer) {
+        if let Some(Asked { lm, token, answer: Some(answer), .. }) = asked {
             inner.parked.insert(token, (lm, answer));
         }
-        // Under the mutex, so that each pipe has the engine's order.
-        let at_once = out.send(&inner.pipes);
+        said.at_once = out.send(&inner.pipes);
         let next = inner.engine.next_timer();
-        let rearm = next.is_some() && (inner.armed.is_none() || next < inner.armed);
+        said.rearm = next.is_some() && (inner.armed.is_none() || next < inner.armed);
         inner.armed = next;
-        drop(guard);
+        said
+    }
 
-        if rearm {
+    /// Does what need not be done under the mutex.
+    fn follow_up(&self, said: Said, replay: Option<&Replay>) -> Vec<Event> {
+        if said.rearm {
             self.timer.notify_one();
         }
-        new.into_iter().for_each(|(lm, pipe)| (self.ways.opener)(lm, pipe));
-        at_once.into_iter().for_each(|release| (self.ways.outlet.let_out)(release));
-        for event in &events {
-            self.report(event, replay.as_ref());
+        drop(said.silenced);
+        said.new.into_iter().for_each(|(lm, pipe)| (self.ways.opener)(lm, pipe));
+        said.at_once.into_iter().for_each(|release| (self.ways.outlet.let_out)(release));
+        for event in &said.events {
+            self.report(event, replay);
         }
-        events
+        said.events
     }
 
     /// Writes the answer down beside the entries it goes with, so that whoever serves the address next can repeat it.
@@ -307,6 +347,25 @@ impl Dates for Desk {
     fn unix_ms(&self, time: Time) -> u64 {
         u64::try_from(self.origin_unix.as_millis()).unwrap_or(u64::MAX).saturating_add(time.0)
     }
+}
+
+/// Who asked, and how the answer goes back.
+struct Asked {
+    lm: IpAddr,
+    token: Token,
+    answer: Option<Answer>,
+    /// The answer is kept even if nothing changed.
+    keeps: bool,
+}
+
+/// What is left to do after the mutex is free.
+#[derive(Default)]
+struct Said {
+    events: Vec<Event>,
+    new: Vec<(IpAddr, Arc<Pipe>)>,
+    at_once: Vec<Release>,
+    silenced: Vec<Answer>,
+    rearm: bool,
 }
 
 /// What one command brought about, by lock manager.

@@ -18,6 +18,16 @@ pub(super) fn bound_elsewhere(lm: std::net::IpAddr) {
     }
 }
 
+/// The file that a line about this event names.
+pub(super) fn file_of(event: &Event) -> Option<&[u8]> {
+    match event {
+        Event::Expired(s) | Event::Yielded(s) | Event::LoadRefused(s) | Event::Dropped(s) => Some(&s.file),
+        Event::FreedByOperator { what: Freed::Lock(s), .. } => Some(&s.file),
+        Event::FreedByOperator { what: Freed::File(file), .. } => Some(file),
+        _ => None,
+    }
+}
+
 /// Logs an event. `name` is what a file is called.
 pub(super) fn log(event: &Event, name: &dyn Fn(&[u8]) -> String) {
     let Some(left_out) = speak(event) else { return };

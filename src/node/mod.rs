@@ -11,6 +11,7 @@ mod events;
 mod explaining;
 mod file_checks;
 mod gate;
+mod late_log;
 mod managers;
 #[cfg(test)]
 mod namespaces;

@@ -27,6 +27,10 @@ const WAITING_MAX: usize = 65_536;
 /// Entries in one batch: some 200 KB. One command may bring a million (a client that rebooted); they go in pieces.
 const BATCH_MAX: usize = 1_024;
 
+/// What an operator is told of a disk that is nearly full.
+const LOW: &str =
+    "the disk of its journal is full: new locks are refused, what is held can be unlocked and reclaimed";
+
 /// Something that may leave.
 pub(super) enum Release {
     /// An answer.
@@ -71,6 +75,10 @@ impl Joint {
 }
 
 /// What waits behind entries.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are answers: a box for each would cost more than it saves"
+)]
 pub(super) enum Held {
     One(Release),
     Part(Arc<Joint>),
@@ -188,12 +196,18 @@ impl Pipe {
 
     /// Says whether it is.
     pub(super) fn set_low(&self, low: bool) {
-        self.low.store(low, Ordering::Relaxed);
+        match (self.low.swap(low, Ordering::Relaxed), low) {
+            (false, true) => tracing::error!(lock_manager = %self.lm, "{LOW}"),
+            (true, false) => {
+                tracing::info!(lock_manager = %self.lm, "there is space for the journal: new locks again")
+            }
+            _ => {}
+        }
     }
 
-    /// Why nothing can be made durable now.
+    /// Why nothing can be made durable now, or no new lock.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.inner().trouble.clone()
+        self.inner().trouble.clone().or_else(|| self.is_low().then(|| LOW.into()))
     }
 
     /// Notes why the record cannot be opened.
@@ -235,6 +249,8 @@ impl Pipe {
         outcome: Outcome,
         (store, name, epoch, entries): (Arc<dyn LockStore>, String, Epoch, Vec<Entry>),
     ) {
+        // Now, not at the next look: within a second what is kept for UNLOCK would be used up.
+        self.set_low(store.is_low(&name));
         match outcome {
             Outcome::Durable(_) => self.durable(entries),
             Outcome::NoSpace => {

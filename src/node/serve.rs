@@ -14,6 +14,7 @@ use super::config::{self, AddressCheck, NodeConfig, NsmMode};
 use super::desk::{Callbacks, Desk, Opener, Ways};
 use super::file_checks::FileChecks;
 use super::gate::Gate;
+use super::late_log::LateLog;
 use super::managers::{Managers, Rooms, durability};
 use super::notify::Notifier;
 use super::pipe::{Outlet, Release};
@@ -336,11 +337,12 @@ fn opener(managers: Arc<OnceLock<Weak<Managers>>>) -> Opener {
 }
 
 fn observer(notifier: Arc<Notifier>, exports: Arc<ExportTable>) -> Box<dyn Fn(&Event) + Send + Sync> {
+    let log = LateLog::start(exports);
     Box::new(move |event| {
         if let Event::Reclaimed { lm, client, address, .. } = event {
             notifier.reclaimed(*lm, client, *address);
         }
-        super::events::log(event, &|file| exports.name_of(file));
+        log.log(event);
     })
 }
 

@@ -263,7 +263,8 @@ pub enum Command<'a> {
         /// The lock manager.
         lm: IpAddr,
         /// Beginnings of the keys of files that others serve here on: its locks on them stay, reclaimable or expired, in the way of
-        /// everybody, until it is loaded again or [`Command::DropReleased`].
+        /// everybody, until it is loaded again or [`Command::DropReleased`]. (After a restart of the node they come back by loading it
+        /// and releasing it again instead of [`Command::LoadDone`].)
         keep: &'a [Box<[u8]>],
     },
     /// The hold time of a released lock manager is over: what [`Command::Release`] kept goes. It stays silent.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::lock_store::{Loaded, Origin};
 use super::record::{
-    ClientKey, Connection, Entry, LockFields, OwnerKey, Place, Record, ReplySeed, WaiterFields,
+    ClientKey, Connection, Entry, LockCondition, LockFields, OwnerKey, Place, Record, ReplySeed, WaiterFields,
 };
 use crate::state::Range;
 
@@ -128,6 +128,24 @@ impl Ledger {
             };
             Some((place, *fields))
         })
+    }
+
+    /// The same without copies.
+    pub fn lock_parts(&self) -> impl Iterator<Item = (&OwnerKey, &[u8], Range, &LockFields)> + '_ {
+        self.locks.iter().filter_map(|((file, owner, start), (end, fields))| {
+            let (owner, file) = (self.owners.get(*owner)?.as_ref(), self.files.get(*file)?.as_ref());
+            Some((owner, &**file, Range::new(*start, *end)?, fields))
+        })
+    }
+
+    /// The keys of the files that have locks.
+    pub fn locked_files(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        self.files.all().map(|file| &***file)
+    }
+
+    /// How many locks are in one of these conditions.
+    pub fn count(&self, conditions: &[LockCondition]) -> u64 {
+        self.locks.values().filter(|(_, fields)| conditions.contains(&fields.condition)).count() as u64
     }
 
     /// How many stretches of locked bytes there are.
@@ -351,6 +369,10 @@ impl<T> Default for Interned<T> {
 }
 
 impl<T: Hash + Eq + Clone> Interned<T> {
+    fn all(&self) -> impl Iterator<Item = &Arc<T>> + '_ {
+        self.things.iter().flatten().map(|(thing, _)| thing)
+    }
+
     fn get(&self, number: u32) -> Option<&Arc<T>> {
         self.things.get(number as usize)?.as_ref().map(|(thing, _)| thing)
     }

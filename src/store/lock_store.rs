@@ -151,6 +151,9 @@ pub trait LockStore: Send + Sync {
     /// Puts a batch behind those before it. Returns at once; `done` is called with the outcome, exactly once.
     fn append(&self, lock_manager: &str, epoch: Epoch, batch: Batch, done: Done);
 
+    /// Whether there is so little space that new locks must be refused: what is left is kept for UNLOCK and reclaim. No system call.
+    fn is_low(&self, lock_manager: &str) -> bool;
+
     /// Replaces what is durable by a snapshot of it, while `append` goes on.
     fn compact(&self, lock_manager: &str, epoch: Epoch) -> Result<(), JournalError>;
 

@@ -58,7 +58,8 @@ impl World {
         boot_all(&mut [&mut a, &mut b]);
         println!("two clients booted in {:.1} s", start.elapsed().as_secs_f64());
         let floating = [FLOATING, FLOATING6.parse().unwrap()];
-        let cluster = Cluster::with_disk(&net, "node", 1, &floating, "[log]\nlevel = \"info,lockferry::node=debug\"\n");
+        let cluster =
+            Cluster::with_disk(&net, "node", 1, &floating, "[log]\nlevel = \"info,lockferry::node=debug\"\n");
         Self { net, cluster, a, b, at: None }
     }
 

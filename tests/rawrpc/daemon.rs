@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -33,13 +34,22 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts `lockferry serve --config FILE`; it need not be ready yet.
     pub(crate) fn start(world: &World, config: &Path) -> Self {
+        Self::start_at(world.dir(), world.export(), config)
+    }
+
+    /// The same for a node whose socket is in `home`.
+    pub(crate) fn start_at(home: &Path, export: PathBuf, config: &Path) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", BINARY, "serve", "--config"]).arg(config);
-        Self::run(world, command, &config.with_extension("log"))
+        Self::run_at(home, export, command, &config.with_extension("log"))
     }
 
     /// Starts a prepared command line; standard error goes to `log`.
-    pub(crate) fn run(world: &World, mut command: Command, log: &Path) -> Self {
+    pub(crate) fn run(world: &World, command: Command, log: &Path) -> Self {
+        Self::run_at(world.dir(), world.export(), command, log)
+    }
+
+    fn run_at(home: &Path, export: PathBuf, mut command: Command, log: &Path) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
         command.stderr(File::options().create(true).append(true).open(log).unwrap());
         let mut child = command.spawn().expect("lockferry starts");
@@ -50,8 +60,7 @@ impl Daemon {
                 *kept.lock().unwrap() += &(line + "\n");
             }
         });
-        let (log, socket) = (log.to_owned(), world.dir().join("socket"));
-        Self { child, log, socket, export: world.export(), stdout }
+        Self { child, log: log.to_owned(), socket: home.join("socket"), export, stdout }
     }
 
     /// Waits for the ready line and returns it.
@@ -72,6 +81,26 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Stops it as a machine that hangs would, and waits until every thread of it stands still.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stopped = |task: PathBuf| {
+            let text = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            // "PID (NAME) STATE ..."; the name may hold anything.
+            text.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        support::wait_for("all threads to stand still", PATIENCE, || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+            let running = tasks.filter(|task| !stopped(task.as_ref().unwrap().path())).count();
+            if running == 0 { Ok(()) } else { Err(format!("{running} threads run")) }
+        });
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
     }
 
     /// Kills it as a power cut would.
@@ -128,6 +157,59 @@ impl Daemon {
         rows.as_array().unwrap_or_else(|| panic!("no rows: {value}")).clone()
     }
 
+    /// Runs a verb (`start-grace`, `unlock-ip`...) and returns what it did.
+    pub(crate) fn verb(&self, arguments: &[&str]) -> Value {
+        let output = self.command(&[arguments, &["--json"]].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "lockferry {arguments:?}: {error}\n{}", self.log());
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs a verb that must be refused: the errno's name and the text that `last_error` has.
+    pub(crate) fn refused(&self, arguments: &[&str]) -> (String, String) {
+        let output = self.command(arguments);
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "lockferry {arguments:?}: {out}{error}");
+        let last = self.query("status")["last_error"].clone();
+        let text = last["text"].as_str().unwrap_or_default().to_owned();
+        assert!(!text.is_empty() && error.contains(&text), "{error} is not {last}");
+        (last["errno"].as_str().unwrap().to_owned(), text)
+    }
+
+    /// A lock manager as `status` shows it.
+    pub(crate) fn lm(&self, name: &str) -> Value {
+        let status = self.query("status");
+        let rows = status["lock_managers"].as_array().unwrap();
+        rows.iter().find(|m| m["name"] == name).unwrap_or_else(|| panic!("no {name}: {status}")).clone()
+    }
+
+    /// What the journal of a lock manager holds, record by record.
+    pub(crate) fn record(&self, name: &str) -> Vec<Value> {
+        dump(Path::new(self.lm(name)["journal"].as_str().unwrap()))
+    }
+
+    /// Waits until a lock manager is as wanted.
+    pub(crate) fn await_lm(&self, name: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        support::wait_for(&format!("{name}: {what}"), PATIENCE, || {
+            let row = self.lm(name);
+            if fits(&row) { Ok(row) } else { Err(format!("{row}\n{}", self.log())) }
+        })
+    }
+
+    /// Waits until a lock manager is in a state.
+    pub(crate) fn await_state(&self, name: &str, state: &str) -> Value {
+        self.await_lm(name, state, |row| row["state"] == state)
+    }
+
+    /// Waits for a line of the log that has all of these words, and returns it.
+    pub(crate) fn await_log(&self, words: &[&str]) -> String {
+        support::wait_for(&format!("{words:?} in the log"), PATIENCE, || {
+            let log = self.log();
+            let found = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
+            found.map(str::to_owned).ok_or(log)
+        })
+    }
+
     /// One of the totals.
     pub(crate) fn counter(&self, name: &str) -> u64 {
         let status = self.query("status");
@@ -145,9 +227,14 @@ impl Daemon {
 
     /// The handle of a file in the export, as a client of 127.0.0.250 gets it.
     pub(crate) fn handle(&self, name: &str) -> Vec<u8> {
-        let root = self.mount(&self.export);
+        self.handle_through(SERVER.into(), &self.export, name)
+    }
+
+    /// The same through another address of the server, in any export.
+    pub(crate) fn handle_through(&self, server: IpAddr, export: &Path, name: &str) -> Vec<u8> {
+        let root = self.mount_through(server, export);
         let what = Diropargs3 { dir: NfsFh3 { data: &root }, name: name.as_bytes() };
-        let mut nfs = Conn::tcp(host(250), (SERVER, 2049));
+        let mut nfs = Conn::tcp(asker(server), (server, 2049));
         let results = nfs.ask((100_003, 3, 3), &Lookup3args { what }).results();
         match Lookup3res::from_bytes(&results).unwrap() {
             Lookup3res::Nfs3Ok(ok) => ok.object.data.to_vec(),
@@ -157,9 +244,13 @@ impl Daemon {
 
     /// The handle of an exported directory.
     pub(crate) fn mount(&self, path: &Path) -> Vec<u8> {
+        self.mount_through(SERVER.into(), path)
+    }
+
+    fn mount_through(&self, server: IpAddr, path: &Path) -> Vec<u8> {
         let mut args = Vec::new();
         encode_dirpath(&path.to_str().unwrap().as_bytes(), &mut Writer::new(&mut args));
-        let results = Conn::tcp(host(250), (SERVER, 20048)).call((100_005, 3, 1), &args).results();
+        let results = Conn::tcp(asker(server), (server, 20048)).call((100_005, 3, 1), &args).results();
         match Mountres3::from_bytes(&results).unwrap() {
             Mountres3::Mnt3Ok(ok) => ok.fhandle.to_vec(),
             Mountres3::Default(status) => panic!("MNT of {}: {status:?}", path.display()),
@@ -172,6 +263,20 @@ impl Daemon {
         let line = text.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+}
+
+/// What a journal directory holds, record by record.
+pub(crate) fn dump(journal: &Path) -> Vec<Value> {
+    let output = Command::new(BINARY).args(["journal", "dump", "--json"]).arg(journal).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the journal in {}: {error}", journal.display());
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Who asks for handles: nobody that a test uses.
+fn asker(server: IpAddr) -> IpAddr {
+    if server.is_ipv4() { host(250).into() } else { server }
 }
 
 impl Drop for Daemon {

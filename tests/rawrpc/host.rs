@@ -149,6 +149,16 @@ impl Host {
         }
     }
 
+    /// Waits for an SM_NOTIFY: the name and the state in it, and the address it came from.
+    pub(crate) fn notice(&self) -> (String, u32, IpAddr) {
+        let heard = self.expect(nlm::NSM, 6);
+        let mut r = Reader::new(&heard.args);
+        let name = String::from_utf8(r.opaque_var(1024).unwrap().to_vec()).unwrap();
+        let state = r.u32().unwrap();
+        r.finish().unwrap();
+        (name, state, heard.from.ip())
+    }
+
     /// Waits for a GRANTED.
     pub(crate) fn granted(&self) -> nlm::Granted {
         let heard = self.expect(nlm::PROGRAM, 5);

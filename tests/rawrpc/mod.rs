@@ -13,6 +13,7 @@ pub(crate) mod daemon;
 pub(crate) mod host;
 pub(crate) mod jail;
 pub(crate) mod nlm;
+pub(crate) mod node;
 pub(crate) mod wire;
 pub(crate) mod world;
 
@@ -20,6 +21,7 @@ pub(crate) use daemon::Daemon;
 pub(crate) use host::{Heard, Host, React};
 pub(crate) use jail::Jail;
 pub(crate) use nlm::{Client, Tested, Want};
+pub(crate) use node::{FLOAT, Node};
 pub(crate) use wire::{Answer, Conn};
 pub(crate) use world::World;
 

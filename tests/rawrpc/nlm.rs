@@ -308,10 +308,15 @@ impl Granted {
 
 /// SM_NOTIFY to the server from an address; false: silence.
 pub(crate) fn sm_notify(from: Ipv4Addr, name: &str, state: u32, limit: Duration) -> bool {
+    sm_notify_to(SERVER.into(), from, name, state, limit)
+}
+
+/// The same to another address of the server.
+pub(crate) fn sm_notify_to(to: IpAddr, from: Ipv4Addr, name: &str, state: u32, limit: Duration) -> bool {
     let mut args = Vec::new();
     let mut w = Writer::new(&mut args);
     w.opaque_var(name.as_bytes());
     w.u32(state);
-    let mut conn = Conn::udp(from, (SERVER, NSM_PORT));
+    let mut conn = Conn::udp(from, (to, NSM_PORT));
     conn.call_within(limit, (NSM, 1, 6), &args).map(Answer::results).is_some()
 }

@@ -209,9 +209,14 @@ impl Conn {
 
     /// Sends a message.
     pub(crate) fn send(&mut self, message: &[u8]) {
+        self.try_send(message).unwrap();
+    }
+
+    /// The same on a connection that may have ended.
+    pub(crate) fn try_send(&mut self, message: &[u8]) -> std::io::Result<()> {
         match &mut self.socket {
-            Socket::Tcp(s) => s.write_all(&record(message)).unwrap(),
-            Socket::Udp(s) => drop(s.send(message).unwrap()),
+            Socket::Tcp(s) => s.write_all(&record(message)),
+            Socket::Udp(s) => s.send(message).map(drop),
         }
     }
 

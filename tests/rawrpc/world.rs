@@ -82,7 +82,12 @@ impl World {
     /// Writes a configuration file: `top` are settings outside any table, `tables` the rest. One export, `f` in it, no
     /// rpcbind, and callbacks that are given up soon; either part may say otherwise.
     pub(crate) fn config(&self, top: &str, tables: &str) -> PathBuf {
-        let mut text = format!("state_dir = {:?}\nsocket = {:?}\n", self.state(), self.dir().join("socket"));
+        self.config_at(self.dir(), top, tables)
+    }
+
+    /// The same for a node whose state and socket are in `home`.
+    pub(crate) fn config_at(&self, home: &Path, top: &str, tables: &str) -> PathBuf {
+        let mut text = format!("state_dir = {:?}\nsocket = {:?}\n", home.join("state"), home.join("socket"));
         for (key, value) in [("rpcbind", "\"off\""), ("grace.window", "\"2s\"")] {
             if !top.contains(key) {
                 text += &format!("{key} = {value}\n");
@@ -99,7 +104,7 @@ impl World {
         text += "\n";
         text += tables;
         let number = self.starts.replace(self.starts.get() + 1);
-        let path = self.dir().join(format!("config-{number}.toml"));
+        let path = home.join(format!("config-{number}.toml"));
         std::fs::write(&path, text).unwrap();
         path
     }

@@ -60,8 +60,8 @@ pub(super) static KEYS: &[Key<Settings>] = &[
     key("grace.conflict", |s| Slot::Word(&mut s.node.grace.conflict)),
     // Linux sends a request again after 10 s: one held back for longer only comes twice.
     key("grace.park", |s| Slot::Time(&mut s.node.grace.park, Duration::ZERO..=SECOND * 10)),
-    // Less than a minute, and a slow take-over finds nothing; a month is longer than any client waits.
-    key("grace.hold", |s| Slot::Time(&mut s.node.grace.hold, SECOND * 60..=HOUR * 24 * 31)),
+    // Where it is short a slow take-over finds nothing, which somebody may want; a month is longer than any client waits.
+    key("grace.hold", |s| Slot::Time(&mut s.node.grace.hold, SECOND..=HOUR * 24 * 31)),
     key("reclaim.match", |s| Slot::Choice(&mut s.node.reclaim_strict, ["owner", "strict"])),
     key("journal.durability", |s| Slot::Word(&mut s.node.journal.durability)),
     // Past a minute it would be "none" by another name.

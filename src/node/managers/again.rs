@@ -73,11 +73,16 @@ impl Managers {
             ),
             n => format!("{}: {n} further exports bound", v.ip),
         };
+        if !further.is_empty() {
+            done.notes.extend(self.taken_through_others(v.ip));
+        }
         Ok(done)
     }
 
     pub(super) fn preview_start(&self, plan: &Plan) -> Result<Done, Refusal> {
         let name = plan.ip.to_string();
+        let failed = |e| refusal(plan.ip, "cannot read its record", &e);
+        self.rooms.journals.peek_own_summary(&name).map_err(failed)?;
         let peek =
             self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
         let Some(peek) = peek else {
@@ -96,7 +101,7 @@ impl Managers {
         }
         let full = plan.full || !peek.summary.report.complete;
         let adopt = plan.how == TakeUp::Adopt && !full;
-        let locks = peek.ledger.locks().filter(|(_, f)| f.condition != LockCondition::Expired).count() as u64;
+        let locks = peek.ledger.lock_count() as u64 - peek.ledger.count(&[LockCondition::Expired]);
         let clients = peek.ledger.clients().len();
         let text = match adopt {
             true => format!("{name}: would be adopted with {locks} locks of {clients} clients"),

@@ -1,5 +1,5 @@
 //! What must hold before a lock manager is taken up: an address that we hear, exports that are there, a journal on a disk that is fit for
-//! one; and what it is bound to. Must never take anything from anybody.
+//! one. Must never take anything from anybody.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,7 +11,6 @@ use super::take_up::{Plan, durability};
 use super::{Managers, Slot};
 use crate::node::config::TakeUp;
 use crate::node::verbs::{Refusal, StartGrace};
-use crate::store::Ledger;
 use crate::store::journal::site::{self, SiteError};
 
 impl Managers {
@@ -149,65 +148,5 @@ impl Managers {
             }
         }
         busy
-    }
-
-    /// What it is bound to from now on. Fails while an export with recorded locks is missing.
-    pub(super) fn bindings(
-        &self,
-        plan: &Plan,
-        ledger: &Ledger,
-    ) -> Result<(BTreeSet<PathBuf>, bool), Refusal> {
-        let mut exports = plan.exports.clone();
-        if !plan.floating {
-            return Ok((exports, false));
-        }
-        let recorded = || ledger.bindings().iter().filter(|(path, _)| !path.is_empty());
-        let path_of = |bytes: &[u8]| {
-            PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(bytes).into_owned()))
-        };
-        let mut needed: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        for (place, _) in ledger.locks() {
-            if let Some(prefix) = place.file.get(..8).filter(|p| !needed.contains(*p)) {
-                needed.insert(prefix.into());
-            }
-        }
-        for (path, prefix) in recorded() {
-            let has_locks = needed.contains(prefix);
-            if plan.exports.is_empty() || has_locks {
-                let path = path_of(path);
-                match self.rooms.exports.resume(&path) {
-                    Ok(_) => drop(exports.insert(path)),
-                    Err(why) if has_locks => {
-                        let text =
-                            format!("{}: locks are recorded on an export that is missing: {why}", plan.ip);
-                        return Err(Refusal::new(Errno::ENOENT, text));
-                    }
-                    Err(_) => {}
-                }
-            }
-        }
-        let rest = exports.is_empty() || (plan.exports.is_empty() && ledger.bindings().contains_key(&[][..]));
-        let here = self.open_prefixes(&exports, rest);
-        if let Some(prefix) = needed.iter().find(|prefix| !here.contains(*prefix)) {
-            let was =
-                recorded().find(|(_, p)| *p == prefix).map(|(path, _)| path_of(path).display().to_string());
-            let hex: String = prefix.iter().map(|b| format!("{b:02x}")).collect();
-            let text = format!(
-                "{}: locks are recorded on file system {hex}{}, but no export that it serves here is on it: mount it, export \
-                 it, or give the export the `fsid` it had",
-                plan.ip,
-                was.map(|path| format!(" (export {path})")).unwrap_or_default()
-            );
-            return Err(Refusal::new(Errno::ENOENT, text));
-        }
-        Ok((exports, rest))
-    }
-
-    pub(super) fn open_prefixes(&self, exports: &BTreeSet<PathBuf>, rest: bool) -> BTreeSet<Box<[u8]>> {
-        let claimed: BTreeSet<PathBuf> =
-            self.slots().values().filter(|s| s.floating).flat_map(|s| s.exports.iter().cloned()).collect();
-        let all = self.rooms.config.exports.iter().map(|e| &e.path);
-        let mine = all.filter(|path| exports.contains(*path) || (rest && !claimed.contains(*path)));
-        mine.filter_map(|path| self.rooms.exports.resume(path).ok()).collect()
     }
 }

@@ -18,22 +18,16 @@ impl Managers {
             let party = Party { lm: ip, name: &client.name, address: client.address };
             desk.run(Command::Restore { party, state: *state });
         }
-        let mut refused = 0;
-        for (place, fields) in ledger.locks() {
-            let owner = &place.owner;
-            let party = Party { lm: ip, name: &owner.client.name, address: owner.client.address };
-            let lock = records::lock_state(&fields);
-            let load = Command::LoadLock {
-                party,
-                oh: &owner.oh,
-                svid: owner.svid,
-                file: &place.file,
-                range: place.range,
-                lock,
-            };
-            let events = desk.run_for_events(load);
-            refused += events.iter().filter(|e| matches!(e, Event::LoadRefused(_))).count() as u64;
-        }
+        let loads = ledger.lock_parts().map(|(owner, file, range, fields)| Command::LoadLock {
+            party: Party { lm: ip, name: &owner.client.name, address: owner.client.address },
+            oh: &owner.oh,
+            svid: owner.svid,
+            file,
+            range,
+            lock: records::lock_state(fields),
+        });
+        let events = desk.run_each(loads);
+        let refused = events.iter().filter(|e| matches!(e, Event::LoadRefused(_))).count() as u64;
         if adopt && ledger.ended().is_none() {
             self.fill_waiters(ip, ledger);
         }

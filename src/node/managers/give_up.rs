@@ -63,7 +63,11 @@ impl Managers {
                 done.notes.extend(self.close_unserved(ip, &served));
                 written?;
             }
-            None => self.hand_over_unloaded(ip, to)?,
+            None => {
+                let label = self.rooms.state_dir.node_label();
+                let given = self.rooms.journals.hand_over_idle(&name, label);
+                given.map(drop).map_err(|e| refusal(ip, "cannot hand it over", &e))?;
+            }
         }
         done.text =
             format!("{ip}: handed over{}", if to.is_empty() { String::new() } else { format!(" to {to}") });
@@ -78,30 +82,13 @@ impl Managers {
             let text = format!("{ip}: is taken up here: give it up first (lockferry unlock-ip {ip})");
             return Err(Refusal::new(Errno::EBUSY, text));
         }
-        let dir = self.rooms.journals.dir(&ip.to_string());
+        let made = self.rooms.journals.prepare_dir(&ip.to_string());
+        let dir = made.map_err(|e| refusal(ip, "cannot make room for its record", &e))?;
         Ok(Done {
             text: format!("{ip}: its journal lies in {}", dir.display()),
             journal: Some(dir),
             ..Done::default()
         })
-    }
-
-    /// A record that nobody here owns now: taken up without being served, and handed over.
-    fn hand_over_unloaded(&self, ip: IpAddr, to: &str) -> Result<(), Refusal> {
-        let (journals, name) = (&self.rooms.journals, ip.to_string());
-        let failed = |e| refusal(ip, "cannot hand it over", &e);
-        let known = journals.peek_summary(&name).map_err(failed)?;
-        let Some(known) = known else {
-            return Err(Refusal::new(Errno::ENOENT, format!("{ip}: nothing is recorded here")));
-        };
-        if known.handed_over {
-            return Ok(());
-        }
-        let epoch = journals.raise_epoch(&name, false).map_err(failed)?;
-        let report = journals.load(&name, epoch, &mut |_| {}).map_err(failed)?;
-        journals.own(&name, epoch, &report).map_err(failed)?;
-        self.write_now(ip, epoch, vec![records::mark_for_reclaim().into()])?;
-        journals.hand_over(&name, epoch, to).map_err(failed)
     }
 
     /// The lock manager can go on no longer: as `unlock_ip`, but its record is not ours to write any more.

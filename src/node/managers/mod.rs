@@ -5,6 +5,7 @@
 //! from another node because of a command that was going to fail anyway.
 
 mod again;
+mod bindings;
 mod demands;
 mod facts;
 mod fill;
@@ -289,8 +290,12 @@ fn unix_now() -> u64 {
 /// What a journal's error means to whoever gave the command.
 fn refusal(ip: IpAddr, doing: &str, error: &JournalError) -> Refusal {
     let errno = match error {
-        JournalError::Superseded { .. } | JournalError::HandedOver(_) => Errno::ESTALE,
+        JournalError::Superseded { .. }
+        | JournalError::HandedOver(_)
+        | JournalError::ImportUnfinished { .. } => Errno::ESTALE,
+        JournalError::NoDirectory(_) | JournalError::Nothing(_) => Errno::ENOENT,
         JournalError::NoSpace(_) => Errno::ENOSPC,
+        JournalError::OtherName { .. } | JournalError::OwnedElsewhere { .. } => Errno::EBUSY,
         JournalError::Io { source, .. } => source.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
         JournalError::Newer { .. } => Errno::EPROTONOSUPPORT,
         _ => Errno::EIO,

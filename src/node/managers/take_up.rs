@@ -108,9 +108,13 @@ impl Managers {
     }
 
     fn load(&self, plan: &Plan) -> Result<Loaded, Refusal> {
-        self.check_site(plan)?;
+        // The state directory is one node's own anyway.
+        if plan.floating {
+            self.check_site(plan)?;
+        }
         let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
         let failed = |doing| move |e| refusal(plan.ip, doing, &e);
+        self.foresee(plan)?;
         let epoch = journals.raise_epoch(&name, plan.force).map_err(failed("cannot take it over"))?;
         let mut ledger = Ledger::default();
         let report = journals
@@ -134,15 +138,11 @@ impl Managers {
             notes.push("the record may be incomplete: the window is a full one".to_owned());
         }
         let adopt = plan.how == TakeUp::Adopt && !full;
-        let (mut held, mut reclaimable) = (0, 0);
-        for (_, fields) in loaded.ledger.locks() {
-            match fields.condition {
-                LockCondition::Expired => {}
-                LockCondition::Reclaimable => reclaimable += 1,
-                _ if adopt => held += 1,
-                _ => reclaimable += 1,
-            }
-        }
+        let live = ledger_live(&loaded.ledger);
+        let (held, reclaimable) = match adopt {
+            true => (live, loaded.ledger.count(&[LockCondition::Reclaimable])),
+            false => (0, live + loaded.ledger.count(&[LockCondition::Reclaimable])),
+        };
         let tells = !adopt || reclaimable > 0;
         let nsm_state = match recorded {
             Some(state) if !tells => state,
@@ -275,6 +275,7 @@ impl Managers {
 
     fn say(&self, plan: &Plan, opening: &Opening, refused: u64) -> Done {
         let mut notes = opening.notes.clone();
+        notes.extend(self.taken_through_others(plan.ip));
         if refused > 0 {
             notes.push(format!(
                 "{refused} recorded locks conflict with others and were not loaded (see the log)"
@@ -357,6 +358,11 @@ impl Managers {
         pipe.open(journals.clone(), name, epoch);
         Ok(())
     }
+}
+
+/// Locks that somebody has, as far as is recorded, and that are not to be reclaimed.
+fn ledger_live(ledger: &Ledger) -> u64 {
+    ledger.count(&[LockCondition::Held, LockCondition::Granting, LockCondition::Unconfirmed])
 }
 
 /// The NSM state of a take-over: above every one before, odd, and above what a lost record may have had.

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::{Managers, Slot, State};
 use crate::node::verbs::{NodeControl, StartGrace, Verb};
-use crate::store::Ledger;
 use crate::store::record::{Connection, Record};
+use crate::store::{Ledger, LockStore as _};
 
 /// How often the epoch is read where nothing else does: so long files are still served by a node that was superseded.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often overdue records are looked for.
-const HOLD_LOOK: Duration = Duration::from_secs(60);
+/// How often overdue records are looked for, at the least: four times in the hold time, but not all the time.
+const HOLD_LOOK: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
 /// An address that vanished is given up after this: `ip addr` of some scripts takes one away and puts it back.
 const VANISHED: Duration = Duration::from_millis(200);
 
@@ -31,9 +31,10 @@ impl Managers {
             }
         });
         let this = self.clone();
+        let pause = (self.rooms.config.grace.hold / 4).clamp(HOLD_LOOK[0], HOLD_LOOK[1]);
         runtime.spawn(async move {
             loop {
-                tokio::time::sleep(HOLD_LOOK).await;
+                tokio::time::sleep(pause).await;
                 let again = this.clone();
                 let _ = tokio::task::spawn_blocking(move || again.drop_overdue()).await;
             }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::state::command::{CallbackOutcome, Effect, Effects, Event, Holder, Reply};
+use crate::state::command::{CallbackOutcome, Deny, Effect, Effects, Event, Holder, Reply};
 use crate::state::table::{Attrs, Under};
 use crate::state::types::{Condition, FileId, GrantId, LockId, Mode, OwnerId, Range, Status, Time, WaiterId};
 use crate::state::waiting::How;
@@ -115,6 +115,13 @@ impl Engine {
             (Some(_), false) => {
                 self.totals.denied += 1;
                 fx.status(token, Status::Denied);
+            }
+            // Many may have been held back: they are counted when they get it.
+            (None, false) if self.is_full(w.client) && !self.covers(w.owner, w.file, w.range, w.mode) => {
+                self.totals.over_limit += 1;
+                let client = self.names.client(w.client).name.clone();
+                fx.event(Event::Denied { client, range: w.range, why: Deny::LocksPerClient });
+                fx.status(token, Status::DeniedNolocks);
             }
             (None, false) => {
                 self.record(w.client, fx);

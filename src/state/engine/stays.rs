@@ -87,7 +87,7 @@ impl Engine {
     /// Takes clients out that have neither locks nor waiters any more; what is kept of the others is no more than a name.
     pub(super) fn forget_clients(&mut self, lm: LmId, clients: &[ClientId]) {
         for id in clients.iter().copied() {
-            if !self.names.clients.get(id.index()).is_some_and(|c| c.lm == lm) {
+            if self.names.clients.get(id.index()).is_none_or(|c| c.lm != lm) {
                 continue;
             }
             for file in self.shares.remove_client(id) {

@@ -259,6 +259,16 @@ fn a_client_at_its_limit_reclaims_no_more_than_that() {
 }
 
 #[test]
+fn a_client_at_its_limit_gets_no_more_by_having_been_held_back() {
+    let (mut k, a) = (with_limits(|l| l.locks_per_client = 2), peer("a", 1));
+    k.grace(1, 1_000);
+    let held: Vec<_> = (0..3).map(|i| k.send(a, "f", i * 10..=i * 10, X, (false, false))).collect();
+    k.tick(1_000);
+    let got: Vec<_> = held.iter().map(|token| k.reply_to(*token)).collect();
+    assert_eq!(got, [Some(OK), Some(OK), Some(Reply::Status(DeniedNolocks))]);
+}
+
+#[test]
 fn a_client_at_its_limit_of_waiters_is_refused_and_others_are_not() {
     let (mut k, a, b) = (with_limits(|l| l.waiters_per_client = 2), peer("a", 1), peer("b", 2));
     k.lock(peer("c", 3), "f", 0..=9, X);

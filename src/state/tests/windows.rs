@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::kit::{ALL, Kit, OK, S, X, lm, peer, range};
 use crate::state::{
-    CallbackOutcome, Command, Condition, Deny, Event, GraceConflict, LockState, Outcome, Question,
-    ReclaimMatch, Reply, Route, Settings, Stage, Status, Time, Verb,
+    CallbackOutcome, Command, Condition, Deny, Event, GraceConflict, Outcome, Question, ReclaimMatch, Reply,
+    Route, Settings, Stage, Status, Time, Verb,
 };
 use Condition::{Expired, Held, Reclaimable, Unconfirmed};
 use Status::{Blocked, Denied, DeniedGracePeriod, Granted};
@@ -461,36 +461,4 @@ fn without_the_setting_no_lock_comes_with_an_entry() {
     assert_eq!(k.fx.entries.len(), 1, "{:?}", k.fx.entries);
     k.unlock(a, "f", ALL);
     assert!(k.fx.entries.is_empty());
-}
-
-/// `cargo test --release -- --ignored --nocapture a_million`
-#[test]
-#[ignore = "a measurement, for release builds"]
-fn a_million_locks_are_released_at_once() {
-    for owners in [1u32, 1_000] {
-        for others in [0u64, 1_000_000] {
-            let mut k = Kit::with(Settings { journal: true, ..Settings::default() });
-            k.careful = false;
-            let lock = LockState { mode: X, condition: Held, state: 3, under: None };
-            for i in 0..1_000_000 + others {
-                let p = peer("a", (i % 200) as u8)
-                    .svid((i / 200) as u32 % owners)
-                    .lm(1 + u8::from(i >= 1_000_000));
-                let (file, range) = ((i / 20).to_be_bytes(), range(&(i * 10..=i * 10 + 5)));
-                k.run(Command::LoadLock {
-                    party: p.party(),
-                    oh: b"oh",
-                    svid: p.svid,
-                    file: &file,
-                    range,
-                    lock,
-                });
-            }
-            k.block(peer("w", 250).lm(2), "other", ALL, X);
-            let started = std::time::Instant::now();
-            k.release(1, &[]);
-            println!("{owners} owners a client, {others} other locks: {:?}", started.elapsed());
-            assert_eq!(k.counts().0, others as usize + 1);
-        }
-    }
 }

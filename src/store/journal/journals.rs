@@ -105,11 +105,6 @@ impl Journals {
         epoch::mark_handed_over(self.files.as_ref(), &self.dir(lock_manager), epoch.0)
     }
 
-    /// Whether the disk is so full that new locks are refused.
-    pub fn is_low(&self, lock_manager: &str) -> bool {
-        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
-    }
-
     /// Gives a lock manager that is not loaded here away, whether it was released or its owner died: it will not be taken up here again
     /// unless it is imported or forced. Whoever owns it after all is superseded, so it is refused if its last owner was neither
     /// `label` nor released it. Doing it twice changes nothing. Returns the epoch that was handed over.
@@ -232,6 +227,10 @@ impl LockStore for Journals {
             Some(owner) => owner.push(batch, done),
             None => done(Outcome::Failed("this epoch is not being written here".into())),
         }
+    }
+
+    fn is_low(&self, lock_manager: &str) -> bool {
+        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
     }
 
     fn compact(&self, lock_manager: &str, epoch: Epoch) -> Result<(), JournalError> {

@@ -67,6 +67,20 @@ impl Journals {
         summary(self.files(), &self.dir(lock_manager), Some(lock_manager))
     }
 
+    /// As [`Self::peek_summary`], where the directory may be another lock manager's by mistake: then nothing but an error.
+    ///
+    /// # Errors
+    /// As [`Self::peek`], and [`JournalError::OtherName`].
+    pub fn peek_own_summary(&self, lock_manager: &str) -> Result<Option<Summary>, JournalError> {
+        let found = summary(self.files(), &self.dir(lock_manager), None)?;
+        match found.as_ref().and_then(|summary| summary.opened.as_ref()) {
+            Some(Record::Opened { lock_manager: whose, .. }) if **whose != *lock_manager => {
+                Err(JournalError::OtherName { found: whose.to_string(), expected: lock_manager.into() })
+            }
+            _ => Ok(found),
+        }
+    }
+
     /// Whether anything is recorded of a lock manager, an epoch at least. Reads only names.
     ///
     /// # Errors

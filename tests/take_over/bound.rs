@@ -1,0 +1,126 @@
+//! Exports that belong to lock managers: through which address a lock may be taken, and what is missing.
+
+use std::path::PathBuf;
+
+use super::rawrpc::nlm::*;
+use super::rawrpc::{Client, FLOAT, Tested, Want, host};
+use super::{Daemon, LM, LONG, Pair, lock, locks, text};
+
+/// Further exports `one` and `two` beside the usual one, each with a file `f`, and the tables that export all.
+fn more_exports(pair: &Pair) -> ([PathBuf; 2], String) {
+    let dirs = ["one", "two"].map(|name| pair.world.dir().join(name));
+    for dir in &dirs {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::write(dir.join("f"), b"data").unwrap();
+    }
+    let all = [&pair.world.export(), &dirs[0], &dirs[1]];
+    let table = |dir: &&PathBuf| format!("[[export]]\npath = {dir:?}\nsquash = \"none\"\ninsecure = true\n");
+    let tables = all.iter().map(table).collect();
+    (dirs, tables)
+}
+
+fn handle(pair: &Pair, server: &Daemon, export: &PathBuf) -> Vec<u8> {
+    pair.a.within(|| server.handle_through(FLOAT.into(), export, "f"))
+}
+
+#[test]
+fn a_bound_export_takes_new_locks_through_its_own_address_only_and_unlocks_through_any() {
+    let Some(pair) = Pair::new() else { return };
+    let local = std::net::Ipv4Addr::new(127, 0, 0, 1);
+    let export = pair.world.export();
+    let a = pair.serve(&pair.a, LONG);
+    let fh = a.handle("f");
+    let mut before = Client::to(host(10), local, "one");
+    assert_eq!(before.lock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    let done = a.verb(&["start-grace", LM, text(&export)]);
+    assert!(done["notes"].to_string().contains("127.0.0.1"), "who holds locks there through another: {done}");
+
+    assert_eq!(before.lock(&Want::bytes(&fh, 50, 1)), NOLOCKS, "bound elsewhere");
+    assert_eq!(a.counter("bound_elsewhere"), 1);
+    a.await_log(&["bound to another lock manager", "127.0.0.1"]);
+    assert_eq!(pair.a.client(11, "two").lock(&Want::bytes(&fh, 5, 1)), DENIED, "one file, one truth");
+    assert!(matches!(before.test(&Want::bytes(&fh, 50, 1)), Tested::Free));
+    assert_eq!(before.unlock(&Want::bytes(&fh, 0, 10)), GRANTED, "always legal");
+    assert_eq!(pair.a.client(11, "two").lock(&Want::bytes(&fh, 5, 1)), GRANTED);
+    assert_eq!(locks(&a), [lock(5, "two", "held")]);
+}
+
+#[test]
+fn a_further_export_is_bound_without_a_window_for_the_first() {
+    let Some(pair) = Pair::new() else { return };
+    let ([one, two], tables) = more_exports(&pair);
+    let a = pair.a.serve(&pair.world, LONG, &tables);
+    a.verb(&["start-grace", LM, text(&one)]);
+    let fh = handle(&pair, &a, &one);
+    let mut client = pair.a.client(10, "one");
+    assert_eq!(client.lock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    let done = a.verb(&["start-grace", LM, text(&two)]);
+    assert_eq!((&done["changed"], &done["marked"]), (&true.into(), &0.into()), "{done}");
+    assert_eq!(a.lm(LM)["exports"], serde_json::json!([one, two]));
+    assert_eq!(a.lm(LM)["state"], "active");
+    assert_eq!(client.lock(&Want::all(&handle(&pair, &a, &two))), GRANTED);
+    assert_eq!(locks(&a).len(), 2);
+}
+
+#[test]
+fn a_take_over_fails_and_names_the_export_while_one_with_locks_is_missing() {
+    let Some(pair) = Pair::new() else { return };
+    let ([one, two], tables) = more_exports(&pair);
+    let a = pair.a.serve(&pair.world, LONG, &tables);
+    pair.start(&a, &[text(&one), text(&two)]);
+    let fh = handle(&pair, &a, &two);
+    let mut client = pair.a.client(10, "one");
+    assert_eq!(client.lock(&Want::all(&fh)), GRANTED);
+
+    // The other node does not have it: whatever it is told, the one that serves goes on.
+    let less = tables.replace(&format!("[[export]]\npath = {two:?}\n"), "[[export]]\npath = \"/nowhere\"\n");
+    let b = pair.b.serve(&pair.world, LONG, &less);
+    let start = ["start-grace", LM, "--journal", text(&pair.journal)];
+    let (errno, why) = b.refused(&start);
+    assert_eq!(errno, "ENOENT", "{why}");
+    assert!(why.contains(text(&two)), "{why}");
+    assert_eq!(client.lock(&Want::all(&fh)), GRANTED, "a command that fails takes nothing from anybody");
+    assert_eq!(a.lm(LM)["state"], "active");
+
+    // Nor while its owner is away, and then it finds everything once the export is there.
+    assert_eq!(a.verb(&["unlock-ip", LM])["marked"], 1);
+    assert_eq!(b.refused(&start).0, "ENOENT");
+    let (errno, why) = b.refused(&["start-grace", LM, "/not/exported", "--journal", text(&pair.journal)]);
+    assert_eq!(errno, "ENOENT", "{why}");
+    assert!(why.contains("/not/exported"), "{why}");
+    assert!(b.terminate().success());
+    let b = pair.b.serve(&pair.world, LONG, &tables);
+    assert_eq!(b.verb(&start)["marked"], 1);
+    assert_eq!(pair.b.client(10, "one").lock(&Want::all(&fh).reclaim()), GRANTED);
+}
+
+#[test]
+fn a_take_over_fails_while_the_journals_directory_is_missing() {
+    let Some(pair) = Pair::new() else { return };
+    let a = pair.serve(&pair.a, LONG);
+    let missing = pair.world.dir().join("not mounted/locks");
+    let start = ["start-grace", LM, "--journal", text(&missing)];
+    let (errno, why) = a.refused(&start);
+    assert_eq!(errno, "ENOENT", "{why}");
+    assert!(why.contains(text(&missing)), "{why}");
+    assert!(!missing.exists(), "nothing is made where a disk should be");
+    std::fs::create_dir_all(&missing).unwrap();
+    a.verb(&start);
+    assert_eq!(a.lm(LM)["journal"], text(&missing));
+}
+
+#[test]
+fn two_lock_managers_cannot_have_one_journal() {
+    let Some(pair) = Pair::new() else { return };
+    let (a, fh) = pair.begin(LONG);
+    let (errno, why) = a.refused(&["start-grace", "127.1.0.2", "--journal", text(&pair.journal)]);
+    assert_eq!(errno, "EBUSY", "{why}");
+    assert!(why.contains(LM), "{why}");
+    // Nor on another node, which cannot know who uses it: the journal says whose it is, and that one loses nothing.
+    let b = pair.serve(&pair.b, LONG);
+    let (errno, why) = b.refused(&["start-grace", "127.1.0.2", "--journal", text(&pair.journal)]);
+    assert_eq!(errno, "EBUSY", "{why}");
+    assert!(why.contains(LM), "{why}");
+    assert_eq!(pair.a.client(10, "one").lock(&Want::all(&fh)), GRANTED);
+    assert_eq!(pair.start(&b, &[])["marked"], 1);
+}
