@@ -91,7 +91,45 @@ fn a_take_over_fails_and_names_the_export_while_one_with_locks_is_missing() {
     assert!(b.terminate().success());
     let b = pair.b.serve(&pair.world, LONG, &tables);
     assert_eq!(b.verb(&start)["marked"], 1);
-    assert_eq!(pair.b.client(10, "one").lock(&Want::all(&fh).reclaim()), GRANTED);
+    let mut client = pair.b.client(10, "one");
+    assert_eq!(client.lock(&Want::all(&fh).reclaim()), GRANTED);
+
+    // Without locks on it nobody misses it.
+    assert_eq!(client.unlock(&Want::all(&fh)), GRANTED);
+    b.kill();
+    assert!(a.terminate().success());
+    let a = pair.a.serve(&pair.world, LONG, &less);
+    assert_eq!(a.verb(&start)["marked"], 0);
+    assert_eq!(a.lm(LM)["exports"], serde_json::json!([one]));
+}
+
+#[test]
+fn a_restart_without_the_disk_of_the_journal_is_silent_until_it_is_mounted() {
+    let Some(pair) = Pair::new() else { return };
+    let (kept, disk) = (pair.world.dir().join("kept"), pair.world.dir().join("disk"));
+    pair.world.tmpfs(&kept, 64 << 10);
+    std::fs::create_dir(kept.join("journal")).unwrap();
+    std::fs::create_dir(&disk).unwrap();
+    let mount = format!("mount --bind {} {}", kept.display(), disk.display());
+    pair.world.sh(&mount);
+    let a = pair.serve(&pair.a, LONG);
+    a.verb(&["start-grace", LM, "--journal", text(&disk.join("journal"))]);
+    let fh = pair.a.handle(&a, "f");
+    assert_eq!(pair.a.client(10, "one").lock(&Want::all(&fh)), GRANTED);
+    a.kill();
+    pair.world.sh(&format!("umount {}", disk.display()));
+
+    let a = pair.serve(&pair.a, LONG);
+    assert_eq!(programs_at(&pair.a, FLOAT), [""; 0], "its locks are not known");
+    let (errno, why) = a.refused(&["start-grace", LM]);
+    assert_eq!(errno, "ENOENT", "{why}");
+    assert!(why.contains(text(&disk)), "{why}");
+    assert_eq!(programs_at(&pair.a, FLOAT), [""; 0]);
+    pair.world.sh(&mount);
+    assert_eq!(a.verb(&["start-grace", LM])["marked"], 1, "it knows where the journal lies");
+    assert_eq!(pair.a.client(10, "one").lock(&Want::all(&fh).reclaim()), GRANTED);
+    a.kill();
+    pair.world.sh(&format!("umount {}", disk.display()));
 }
 
 #[test]

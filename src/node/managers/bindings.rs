@@ -15,44 +15,74 @@ use super::take_up::Plan;
 use super::{Managers, refusal};
 use crate::node::verbs::Refusal;
 use crate::store::Ledger;
+use crate::store::record::Record;
 
 /// Locks looked at for the list of those that were taken through other addresses: with more, take-overs would get slow for its sake.
 const LOOKED_AT_MAX: usize = 100_000;
 /// Of these, at once under the mutex.
 const AT_ONCE: usize = 1_000;
 
+/// What a record needs to be here: the exports that it is bound to, and the file systems that its locks are on.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    /// Path and how the keys of its files begin. An empty path stands for the rest.
+    bindings: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    /// How the keys of locked files begin.
+    prefixes: BTreeSet<Box<[u8]>>,
+}
+
+impl Needs {
+    /// Of a record that is loaded.
+    pub(super) fn of(ledger: &Ledger) -> Self {
+        let mut needs = Self { bindings: ledger.bindings().clone(), ..Self::default() };
+        ledger.locked_files().for_each(|file| needs.lock_on(file));
+        needs
+    }
+
+    /// Of one that is being read, entry by entry: more than it needs where locks were unlocked again, never less.
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Set(place, _) | Record::Granted(_, place, _) => self.lock_on(&place.file),
+            Record::Bound { path, prefix } => drop(self.bindings.insert(path.clone(), prefix.clone())),
+            Record::Unbound { path } => drop(self.bindings.remove(path)),
+            _ => {}
+        }
+    }
+
+    fn lock_on(&mut self, file: &[u8]) {
+        if let Some(prefix) = file.get(..8).filter(|p| !self.prefixes.contains(*p)) {
+            self.prefixes.insert(prefix.into());
+        }
+    }
+}
+
 impl Managers {
-    /// Fails if taking it up is going to fail, before anything is taken from whoever has it. Reads the record twice therefore, but for the
-    /// outline only where nobody else can have it: after `unlock_ip`, and at a restart.
+    /// Fails if taking it up is going to fail, before anything is taken from whoever has it. Reads the record once more therefore, but
+    /// makes no table of it as long as nothing seems to be missing: that takes a fraction of the time.
     pub(super) fn foresee(&self, plan: &Plan) -> Result<(), Refusal> {
         let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
         let failed = |e| refusal(plan.ip, "cannot read its record", &e);
-        let Some(known) = journals.peek_own_summary(&name).map_err(failed)? else { return Ok(()) };
-        if known.report.released || known.is_owned_by(self.rooms.state_dir.node_label()) {
+        let mut needs = Needs::default();
+        let known = journals.peek_own_summary(&name, &mut |loaded| needs.note(&loaded.entry.record));
+        let Some(known) = known.map_err(failed)? else { return Ok(()) };
+        let nobody_elses = known.report.released || known.is_owned_by(self.rooms.state_dir.node_label());
+        if nobody_elses || self.bindings(plan, &needs).is_ok() {
             return Ok(());
         }
+        // Something is missing, but perhaps for locks only that were unlocked long ago.
         let peek = journals.peek(&name).map_err(failed)?;
-        peek.map_or(Ok(()), |peek| self.bindings(plan, &peek.ledger).map(drop))
+        peek.map_or(Ok(()), |peek| self.bindings(plan, &Needs::of(&peek.ledger)).map(drop))
     }
 
     /// What it is bound to from now on. Fails while an export with recorded locks is missing.
-    pub(super) fn bindings(
-        &self,
-        plan: &Plan,
-        ledger: &Ledger,
-    ) -> Result<(BTreeSet<PathBuf>, bool), Refusal> {
+    pub(super) fn bindings(&self, plan: &Plan, needs: &Needs) -> Result<(BTreeSet<PathBuf>, bool), Refusal> {
         let mut exports = plan.exports.clone();
         if !plan.floating {
             return Ok((exports, false));
         }
-        let recorded = || ledger.bindings().iter().filter(|(path, _)| !path.is_empty());
+        let recorded = || needs.bindings.iter().filter(|(path, _)| !path.is_empty());
         let path_of = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
-        let mut needed: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        for file in ledger.locked_files() {
-            if let Some(prefix) = file.get(..8).filter(|p| !needed.contains(*p)) {
-                needed.insert(prefix.into());
-            }
-        }
+        let needed = &needs.prefixes;
         for (path, prefix) in recorded() {
             let has_locks = needed.contains(prefix);
             if plan.exports.is_empty() || has_locks {
@@ -68,7 +98,7 @@ impl Managers {
                 }
             }
         }
-        let rest = exports.is_empty() || (plan.exports.is_empty() && ledger.bindings().contains_key(&[][..]));
+        let rest = exports.is_empty() || (plan.exports.is_empty() && needs.bindings.contains_key(&[][..]));
         let here = self.open_prefixes(&exports, rest);
         if let Some(prefix) = needed.iter().find(|prefix| !here.contains(*prefix)) {
             let was =

@@ -34,7 +34,8 @@ impl Managers {
             self.rooms.config.lock_managers.iter().map(|lm| lm.address.to_string()).collect();
         for (name, dir) in self.rooms.state_dir.places() {
             if !configured.contains(&name) {
-                self.rooms.journals.place(&name, dir);
+                self.rooms.journals.place(&name, dir.clone());
+                self.expect_record(&name, dir);
             }
         }
         let mut ours = Vec::new();
@@ -82,6 +83,22 @@ impl Managers {
         for (ip, floating) in ours {
             self.take_up_again(ip, floating, configured.contains(&ip.to_string()));
         }
+    }
+
+    /// A journal that was placed elsewhere is that of a floating address, also while its disk is not here (another node may have it):
+    /// without knowing of it, this node would serve every address, that one too.
+    fn expect_record(&self, name: &str, dir: PathBuf) {
+        let Ok(ip) = name.parse::<IpAddr>() else { return };
+        let mut slot = Slot::new(true, dir);
+        if !slot.journal.is_dir() {
+            tracing::info!(
+                lock_manager = name,
+                "its journal {} is not here: the address stays silent",
+                slot.journal.display()
+            );
+        }
+        slot.state = State::Released;
+        self.slots().insert(ip, slot);
     }
 
     fn recorded(&self) -> BTreeSet<String> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::bindings::Needs;
 use super::{Managers, Slot, State, refusal, unix_now};
 use crate::node::config::TakeUp;
 use crate::node::notify::Target;
@@ -135,7 +136,7 @@ impl Managers {
         for finding in &report.findings {
             tracing::error!(lock_manager = %plan.ip, "the journal is damaged: {finding}");
         }
-        let (exports, rest) = self.bindings(plan, &ledger)?;
+        let (exports, rest) = self.bindings(plan, &Needs::of(&ledger))?;
         journals.own(&name, epoch, &report).map_err(failed("cannot begin to write"))?;
         Ok(Loaded { epoch, ledger, report, exports, rest })
     }

@@ -10,7 +10,7 @@ use super::journals::Journals;
 use super::load::{self, How};
 use super::names::Name;
 use crate::store::ledger::Ledger;
-use crate::store::lock_store::{Epoch, LoadReport, Loaded, Origin};
+use crate::store::lock_store::{Epoch, LoadReport, LoadSink, Loaded, Origin};
 use crate::store::record::Record;
 
 /// What is recorded of a lock manager, without its locks. A living owner may write on meanwhile: it is what was there at some
@@ -67,12 +67,17 @@ impl Journals {
         summary(self.files(), &self.dir(lock_manager), Some(lock_manager))
     }
 
-    /// As [`Self::peek_summary`], where the directory may be another lock manager's by mistake: then nothing but an error.
+    /// As [`Self::peek_summary`], where the directory may be another lock manager's by mistake: then nothing but an error. `sink` sees
+    /// what is read.
     ///
     /// # Errors
     /// As [`Self::peek`], and [`JournalError::OtherName`].
-    pub fn peek_own_summary(&self, lock_manager: &str) -> Result<Option<Summary>, JournalError> {
-        let found = summary(self.files(), &self.dir(lock_manager), None)?;
+    pub fn peek_own_summary(
+        &self,
+        lock_manager: &str,
+        sink: &mut LoadSink<'_>,
+    ) -> Result<Option<Summary>, JournalError> {
+        let found = look(self.files(), &self.dir(lock_manager), None, sink)?;
         match found.as_ref().and_then(|summary| summary.opened.as_ref()) {
             Some(Record::Opened { lock_manager: whose, .. }) if **whose != *lock_manager => {
                 Err(JournalError::OtherName { found: whose.to_string(), expected: lock_manager.into() })
