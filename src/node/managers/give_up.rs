@@ -11,7 +11,6 @@ use nix::errno::Errno;
 
 use super::{Managers, Slot, State, refusal, unix_now};
 use crate::node::pipe::Fall;
-use crate::node::records;
 use crate::node::verbs::{Done, Refusal};
 use crate::state::{Command, Verb as Previewed};
 use crate::store::record::{LockCondition, Record};
@@ -132,8 +131,9 @@ impl Managers {
         let keep: Vec<Box<[u8]>> = kept.filter_map(|path| self.rooms.exports.prefix_of(path)).collect();
         let desk = &self.rooms.desk;
         let row = desk.read(|e| e.lm_rows()).into_iter().find(|row| row.address == ip);
-        desk.run(Command::Release { lm: ip, keep: &keep });
+        // First: the record stays as it is. Whoever takes it up adopts the locks as they stood, or marks them for reclaim himself.
         desk.drop_pipe(ip);
+        desk.run(Command::Release { lm: ip, keep: &keep });
         // In steps: other lock managers' requests run between.
         while desk.read(|e| e.is_working(ip)) {
             desk.run(Command::Tick);
@@ -144,14 +144,11 @@ impl Managers {
     }
 
     fn write_release(&self, ip: IpAddr, slot: &Slot, to: Option<&str>) -> Result<(), Refusal> {
-        let marked = self.write_now(ip, slot.epoch, vec![records::mark_for_reclaim().into()]);
         let (journals, name) = (&self.rooms.journals, ip.to_string());
-        // Also if the first failed: it closes the files.
         let ended = match to {
             None => journals.release(&name, slot.epoch),
             Some(to) => journals.hand_over(&name, slot.epoch, to),
         };
-        marked?;
         ended.map_err(|e| refusal(ip, "cannot write that it is released", &e))
     }
 
