@@ -173,3 +173,25 @@ fn a_lock_that_is_repeated_after_the_restart_gets_its_old_answer() {
     assert_eq!(again.receive(PATIENCE), Some(answer), "byte for byte");
     assert!(server.rows("locks").is_empty(), "a late copy takes nothing");
 }
+
+#[test]
+fn a_server_that_ends_in_order_leaves_a_complete_record_whatever_the_durability() {
+    let Some(world) = World::new() else { return };
+    world.file("f");
+    for (n, durability) in ["sync", "relaxed", "none"].into_iter().enumerate() {
+        let top = format!("journal.durability = \"{durability}\"\n");
+        let server = world.serve(&top, "");
+        let fh = server.handle("f");
+        assert_eq!(Client::new(host(10), "a").lock(&Want::bytes(&fh, n as u64 * 2, 1)), GRANTED);
+        assert!(server.terminate().success());
+        let server = world.serve(&top, "");
+        let row = server.lm(LM);
+        assert_eq!(
+            (&row["state"], &row["locks"]),
+            (&"active".into(), &(n + 1).into()),
+            "{durability}: {row}"
+        );
+        assert_eq!(Client::new(host(11), "b").lock(&Want::bytes(&fh, n as u64 * 2, 1)), DENIED);
+        assert!(server.terminate().success());
+    }
+}

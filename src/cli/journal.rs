@@ -255,6 +255,7 @@ fn record(record: &Record) -> Value {
             json!({ "type": "window_opened", "full": full, "deadline_ms": deadline_ms })
         }
         Record::WindowEnded => json!({ "type": "window_ended" }),
+        Record::Stopped => json!({ "type": "stopped" }),
         Record::Released { time } => json!({ "type": "released", "time": time }),
         Record::HandedOver { time, to } => json!({ "type": "handed_over", "time": time, "to": to }),
         Record::Answered => json!({ "type": "answered" }),

@@ -112,7 +112,7 @@ impl Ledger {
                 self.connections.clear();
                 self.connection_order.clear();
             }
-            Record::Answered => {}
+            Record::Answered | Record::Stopped => {}
             Record::Connected(connection) => self.connect(connection),
             Record::Disconnected(connection) => self.disconnect(&connection),
         }

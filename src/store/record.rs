@@ -251,6 +251,8 @@ pub enum Record {
     Connected(Connection),
     /// It has not any more.
     Disconnected(Connection),
+    /// The owner's process ends in order, and all before this is durable. It still owns the lock manager.
+    Stopped,
 }
 
 impl Record {
@@ -266,6 +268,7 @@ impl Record {
                 | Record::WindowEnded
                 | Record::Released { .. }
                 | Record::HandedOver { .. }
+                | Record::Stopped
         )
     }
 

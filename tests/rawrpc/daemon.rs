@@ -178,9 +178,18 @@ impl Daemon {
 
     /// A lock manager as `status` shows it.
     pub(crate) fn lm(&self, name: &str) -> Value {
+        self.find_lm(name).unwrap_or_else(|| panic!("no {name}: {}", self.query("status")))
+    }
+
+    /// The same, if it is known there.
+    pub(crate) fn find_lm(&self, name: &str) -> Option<Value> {
         let status = self.query("status");
-        let rows = status["lock_managers"].as_array().unwrap();
-        rows.iter().find(|m| m["name"] == name).unwrap_or_else(|| panic!("no {name}: {status}")).clone()
+        status["lock_managers"].as_array().unwrap().iter().find(|m| m["name"] == name).cloned()
+    }
+
+    /// Whether it has taken a lock manager up.
+    pub(crate) fn serves(&self, name: &str) -> bool {
+        self.find_lm(name).is_some_and(|row| row["state"] == "grace" || row["state"] == "active")
     }
 
     /// What the journal of a lock manager holds, record by record.
@@ -255,6 +264,13 @@ impl Daemon {
             Mountres3::Mnt3Ok(ok) => ok.fhandle.to_vec(),
             Mountres3::Default(status) => panic!("MNT of {}: {status:?}", path.display()),
         }
+    }
+
+    /// What it has open below a directory.
+    pub(crate) fn open_below(&self, dir: &Path) -> Vec<PathBuf> {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let targets = all.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        targets.filter(|target| target.starts_with(dir)).collect()
     }
 
     /// Its memory in use, in KiB.

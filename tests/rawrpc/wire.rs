@@ -265,7 +265,7 @@ impl Conn {
         Some(message[4..].to_vec())
     }
 
-    /// Calls and waits; `None`: no answer within `limit`.
+    /// Calls and waits; `None`: no answer within `limit`, or the connection has ended.
     pub(crate) fn call_within(
         &mut self,
         limit: Duration,
@@ -273,7 +273,7 @@ impl Conn {
         args: &[u8],
     ) -> Option<Answer> {
         let xid = self.xid();
-        self.send(&call(xid, program, version, procedure, args));
+        self.try_send(&call(xid, program, version, procedure, args)).ok()?;
         self.answer_to(xid, limit)
     }
 

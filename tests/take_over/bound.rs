@@ -1,10 +1,10 @@
 //! Exports that belong to lock managers: through which address a lock may be taken, and what is missing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::rawrpc::nlm::*;
 use super::rawrpc::{Client, FLOAT, Tested, Want, host};
-use super::{Daemon, LM, LONG, Pair, lock, locks, text};
+use super::{ALL_PROGRAMS, Daemon, LM, LONG, Pair, lock, locks, programs_at, text};
 
 /// Further exports `one` and `two` beside the usual one, each with a file `f`, and the tables that export all.
 fn more_exports(pair: &Pair) -> ([PathBuf; 2], String) {
@@ -19,7 +19,7 @@ fn more_exports(pair: &Pair) -> ([PathBuf; 2], String) {
     (dirs, tables)
 }
 
-fn handle(pair: &Pair, server: &Daemon, export: &PathBuf) -> Vec<u8> {
+fn handle(pair: &Pair, server: &Daemon, export: &Path) -> Vec<u8> {
     pair.a.within(|| server.handle_through(FLOAT.into(), export, "f"))
 }
 
@@ -104,8 +104,12 @@ fn a_take_over_fails_while_the_journals_directory_is_missing() {
     assert_eq!(errno, "ENOENT", "{why}");
     assert!(why.contains(text(&missing)), "{why}");
     assert!(!missing.exists(), "nothing is made where a disk should be");
+    // The address may be here already: nothing is answered there, or clients would lock in two places.
+    assert_eq!(programs_at(&pair.a, FLOAT), [""; 0]);
+    assert_eq!(programs_at(&pair.a, std::net::Ipv4Addr::LOCALHOST), ALL_PROGRAMS, "of no concern to others");
     std::fs::create_dir_all(&missing).unwrap();
     a.verb(&start);
+    assert_eq!(programs_at(&pair.a, FLOAT), ALL_PROGRAMS);
     assert_eq!(a.lm(LM)["journal"], text(&missing));
 }
 

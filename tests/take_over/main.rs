@@ -8,6 +8,7 @@
 mod addresses;
 mod auto;
 mod bound;
+mod churn;
 mod crash;
 mod operator;
 mod planned;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rawrpc::nlm::*;
-use rawrpc::{Client, Conn, Daemon, FLOAT, Node, SILENCE, Want, World, host};
+use rawrpc::{Client, Conn, Daemon, Node, SILENCE, Want, World, host};
 use serde_json::Value;
 
 /// The lock manager that moves.

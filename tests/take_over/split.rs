@@ -117,7 +117,7 @@ fn the_address_goes_to_one_of_two_that_reach_for_it_at_once_and_back_and_forth()
     assert_eq!(pair.a.client(10, "one").lock(&Want::bytes(&fh, 0, 10)), GRANTED);
     let b = pair.serve(&pair.b, LONG);
     let homes: [Host; 2] = [pair.a.host(10), pair.b.host(10)];
-    for round in 0..5 {
+    for round in 0..10 {
         a.command(&["unlock-ip", LM]);
         b.command(&["unlock-ip", LM]);
         let journal = super::text(&pair.journal);
@@ -126,17 +126,21 @@ fn the_address_goes_to_one_of_two_that_reach_for_it_at_once_and_back_and_forth()
             [&a, &b].map(|server| s.spawn(move || server.command(&start))).map(|t| t.join().unwrap())
         });
         assert!(done.iter().any(|d| d.status.success()), "round {round}: {done:?}");
-        // The one that was later has it, whatever the other was told.
-        let owner = |s: &Daemon| s.lm(LM)["state"] == "grace" || s.lm(LM)["state"] == "active";
-        let pair_of = || [owner(&a), owner(&b)];
-        super::support::wait_for("one owner", PATIENCE, || {
-            if pair_of().iter().filter(|o| **o).count() == 1 {
-                Ok(())
-            } else {
-                Err(format!("{} {}", a.lm(LM), b.lm(LM)))
-            }
+        // Whatever each was told, one has it in the end, and the other says nothing.
+        let both = || [&a, &b].map(|server| server.serves(LM));
+        super::support::wait_for("one owner", PATIENCE, || match both() {
+            [true, false] | [false, true] => Ok(()),
+            _ => Err(format!("{:?} {:?}", a.find_lm(LM), b.find_lm(LM))),
         });
-        let (node, home) = if pair_of()[0] { (&pair.a, &homes[0]) } else { (&pair.b, &homes[1]) };
+        let (node, home, other, loser) = match both() {
+            [true, _] => (&pair.a, &homes[0], &pair.b, &b),
+            _ => (&pair.b, &homes[1], &pair.a, &a),
+        };
+        super::support::wait_for("its files to be closed", PATIENCE, || {
+            let open = loser.open_below(&pair.journal);
+            if open.is_empty() { Ok(()) } else { Err(format!("round {round}: {open:?}")) }
+        });
+        assert_eq!(programs_at(other, FLOAT), [""; 0], "round {round}");
         home.notice();
         assert_eq!(node.client(10, "one").lock(&Want::bytes(&fh, 0, 10).reclaim()), GRANTED, "round {round}");
     }

@@ -41,6 +41,7 @@ use crate::export::ExportTable;
 use crate::rpc::drc::Drc;
 use crate::rpc::server::RpcServer;
 use crate::store::journal::{JournalError, Journals};
+use crate::store::record::Record;
 use crate::store::{Epoch, StateDir};
 
 /// How long a verb waits for another one about the same lock manager. A take-over of a large record takes seconds.
@@ -169,10 +170,14 @@ impl Managers {
         self.ready.send_replace(true);
     }
 
-    /// The end of the process: what was said becomes durable. Nothing is given up: the next start adopts it. Blocks.
+    /// The end of the process: what was said becomes durable, in every durability mode. Nothing is given up: the next start adopts it.
+    /// Blocks.
     pub(super) fn stop(&self) {
-        for (ip, _) in self.rooms.desk.loaded() {
+        for (ip, pipe) in self.rooms.desk.loaded() {
+            pipe.push(vec![Record::Stopped.into()], Vec::new());
             self.rooms.desk.settle(ip);
+            // Nothing may come behind it.
+            self.rooms.desk.drop_pipe(ip);
         }
     }
 

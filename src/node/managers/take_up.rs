@@ -63,8 +63,17 @@ struct Opening {
 impl Managers {
     pub(super) fn start_grace(self: &Arc<Self>, v: &StartGrace, dry: bool) -> Result<Done, Refusal> {
         self.check_address(v.ip)?;
-        let named = self.check_exports(&v.exports)?;
         let _turn = self.turn(v.ip)?;
+        let done = self.start_in_turn(v, dry);
+        if done.is_err() && !dry && self.rooms.desk.pipe(v.ip).is_none() {
+            // Somebody says that it floats, so another node may have it; where any address is served this one was too.
+            self.rooms.gate.shut(v.ip);
+        }
+        done
+    }
+
+    fn start_in_turn(self: &Arc<Self>, v: &StartGrace, dry: bool) -> Result<Done, Refusal> {
+        let named = self.check_exports(&v.exports)?;
         if let Some(slot) = self.slot(v.ip).filter(Slot::is_loaded) {
             return self.extend(v, &slot, named, dry);
         }
@@ -84,8 +93,11 @@ impl Managers {
         let began = Instant::now();
         let loaded = self.load(plan)?;
         let opening = self.decide(plan, &loaded);
-        let (ledger, epoch) = (self.begin(plan, loaded, &opening)?, opening.nsm_state);
-        tracing::debug!(lock_manager = %plan.ip, nsm_state = epoch, took_ms = began.elapsed().as_millis() as u64, "loaded");
+        let epoch = loaded.epoch;
+        // A failure closes its files: the disk may have to go.
+        let failed = |_: &Refusal| drop(self.rooms.journals.release(&plan.ip.to_string(), epoch));
+        let ledger = self.begin(plan, loaded, &opening).inspect_err(failed)?;
+        tracing::debug!(lock_manager = %plan.ip, nsm_state = opening.nsm_state, took_ms = began.elapsed().as_millis() as u64, "loaded");
         let refused = self.fill(plan.ip, &ledger, opening.adopt);
         self.seed_replies(&ledger);
         if opening.reclaimable > 0 || opening.full {

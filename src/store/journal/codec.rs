@@ -73,7 +73,10 @@ pub(super) fn decode(kind: u8, version: u8, payload: &[u8]) -> Result<Entry, Dec
     let mut r = In { rest: payload };
     let record = r.record(kind & !WITH_REPLY, version)?;
     let reply = if kind & WITH_REPLY != 0 { Some(r.reply()?) } else { None };
-    if payload == [0] && reply.is_none() && matches!(record, Record::WindowEnded | Record::Answered) {
+    if payload == [0]
+        && reply.is_none()
+        && matches!(record, Record::WindowEnded | Record::Answered | Record::Stopped)
+    {
         r.rest = &[];
     }
     if r.rest.is_empty() && !payload.is_empty() {
@@ -268,6 +271,7 @@ impl Out<'_> {
                 self.connection(*connection);
                 19
             }
+            Record::Stopped => 20,
             _ => 17,
         }
     }
@@ -454,6 +458,7 @@ impl<'a> In<'a> {
             17 => Record::Answered,
             18 => Record::Connected(self.connection()?),
             19 => Record::Disconnected(self.connection()?),
+            20 => Record::Stopped,
             _ => return Err(DecodeError::Newer(kind, version)),
         })
     }
@@ -564,6 +569,7 @@ pub(super) mod tests {
             (any::<bool>(), any::<u64>())
                 .prop_map(|(full, deadline_ms)| Record::WindowOpened { full, deadline_ms }),
             Just(Record::WindowEnded),
+            Just(Record::Stopped),
             any::<u64>().prop_map(|time| Record::Released { time }),
             (any::<u64>(), "[a-z]{0,9}").prop_map(|(time, to)| Record::HandedOver { time, to: to.into() }),
             Just(Record::Answered),

@@ -99,6 +99,8 @@ struct Fold {
     permanent: bool,
     relaxed: bool,
     released: bool,
+    /// The process of the last owner ended in order.
+    stopped: bool,
     /// The newest epoch of which a file cannot be read at all.
     unreadable: u64,
     /// The epoch whose owner wrote the last *opened*.
@@ -107,6 +109,7 @@ struct Fold {
 
 impl Fold {
     fn note(&mut self, record: &Record, epoch: u64) {
+        self.stopped = *record == Record::Stopped;
         match record {
             Record::Opened { durability, complete, .. } => {
                 // An owner that says "incomplete" has a full window before it, after which only what it wrote counts.
@@ -128,7 +131,7 @@ impl Fold {
     }
 
     fn is_complete(&self) -> bool {
-        self.complete && !self.is_unaccounted() && (!self.relaxed || self.released)
+        self.complete && !self.is_unaccounted() && (!self.relaxed || self.released || self.stopped)
     }
 }
 
