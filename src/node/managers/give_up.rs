@@ -131,9 +131,8 @@ impl Managers {
         let keep: Vec<Box<[u8]>> = kept.filter_map(|path| self.rooms.exports.prefix_of(path)).collect();
         let desk = &self.rooms.desk;
         let row = desk.read(|e| e.lm_rows()).into_iter().find(|row| row.address == ip);
-        // First: the record stays as it is. Whoever takes it up adopts the locks as they stood, or marks them for reclaim himself.
-        desk.drop_pipe(ip);
         desk.run(Command::Release { lm: ip, keep: &keep });
+        desk.drop_pipe(ip);
         // In steps: other lock managers' requests run between.
         while desk.read(|e| e.is_working(ip)) {
             desk.run(Command::Tick);
