@@ -35,6 +35,19 @@ pub(super) fn check(files: &dyn Files, dir: &Path, mine: u64) -> Result<(), Jour
 /// Raises the epoch by one and returns it. `force`: even if the lock manager was handed over, or an import was cut off.
 pub(super) fn raise(files: &dyn Files, dir: &Path, force: bool) -> Result<u64, JournalError> {
     let last = newest(files, dir)?;
+    raise_from(files, dir, last, force)
+}
+
+/// The same, if `last` still is the newest: nothing is taken from whoever raised it since.
+pub(super) fn raise_after(files: &dyn Files, dir: &Path, last: u64) -> Result<u64, JournalError> {
+    let newest = newest(files, dir)?;
+    if newest != last {
+        return Err(JournalError::Superseded { mine: last, newest });
+    }
+    raise_from(files, dir, last, false)
+}
+
+fn raise_from(files: &dyn Files, dir: &Path, last: u64, force: bool) -> Result<u64, JournalError> {
     if !force && handed_over(files, dir, last)? {
         return Err(JournalError::HandedOver(last));
     }

@@ -80,6 +80,19 @@ impl Journals {
         lock(&self.dirs).insert(lock_manager.to_owned(), dir);
     }
 
+    /// Where it was placed, if it was.
+    pub fn placed(&self, lock_manager: &str) -> Option<PathBuf> {
+        lock(&self.dirs).get(lock_manager).cloned()
+    }
+
+    /// Undoes a [`Journals::place`]: what [`Journals::placed`] said before counts again.
+    pub fn put_back(&self, lock_manager: &str, before: Option<PathBuf>) {
+        match before {
+            Some(dir) => self.place(lock_manager, dir),
+            None => self.forget_place(lock_manager),
+        }
+    }
+
     /// Puts it back below the base directory. What was recorded elsewhere stays there.
     pub fn forget_place(&self, lock_manager: &str) {
         lock(&self.dirs).remove(lock_manager);
@@ -131,6 +144,15 @@ impl Journals {
             self.files.sync_dir(above).map_err(JournalError::io("cannot sync", above))?;
         }
         Ok(dir)
+    }
+
+    /// Raises the epoch if it still is `last`: who raised it since is not superseded.
+    ///
+    /// # Errors
+    /// [`JournalError::Superseded`]: it is not; and those of raising.
+    pub fn raise_epoch_after(&self, lock_manager: &str, last: Epoch) -> Result<Epoch, JournalError> {
+        let dir = self.prepare_dir(lock_manager)?;
+        epoch::raise_after(self.files.as_ref(), &dir, last.0).map(Epoch)
     }
 
     /// Newest epoch, and whether it was handed over.

@@ -144,6 +144,15 @@ fn a_newcomer_that_was_superseded_before_it_wrote_leaves_no_trace_in_the_record(
 }
 
 #[test]
+fn who_drops_what_nobody_took_up_takes_nothing_from_one_who_did() {
+    let (files, _run) = begun();
+    assert_eq!(epoch::raise_after(&files, &dir(), 1).unwrap(), 2);
+    let late = epoch::raise_after(&files, &dir(), 1);
+    assert!(matches!(late, Err(JournalError::Superseded { mine: 1, newest: 2 })), "{late:?}");
+    assert_eq!(epoch::newest(&files, &dir()).unwrap(), 2);
+}
+
+#[test]
 fn what_was_handed_over_is_not_taken_up_again_unless_forced() {
     let (files, mut run) = begun();
     run.append(&[Record::HandedOver { time: 1, to: "b".into() }.into()], true).unwrap();
