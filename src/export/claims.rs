@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use super::table::{Export, ExportTable};
+use super::table::{Closing, Export, ExportTable};
 use super::tree::export_number;
 use super::{FileKey, LockFiles};
 
@@ -36,10 +36,15 @@ impl ExportTable {
     /// Closes an export until [`resume`](Self::resume): every descriptor below it goes, requests that are at work there are waited for up
     /// to `patience`. True: nothing is open any more, umount succeeds.
     pub fn suspend(&self, path: &Path, patience: Duration) -> bool {
+        self.await_closed(self.shut(path), patience)
+    }
+
+    /// The first half of that: no request opens it any more. Does not wait.
+    pub fn shut(&self, path: &Path) -> Closing {
         if let Some(export) = self.configured(path) {
             export.suspended.store(true, Ordering::Release);
         }
-        self.drop_descriptors(path, patience)
+        self.begin_close(path)
     }
 
     /// Opens an export (again) and returns how its files' keys begin. The error says why not.

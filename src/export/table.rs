@@ -48,6 +48,12 @@ enum State {
     Closed { error: Option<String>, at: Option<Instant> },
 }
 
+/// An export that is being closed.
+pub struct Closing {
+    number: u64,
+    tree: Option<Arc<Tree>>,
+}
+
 /// All exports and what is remembered about their files. Shared by the services.
 pub struct ExportTable {
     exports: Vec<Arc<Export>>,
@@ -170,18 +176,32 @@ impl ExportTable {
     /// Closes every descriptor below the export at `path` and waits up to `patience` for requests that are
     /// at work there. True: nothing is open any more (umount succeeds). A later request opens it again.
     pub fn drop_descriptors(&self, path: &Path, patience: Duration) -> bool {
-        let Some(export) = self.exports.iter().find(|e| e.config.path == path) else { return true };
-        let closed = State::Closed { error: None, at: None };
-        let state = std::mem::replace(&mut *export.lock(), closed);
-        self.files.forget_export(export.number);
-        let State::Open { tree, .. } = state else { return true };
+        self.await_closed(self.begin_close(path), patience)
+    }
+
+    /// Closes an export, but for what is at work below it: see [`await_closed`](Self::await_closed). A later request opens it again.
+    pub(super) fn begin_close(&self, path: &Path) -> Closing {
+        let export = self.exports.iter().find(|e| e.config.path == path);
+        let closed = || State::Closed { error: None, at: None };
+        let tree = export.and_then(|export| match std::mem::replace(&mut *export.lock(), closed()) {
+            State::Open { tree, .. } => Some(tree),
+            _ => None,
+        });
+        let number = export.map_or(0, |export| export.number);
+        self.files.forget_export(number);
+        Closing { number, tree }
+    }
+
+    /// Waits for what is at work below an export that was closed. False: it goes on.
+    pub fn await_closed(&self, Closing { number, tree }: Closing, patience: Duration) -> bool {
+        let Some(tree) = tree else { return true };
         let deadline = Instant::now() + patience;
         while Arc::strong_count(&tree) > 1 {
             if Instant::now() >= deadline {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(2));
-            self.files.forget_export(export.number);
+            self.files.forget_export(number);
         }
         true
     }
