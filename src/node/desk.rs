@@ -131,6 +131,21 @@ impl Desk {
         drop(self.run_with(self.next_token(), command, Answer::nowhere()));
     }
 
+    /// Runs a command if this is still the way out of its lock manager. False: that stay is over.
+    pub(super) fn run_in(&self, pipe: &Arc<Pipe>, command: Command<'_>) -> bool {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        if !inner.pipes.values().any(|p| Arc::ptr_eq(p, pipe)) {
+            return false;
+        }
+        let now = self.now();
+        inner.engine.handle(now, command, &mut inner.fx);
+        let said = self.take_effects(inner, now, None);
+        drop(guard);
+        self.follow_up(said, None);
+        true
+    }
+
     /// Runs an operator's command and returns what happened. It is durable after [`Desk::settle`].
     pub(super) fn run_for_events(&self, command: Command<'_>) -> Vec<Event> {
         self.run_with(self.next_token(), command, Answer::nowhere())
@@ -472,6 +487,10 @@ impl LockService for Desk {
             None if self.ways.gate.is_open(&lm) => answer.send(reply),
             None => {}
         }
+    }
+
+    fn stay(&self, lm: IpAddr) -> u64 {
+        self.pipe(lm).map_or(0, |pipe| pipe.stay())
     }
 
     fn is_bound_to(&self, handle: &[u8], lm: IpAddr) -> bool {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -97,8 +97,8 @@ pub(super) enum Fall {
 pub(super) struct Outlet {
     /// Lets a release out.
     pub(super) let_out: Box<dyn Fn(Release) + Send + Sync>,
-    /// Hears that a lock manager can go on no longer.
-    pub(super) fallen: Box<dyn Fn(IpAddr, Fall) + Send + Sync>,
+    /// Hears that a lock manager can go on no longer: [`Pipe::fallen`] says why.
+    pub(super) fallen: Box<dyn Fn(IpAddr) + Send + Sync>,
     /// Hears of new clients before anything about them leaves.
     pub(super) statd: Arc<Statd>,
     /// Where waiting is done.
@@ -108,6 +108,7 @@ pub(super) struct Outlet {
 /// The pipe.
 pub(super) struct Pipe {
     lm: IpAddr,
+    stay: u64,
     outlet: Arc<Outlet>,
     inner: Mutex<Inner>,
     low: AtomicBool,
@@ -121,6 +122,7 @@ struct Inner {
     flying: Option<Vec<Held>>,
     waiting: usize,
     trouble: Option<String>,
+    fallen: Option<Fall>,
 }
 
 #[derive(Clone)]
@@ -135,9 +137,27 @@ enum Way {
 impl Pipe {
     /// A pipe in which everything waits until [`Pipe::open`].
     pub(super) fn new(lm: IpAddr, outlet: Arc<Outlet>) -> Arc<Self> {
-        let inner =
-            Inner { way: Way::Opening, queue: VecDeque::new(), flying: None, waiting: 0, trouble: None };
-        Arc::new(Self { lm, outlet, inner: Mutex::new(inner), low: AtomicBool::new(false) })
+        static STAYS: AtomicU64 = AtomicU64::new(1);
+        let inner = Inner {
+            way: Way::Opening,
+            queue: VecDeque::new(),
+            flying: None,
+            waiting: 0,
+            trouble: None,
+            fallen: None,
+        };
+        let stay = STAYS.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { lm, stay, outlet, inner: Mutex::new(inner), low: AtomicBool::new(false) })
+    }
+
+    /// The number of this stay of the lock manager here: later ones have greater ones. Never 0.
+    pub(super) fn stay(&self) -> u64 {
+        self.stay
+    }
+
+    /// Why the lock manager can go on no longer; `None`: it can, or was given up.
+    pub(super) fn fallen(&self) -> Option<Fall> {
+        self.inner().fallen.clone()
     }
 
     /// The record is open at this epoch.
@@ -320,10 +340,16 @@ impl Pipe {
     }
 
     fn fall(&self, why: Fall) {
-        let dead = matches!(self.inner().way, Way::Dead);
+        let mut inner = self.inner();
+        let dead = matches!(inner.way, Way::Dead);
+        if !dead {
+            inner.way = Way::Dead;
+            inner.fallen = Some(why);
+        }
+        drop(inner);
         self.shut();
         if !dead {
-            (self.outlet.fallen)(self.lm, why);
+            (self.outlet.fallen)(self.lm);
         }
     }
 

@@ -318,9 +318,9 @@ fn outlet(
             Release::Stop(grant) => callbacks.stop(grant),
             Release::Tell(tell) => tell(),
         }),
-        fallen: Box::new(move |ip, why| {
+        fallen: Box::new(move |ip| {
             if let Some(managers) = managers.get().and_then(Weak::upgrade) {
-                managers.fallen(ip, why);
+                managers.fallen(ip);
             }
         }),
         statd,

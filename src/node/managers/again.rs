@@ -1,7 +1,8 @@
 //! `start_grace` of what is loaded already, and what one would do. Must never open a window again that is over.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -21,6 +22,16 @@ impl Managers {
         named: BTreeSet<PathBuf>,
         dry: bool,
     ) -> Result<Done, Refusal> {
+        if let Some(dir) = v.journal.as_ref().filter(|dir| !is_same_dir(dir, &slot.journal)) {
+            // Not to be passed over: what is recorded in that one would seem to be lost.
+            let text = format!(
+                "{}: is taken up with its journal in {}, not in {}: give it up first (lockferry unlock-ip {0})",
+                v.ip,
+                slot.journal.display(),
+                dir.display()
+            );
+            return Err(Refusal::new(Errno::EBUSY, text));
+        }
         let further: BTreeSet<PathBuf> = named.difference(&slot.exports).cloned().collect();
         let in_window =
             self.rooms.desk.read(|e| e.lm_rows()).iter().any(|r| r.address == v.ip && r.window.is_some());
@@ -34,25 +45,8 @@ impl Managers {
             }
             return Ok(done);
         }
-        if let Err(why) = self.open_exports(&further) {
-            self.close_idle(v.ip);
-            return Err(why);
-        }
-        let mut entries = Vec::new();
-        let mut prefixes = Vec::new();
-        for path in &further {
-            let prefix = self.rooms.exports.prefix_of(path).unwrap_or_default();
-            prefixes.push(prefix.clone());
-            let path = path.as_os_str().as_encoded_bytes().into();
-            entries.push(Record::Bound { path, prefix }.into());
-        }
-        self.write_now(v.ip, slot.epoch, entries)?;
-        self.change(v.ip, |slot| {
-            slot.exports.extend(further.iter().cloned());
-            slot.floating = true;
-        });
-        self.rooms.gate.bind(v.ip, self.slot(v.ip).and_then(|slot| slot.bound()));
-        self.update_mode();
+        self.open_exports(v.ip, &further)?;
+        let prefixes = self.bind(v.ip, slot, &further)?;
         let deadline = self.rooms.desk.now().plus(v.grace.unwrap_or(self.rooms.config.grace.window));
         if v.full && !prefixes.is_empty() {
             let park = self.rooms.config.grace.park;
@@ -77,6 +71,26 @@ impl Managers {
             done.notes.extend(self.taken_through_others(v.ip));
         }
         Ok(done)
+    }
+
+    /// Binds further exports, durably. Returns how the keys of their files begin.
+    fn bind(&self, ip: IpAddr, slot: &Slot, further: &BTreeSet<PathBuf>) -> Result<Vec<Box<[u8]>>, Refusal> {
+        let mut entries = Vec::new();
+        let mut prefixes = Vec::new();
+        for path in further {
+            let prefix = self.rooms.exports.prefix_of(path).unwrap_or_default();
+            prefixes.push(prefix.clone());
+            let path = path.as_os_str().as_encoded_bytes().into();
+            entries.push(Record::Bound { path, prefix }.into());
+        }
+        self.write_now(ip, slot.epoch, entries)?;
+        self.change(ip, |slot| {
+            slot.exports.extend(further.iter().cloned());
+            slot.floating = true;
+        });
+        self.rooms.gate.bind(ip, self.slot(ip).and_then(|slot| slot.bound()));
+        self.update_mode();
+        Ok(prefixes)
     }
 
     pub(super) fn preview_start(&self, plan: &Plan) -> Result<Done, Refusal> {
@@ -128,4 +142,9 @@ impl Managers {
         };
         Ok(Done { text, changed: true, marked, all_wait: full, ..Done::default() })
     }
+}
+
+fn is_same_dir(one: &Path, other: &Path) -> bool {
+    let real = |dir: &Path| dir.canonicalize().ok();
+    one == other || real(one).is_some_and(|one| real(other).is_some_and(|other| one == other))
 }

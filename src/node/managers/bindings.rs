@@ -87,7 +87,7 @@ impl Managers {
             let has_locks = needed.contains(prefix);
             if plan.exports.is_empty() || has_locks {
                 let path = path_of(path);
-                match self.rooms.exports.resume(&path) {
+                match self.open_export(plan.ip, &path) {
                     Ok(_) => drop(exports.insert(path)),
                     Err(why) if has_locks => {
                         let text =
@@ -99,7 +99,7 @@ impl Managers {
             }
         }
         let rest = exports.is_empty() || (plan.exports.is_empty() && needs.bindings.contains_key(&[][..]));
-        let here = self.open_prefixes(&exports, rest);
+        let here = self.open_prefixes(plan.ip, &exports, rest);
         if let Some(prefix) = needed.iter().find(|prefix| !here.contains(*prefix)) {
             let was =
                 recorded().find(|(_, p)| *p == prefix).map(|(path, _)| path_of(path).display().to_string());
@@ -115,12 +115,12 @@ impl Managers {
         Ok((exports, rest))
     }
 
-    fn open_prefixes(&self, exports: &BTreeSet<PathBuf>, rest: bool) -> BTreeSet<Box<[u8]>> {
+    fn open_prefixes(&self, ip: IpAddr, exports: &BTreeSet<PathBuf>, rest: bool) -> BTreeSet<Box<[u8]>> {
         let claimed: BTreeSet<PathBuf> =
             self.slots().values().filter(|s| s.floating).flat_map(|s| s.exports.iter().cloned()).collect();
         let all = self.rooms.config.exports.iter().map(|e| &e.path);
         let mine = all.filter(|path| exports.contains(*path) || (rest && !claimed.contains(*path)));
-        mine.filter_map(|path| self.rooms.exports.resume(path).ok()).collect()
+        mine.filter_map(|path| self.open_export(ip, path).ok()).collect()
     }
 
     /// Locks on the exports of this lock manager that were taken through another address: unlocked through it they can be, new ones not.

@@ -117,11 +117,22 @@ impl Managers {
     }
 
     /// Opens the exports before anything is taken from anybody.
-    pub(super) fn open_exports(&self, paths: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
+    pub(super) fn open_exports(&self, ip: IpAddr, paths: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
         for path in paths {
-            self.rooms.exports.resume(path).map_err(|why| Refusal::new(Errno::ENOENT, why))?;
+            self.open_export(ip, path).map_err(|why| Refusal::new(Errno::ENOENT, why))?;
         }
         Ok(())
+    }
+
+    /// Opens one for a lock manager that is being taken up: nobody closes it before [`Managers::opened`].
+    pub(super) fn open_export(&self, ip: IpAddr, path: &Path) -> Result<Box<[u8]>, String> {
+        self.opening.lock().entry(ip).or_default().insert(path.to_owned());
+        self.rooms.exports.resume(path)
+    }
+
+    /// The take-over is done, or has failed: from here on what the lock manager serves is what is open for it.
+    pub(super) fn opened(&self, ip: IpAddr) {
+        self.opening.lock().remove(&ip);
     }
 
     /// After a failure: what was opened for nothing is closed again.
@@ -138,8 +149,15 @@ impl Managers {
     /// Closes those that no loaded lock manager serves.
     pub(super) fn close_unserved(&self, ip: IpAddr, paths: &[PathBuf]) -> Vec<String> {
         let mut busy = Vec::new();
-        for path in paths.iter().filter(|path| !self.is_served_by_another(path, ip)) {
-            if !self.rooms.exports.suspend(path, super::PATIENCE) {
+        for path in paths {
+            let opening = self.opening.lock();
+            if self.is_wanted(&opening, path, ip) {
+                continue;
+            }
+            let closing = self.rooms.exports.shut(path);
+            // Who opens it from here on has it opened.
+            drop(opening);
+            if !self.rooms.exports.await_closed(closing, super::PATIENCE) {
                 busy.push(format!(
                     "requests at work below {} did not end within {} s: umount may fail",
                     path.display(),

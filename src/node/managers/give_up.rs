@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::errno::Errno;
 
@@ -24,8 +25,9 @@ impl Managers {
             return Ok(self.preview_release(ip, slot.as_ref()));
         }
         let Some(slot) = slot.filter(Slot::is_loaded) else {
-            // Whatever it was: from now on nothing is answered there.
+            // Whatever it was: from now on nothing is answered there, also once a record can be opened that could not be so far.
             self.rooms.gate.shut(ip);
+            self.forget_unwritten(ip);
             self.rooms.runtime.block_on(self.rooms.server.reset_connections(ip));
             return Ok(Done {
                 text: format!("{ip}: not taken up here, nothing to give up"),
@@ -90,32 +92,46 @@ impl Managers {
         })
     }
 
-    /// The lock manager can go on no longer: as `unlock_ip`, but its record is not ours to write any more.
-    pub(super) fn fall(self: &Arc<Self>, ip: IpAddr, why: &Fall) {
-        let Ok(_turn) = self.turn(ip) else {
-            return tracing::error!(lock_manager = %ip, "cannot be put away: another command is at work");
-        };
-        let Some(slot) = self.slot(ip).filter(Slot::is_loaded) else { return };
-        // A take-up since then has a pipe of its own, which is alive.
-        if self.rooms.desk.pipe(ip).is_some_and(|pipe| pipe.is_alive()) {
-            return self.rooms.gate.open(ip);
-        }
-        let (state, text) = match why {
-            Fall::Superseded(newest) => {
-                (State::Superseded, format!("superseded: another node took it over at epoch {newest}"))
+    /// The lock manager can go on no longer.
+    pub(super) fn fall(self: &Arc<Self>, ip: IpAddr) {
+        let _turn = loop {
+            match self.turn(ip) {
+                Ok(turn) => break turn,
+                Err(why) => tracing::error!("cannot be put away yet: {why}"),
             }
-            Fall::Failed(why) => (
-                State::Failed,
-                format!(
-                    "its journal cannot be written ({why}): silent until it is taken up anew (start_grace)"
-                ),
-            ),
         };
+        self.put_away_fallen(ip);
+        // A take-up since then has a pipe of its own, which is alive; the gate was shut on it.
+        if self.rooms.desk.pipe(ip).is_some_and(|pipe| pipe.is_alive()) {
+            self.rooms.gate.open(ip);
+        }
+    }
+
+    /// As `unlock_ip`, if it can go on no longer; but its record is not ours to write any more. The caller has the turn.
+    pub(super) fn put_away_fallen(&self, ip: IpAddr) {
+        let Some(why) = self.rooms.desk.pipe(ip).and_then(|pipe| pipe.fallen()) else { return };
+        match why {
+            Fall::Superseded(newest) => {
+                let text = format!("superseded: another node took it over at epoch {newest}");
+                self.put_away(ip, State::Superseded, &text);
+            }
+            Fall::Failed(why) => {
+                let text = format!(
+                    "its journal cannot be written ({why}): silent until it is taken up anew (start_grace)"
+                );
+                self.put_away(ip, State::Failed, &text);
+            }
+        }
+    }
+
+    /// Puts it away as it stands, without a word in its record.
+    pub(super) fn put_away(&self, ip: IpAddr, state: State, text: &str) {
+        let Some(slot) = self.slot(ip).filter(Slot::is_loaded) else { return };
         tracing::error!(lock_manager = %ip, epoch = %slot.epoch, "{text}");
         let (_, served) = self.silence(ip, &slot);
         // Closes its files; that it says nothing can be written is no news.
         let _ = self.rooms.journals.release(&ip.to_string(), slot.epoch);
-        self.end_here(ip, state, Some(text));
+        self.end_here(ip, state, Some(text.to_owned()));
         for note in self.close_unserved(ip, &served) {
             tracing::warn!(lock_manager = %ip, "{note}");
         }
@@ -125,14 +141,16 @@ impl Managers {
     /// served.
     fn silence(&self, ip: IpAddr, slot: &Slot) -> (Done, Vec<PathBuf>) {
         self.rooms.gate.shut(ip);
-        self.rooms.notifier.end(ip);
         let served = self.serves(slot);
         let kept = served.iter().filter(|path| self.is_served_by_another(path, ip));
         let keep: Vec<Box<[u8]>> = kept.filter_map(|path| self.rooms.exports.prefix_of(path)).collect();
         let desk = &self.rooms.desk;
         let row = desk.read(|e| e.lm_rows()).into_iter().find(|row| row.address == ip);
         desk.run(Command::Release { lm: ip, keep: &keep });
+        let stay = desk.pipe(ip).map_or(0, |pipe| pipe.stay());
         desk.drop_pipe(ip);
+        // Whoever begins to tell clients from here on sees that the stay is over.
+        self.rooms.notifier.end(ip, stay);
         // In steps: other lock managers' requests run between.
         while desk.read(|e| e.is_working(ip)) {
             desk.run(Command::Tick);
@@ -157,6 +175,7 @@ impl Managers {
             slot.trouble = trouble;
             slot.waits_for_address = false;
             slot.released_at = (state == State::Released).then(unix_now);
+            slot.known_since = Instant::now();
         });
     }
 
@@ -177,10 +196,12 @@ impl Managers {
 
     /// Drops the locks of lock managers that were released here and that nobody took up anywhere within the hold time.
     pub(super) fn drop_overdue(self: &Arc<Self>) {
-        let hold = self.rooms.config.grace.hold.as_secs();
+        let hold = self.rooms.config.grace.hold;
+        // Two clocks: this one may have been set, the other one began with the process.
         let overdue = |slot: &Slot| {
             slot.state == State::Released
-                && slot.released_at.is_some_and(|at| at.saturating_add(hold) <= unix_now())
+                && slot.known_since.elapsed() >= hold
+                && slot.released_at.is_some_and(|at| at.saturating_add(hold.as_secs()) <= unix_now())
         };
         let ips: Vec<IpAddr> = self.slots().iter().filter(|(_, s)| overdue(s)).map(|(ip, _)| *ip).collect();
         for ip in ips {
@@ -204,7 +225,7 @@ impl Managers {
         if slot.epoch == Epoch(0) || journals.read_epoch(&name).map_err(failed)? != slot.epoch {
             return Ok(0);
         }
-        let epoch = journals.raise_epoch(&name, false).map_err(failed)?;
+        let epoch = journals.raise_epoch_after(&name, slot.epoch).map_err(failed)?;
         let mut ledger = Ledger::default();
         let report = journals.load(&name, epoch, &mut |l| ledger.apply(l)).map_err(failed)?;
         journals.own(&name, epoch, &report).map_err(failed)?;

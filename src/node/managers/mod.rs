@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
@@ -34,7 +34,7 @@ use super::config::NodeConfig;
 use super::desk::Desk;
 use super::gate::{Bound, Gate};
 use super::notify::Notifier;
-use super::pipe::{Fall, Pipe};
+use super::pipe::Pipe;
 use super::verbs::{Done, NodeControl, Refusal, Verb};
 use super::view::LastError;
 use crate::export::ExportTable;
@@ -64,11 +64,17 @@ pub(super) struct Rooms {
     pub(super) runtime: Handle,
 }
 
+/// Held while a verb is at work on a lock manager.
+type Turn = parking_lot::ArcMutexGuard<parking_lot::RawMutex, ()>;
+
 /// All lock managers that this node has heard of.
 pub(super) struct Managers {
     rooms: Rooms,
     slots: Mutex<BTreeMap<IpAddr, Slot>>,
     turns: Mutex<BTreeMap<IpAddr, Arc<Mutex<()>>>>,
+    /// Exports that a take-over under way has opened, or is about to: not to be closed because somebody else is given up meanwhile.
+    /// Locked before `slots`, and while it is decided that an export is closed.
+    opening: Mutex<BTreeMap<IpAddr, BTreeSet<PathBuf>>>,
     last_error: Mutex<Option<LastError>>,
     /// Makes clients send their unstable writes again.
     renew_verifier: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -94,6 +100,8 @@ struct Slot {
     trouble: Option<String>,
     /// When it was released here, Unix seconds.
     released_at: Option<u64>,
+    /// Since when this process knows that it is as it is. The hold time must be over by this clock too: that of the day may jump.
+    known_since: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +143,7 @@ impl Slot {
             waits_for_address: false,
             trouble: None,
             released_at: None,
+            known_since: Instant::now(),
         }
     }
 
@@ -154,6 +163,7 @@ impl Managers {
             rooms,
             slots: Mutex::default(),
             turns: Mutex::default(),
+            opening: Mutex::default(),
             last_error: Mutex::default(),
             renew_verifier: OnceLock::new(),
             ready: tokio_watch::Sender::new(false),
@@ -188,11 +198,11 @@ impl Managers {
     }
 
     /// A lock manager can go on no longer. Returns at once.
-    pub(super) fn fallen(self: &Arc<Self>, ip: IpAddr, why: Fall) {
+    pub(super) fn fallen(self: &Arc<Self>, ip: IpAddr) {
         // From this moment on, not only once a thread is there.
         self.rooms.gate.shut(ip);
         let this = self.clone();
-        self.rooms.runtime.spawn_blocking(move || this.fall(ip, &why));
+        self.rooms.runtime.spawn_blocking(move || this.fall(ip));
     }
 
     fn slots(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Slot>> {
@@ -210,7 +220,7 @@ impl Managers {
     }
 
     /// Waits for the verb that is at work on this lock manager.
-    fn turn(&self, ip: IpAddr) -> Result<parking_lot::ArcMutexGuard<parking_lot::RawMutex, ()>, Refusal> {
+    fn turn(&self, ip: IpAddr) -> Result<Turn, Refusal> {
         let turn = self.turns.lock().entry(ip).or_default().clone();
         turn.try_lock_arc_for(TURN).ok_or_else(|| {
             let text = format!("{ip}: another command about it has been at work for {} s", TURN.as_secs());
@@ -218,8 +228,15 @@ impl Managers {
         })
     }
 
-    /// Whether a loaded lock manager other than `but` serves this export.
+    /// Whether a lock manager other than `but` serves this export, or is just being taken up to serve it.
     fn is_served_by_another(&self, path: &Path, but: IpAddr) -> bool {
+        self.is_wanted(&self.opening.lock(), path, but)
+    }
+
+    fn is_wanted(&self, opening: &BTreeMap<IpAddr, BTreeSet<PathBuf>>, path: &Path, but: IpAddr) -> bool {
+        if opening.iter().any(|(ip, paths)| *ip != but && paths.contains(path)) {
+            return true;
+        }
         let slots = self.slots();
         let claimed = slots.values().any(|slot| slot.floating && slot.exports.contains(path));
         slots.iter().any(|(ip, slot)| {

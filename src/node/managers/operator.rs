@@ -2,6 +2,7 @@
 //!
 //! Must never touch a lock that was not named: not of another export on the same file system, not of a client with a similar name.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use nix::errno::Errno;
 use super::Managers;
 use crate::export::FileKey;
 use crate::node::verbs::{Done, Refusal};
-use crate::state::{ClientRow, Command, Engine, Event, Target, Verb as Previewed};
+use crate::state::{ClientRow, Command, Engine, Event, Freed, Target, Verb as Previewed};
 
 /// Files asked for at once.
 const FILES_AT_ONCE: usize = 1_000;
@@ -41,7 +42,7 @@ impl Managers {
             while desk.read(|e| e.is_working(ip)) {
                 desk.run(Command::Tick);
             }
-            self.settle()?;
+            self.settle([ip])?;
         }
         Ok(done)
     }
@@ -56,20 +57,20 @@ impl Managers {
         };
         let others = self.rooms.config.exports.iter().filter(|e| e.path != path);
         let shared = others.filter(|e| exports.prefix_of(&e.path).as_ref() == Some(&prefix)).count() > 0;
-        let mut done = Done::default();
+        let (mut done, mut whose) = (Done::default(), BTreeSet::new());
         let (mut slot, mut unknown) = (Some(0), 0);
         while let Some(from) = slot {
             let (files, next) = self.rooms.desk.read(|e| e.file_keys(&prefix, from, FILES_AT_ONCE));
             for file in &files {
                 match self.is_below(file, path, shared) {
-                    Some(true) => self.free(Target::File(file), dry, &mut done),
+                    Some(true) => self.free(Target::File(file), dry, &mut done, &mut whose),
                     Some(false) => {}
                     None => unknown += 1,
                 }
             }
             slot = next;
         }
-        self.settle()?;
+        self.settle(whose)?;
         if unknown > 0 {
             done.notes.push(format!(
                 "{unknown} files of the same file system have no path that could be found and were left alone: use revoke"
@@ -102,12 +103,12 @@ impl Managers {
                 format!("no client{through} has the name or address {client}"),
             ));
         }
-        let mut done = Done::default();
+        let (mut done, mut whose) = (Done::default(), BTreeSet::new());
         for row in &found {
             let target = Target::Client { lm: row.lm, name: &row.name, address: row.address };
-            self.free(target, dry, &mut done);
+            self.free(target, dry, &mut done, &mut whose);
         }
-        self.settle()?;
+        self.settle(whose)?;
         let verb = if dry { "would be" } else { "were" };
         done.text = format!("{client}: {} locks {verb} freed", done.freed);
         done.changed = done.freed + done.dropped > 0;
@@ -115,9 +116,9 @@ impl Managers {
     }
 
     pub(super) fn revoke(&self, id: u64, dry: bool) -> Result<Done, Refusal> {
-        let mut done = Done::default();
-        self.free(Target::Lock(id), dry, &mut done);
-        self.settle()?;
+        let (mut done, mut whose) = (Done::default(), BTreeSet::new());
+        self.free(Target::Lock(id), dry, &mut done, &mut whose);
+        self.settle(whose)?;
         if done.freed == 0 {
             return Err(Refusal::new(
                 Errno::ENOENT,
@@ -129,8 +130,8 @@ impl Managers {
         Ok(done)
     }
 
-    /// Frees it, in as many steps as it takes; other requests run between.
-    fn free(&self, what: Target<'_>, dry: bool, done: &mut Done) {
+    /// Frees it, in as many steps as it takes; other requests run between. Adds the lock managers whose records it is in.
+    fn free(&self, what: Target<'_>, dry: bool, done: &mut Done, whose: &mut BTreeSet<IpAddr>) {
         let desk = &self.rooms.desk;
         if dry {
             let preview = desk.read(|e| e.preview_free(&what));
@@ -141,10 +142,16 @@ impl Managers {
         loop {
             let mut again = false;
             for event in desk.run_for_events(command(what)) {
-                if let Event::FreedByOperator { locks, waiters, more, .. } = event {
+                if let Event::FreedByOperator { what, locks, waiters, more } = event {
                     done.freed += locks;
                     done.dropped += waiters;
                     again = more;
+                    match what {
+                        // Whoever had something on it.
+                        Freed::File(_) => whose.extend(desk.loaded().into_iter().map(|(lm, _)| lm)),
+                        Freed::Client { lm, .. } => drop(whose.insert(lm)),
+                        Freed::Lock(stretch) => drop(whose.insert(stretch.lm)),
+                    }
                 }
             }
             if !again {
@@ -153,9 +160,9 @@ impl Managers {
         }
     }
 
-    /// Waits until what was done is durable.
-    fn settle(&self) -> Result<(), Refusal> {
-        for (ip, _) in self.rooms.desk.loaded() {
+    /// Waits until what was done is durable. The disks of lock managers that it is not about must not matter.
+    fn settle(&self, whose: impl IntoIterator<Item = IpAddr>) -> Result<(), Refusal> {
+        for ip in whose {
             if self.slot(ip).is_some_and(|slot| slot.is_loaded()) && !self.rooms.desk.settle(ip) {
                 return Err(Refusal::new(
                     Errno::EIO,

@@ -8,11 +8,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::take_up::Plan;
-use super::{Managers, Slot, State};
+use super::take_up::{Filled, Plan};
+use super::{Managers, Slot, State, Turn};
 use crate::node::config::TakeUp;
+use crate::node::verbs::Refusal;
 use crate::store::LockStore;
 use crate::store::journal::Summary;
+
+/// A lock manager that is taken up again, all but served.
+struct Taken {
+    plan: Plan,
+    filled: Result<Filled, Refusal>,
+    turn: Turn,
+}
 
 impl Managers {
     /// Takes up what is still ours. Call it before any program is served.
@@ -80,8 +88,15 @@ impl Managers {
                 self.rooms.exports.suspend(&export.path, Duration::ZERO);
             }
         }
-        for (ip, floating) in ours {
-            self.take_up_again(ip, floating, configured.contains(&ip.to_string()));
+        // First all of what was held, then what waits for it: lock managers may share files, and who waits through one for a lock of another
+        // must find it there.
+        let taken: Vec<_> = ours
+            .into_iter()
+            .filter_map(|(ip, floating)| self.take_again(ip, floating, configured.contains(&ip.to_string())))
+            .collect();
+        for Taken { plan, filled, turn } in taken {
+            self.serve_again(&plan, filled);
+            drop(turn);
         }
     }
 
@@ -121,10 +136,10 @@ impl Managers {
         slot.released_at = released.filter(|at| *at > 0);
     }
 
-    fn take_up_again(self: &Arc<Self>, ip: IpAddr, floating: bool, configured: bool) {
+    fn take_again(self: &Arc<Self>, ip: IpAddr, floating: bool, configured: bool) -> Option<Taken> {
         if floating && !configured && !self.rooms.addresses.here(ip) {
             tracing::info!(lock_manager = %ip, "was ours, but its address is not here: left for start_grace");
-            return;
+            return None;
         }
         let config = &self.rooms.config;
         let set = config.lock_managers.iter().find(|lm| lm.address == ip);
@@ -147,8 +162,18 @@ impl Managers {
             force: false,
             dir: self.rooms.journals.dir(&ip.to_string()),
         };
-        let adopt = config.on_restart == TakeUp::Adopt;
-        match self.take_up(&plan) {
+        // Nobody else can have it yet.
+        let turn = self.turn(ip).ok()?;
+        let filled = self.take(&plan);
+        Some(Taken { plan, filled, turn })
+    }
+
+    fn serve_again(self: &Arc<Self>, plan: &Plan, filled: Result<Filled, Refusal>) {
+        let ip = plan.ip;
+        let adopt = self.rooms.config.on_restart == TakeUp::Adopt;
+        let done = filled.and_then(|filled| self.serve(plan, filled));
+        self.opened(ip);
+        match done {
             Ok(done) => {
                 tracing::info!(adopt, "{}", done.text);
                 done.notes.iter().for_each(|note| tracing::warn!(lock_manager = %ip, "{note}"));
@@ -160,6 +185,7 @@ impl Managers {
                     slot.trouble = Some(why.text.clone());
                 });
                 self.rooms.gate.shut(ip);
+                self.close_idle(ip);
             }
         }
     }

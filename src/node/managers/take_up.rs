@@ -17,8 +17,8 @@ use crate::node::notify::Target;
 use crate::node::pipe::Pipe;
 use crate::node::records;
 use crate::node::verbs::{Done, Refusal, StartGrace};
-use crate::state::{Command, Time};
-use crate::store::record::{Durability, LockCondition, Record};
+use crate::state::{Command, Stage, Time};
+use crate::store::record::{Connection, Durability, LockCondition, Record};
 use crate::store::{Batch, Epoch, Ledger, LoadReport, LockStore, Outcome};
 
 /// How long the first entries of an epoch may take.
@@ -50,6 +50,15 @@ struct Loaded {
     rest: bool,
 }
 
+/// A lock manager of which all is in the core.
+pub(super) struct Filled {
+    opening: Opening,
+    /// Locks that the core would not take.
+    refused: u64,
+    clients: Vec<Target>,
+    connections: Vec<Connection>,
+}
+
 /// The window that a take-over opens.
 struct Opening {
     adopt: bool,
@@ -75,22 +84,38 @@ impl Managers {
 
     fn start_in_turn(self: &Arc<Self>, v: &StartGrace, dry: bool) -> Result<Done, Refusal> {
         let named = self.check_exports(&v.exports)?;
-        if let Some(slot) = self.slot(v.ip).filter(Slot::is_loaded) {
-            return self.extend(v, &slot, named, dry);
+        if !dry {
+            self.put_away_fallen(v.ip);
         }
-        let plan = self.plan(v, named)?;
-        if dry {
-            return self.preview_start(&plan);
+        let name = v.ip.to_string();
+        let place = self.rooms.journals.placed(&name);
+        let done = match self.slot(v.ip).filter(Slot::is_loaded) {
+            Some(slot) => self.extend(v, &slot, named, dry),
+            None => self.plan(v, named).and_then(|plan| match dry {
+                true => self.preview_start(&plan),
+                false => self.open_exports(v.ip, &plan.exports).and_then(|()| self.take_up(&plan)),
+            }),
+        };
+        if !self.slot(v.ip).is_some_and(|slot| slot.is_loaded()) {
+            // The next one must not look for the record where it never was.
+            self.rooms.journals.put_back(&name, place);
         }
-        let done = self.open_exports(&plan.exports).and_then(|()| self.take_up(&plan));
-        if done.is_err() {
-            self.close_idle(plan.ip);
+        self.opened(v.ip);
+        if done.is_err() && !dry {
+            self.close_idle(v.ip);
         }
         done
     }
 
-    /// Raises, loads, owns, tells the core, opens the gate. The caller has the turn.
-    pub(super) fn take_up(self: &Arc<Self>, plan: &Plan) -> Result<Done, Refusal> {
+    /// Takes it up. The caller has the turn.
+    fn take_up(self: &Arc<Self>, plan: &Plan) -> Result<Done, Refusal> {
+        let filled = self.take(plan)?;
+        self.serve(plan, filled)
+    }
+
+    /// Raises, loads, owns, tells the core all that is recorded. Nobody is answered yet, and no waiting request is granted: other lock
+    /// managers with locks on the same files may be loaded before [`Managers::serve`].
+    pub(super) fn take(self: &Arc<Self>, plan: &Plan) -> Result<Filled, Refusal> {
         let began = Instant::now();
         let loaded = self.load(plan)?;
         let opening = self.decide(plan, &loaded);
@@ -104,6 +129,18 @@ impl Managers {
         if opening.reclaimable > 0 || opening.full {
             self.open_window(plan, opening.full);
         }
+        let clients = ledger.clients().keys().map(|c| Target { name: c.name.clone(), address: c.address });
+        Ok(Filled {
+            opening,
+            refused,
+            clients: clients.collect(),
+            connections: ledger.connections().collect(),
+        })
+    }
+
+    /// Lets waiting requests go on, opens the gate, tells the clients. The caller has the turn.
+    pub(super) fn serve(self: &Arc<Self>, plan: &Plan, filled: Filled) -> Result<Done, Refusal> {
+        let Filled { opening, refused, clients, connections } = filled;
         self.rooms.desk.run(Command::LoadDone { lm: plan.ip });
         while self.rooms.desk.read(|e| e.is_working(plan.ip)) {
             self.rooms.desk.run(Command::Tick);
@@ -113,10 +150,14 @@ impl Managers {
             renew();
         }
         if !self.rooms.desk.settle(plan.ip) {
-            return Err(Refusal::new(Errno::EIO, format!("{}: its journal cannot be written", plan.ip)));
+            let text = format!("{}: its journal cannot be written", plan.ip);
+            // Half taken up it must not stay: nobody would be told, and no time would run.
+            self.put_away_fallen(plan.ip);
+            self.put_away(plan.ip, State::Failed, &text);
+            return Err(Refusal::new(Errno::EIO, text));
         }
-        self.tell_clients(plan, &ledger, &opening);
-        self.wake_connections(plan.ip, &ledger);
+        self.tell_clients(plan, clients, &opening);
+        self.wake_connections(plan.ip, connections);
         Ok(self.say(plan, &opening, refused))
     }
 
@@ -201,14 +242,28 @@ impl Managers {
             waits_for_address: false,
             trouble: None,
             released_at: None,
+            known_since: Instant::now(),
         };
         self.rooms.gate.bind(plan.ip, slot.bound());
         self.remember_place(plan);
         self.slots().insert(plan.ip, slot);
         self.update_mode();
+        self.forget_unwritten(plan.ip);
         let pipe = self.rooms.desk.new_pipe(plan.ip);
         pipe.open(self.rooms.journals.clone(), plan.ip.to_string(), epoch);
         Ok(ledger)
+    }
+
+    /// What a first request has brought (`any` mode) while no record could be opened: nobody was told of it, and it is in no record.
+    pub(super) fn forget_unwritten(&self, ip: IpAddr) {
+        let desk = &self.rooms.desk;
+        if desk.read(|e| e.stage(ip)).is_some_and(|stage| stage != Stage::Released) {
+            desk.run(Command::Release { lm: ip, keep: &[] });
+            desk.drop_pipe(ip);
+            while desk.read(|e| e.is_working(ip)) {
+                desk.run(Command::Tick);
+            }
+        }
     }
 
     /// A restart must find the journal where it is.
@@ -259,30 +314,30 @@ impl Managers {
     }
 
     /// Tells every recorded client from the address, once it is here; from then on the window's time runs.
-    fn tell_clients(self: &Arc<Self>, plan: &Plan, ledger: &Ledger, opening: &Opening) {
+    fn tell_clients(self: &Arc<Self>, plan: &Plan, clients: Vec<Target>, opening: &Opening) {
         if opening.adopt && opening.reclaimable == 0 {
             return;
         }
-        let clients = ledger.clients().keys().map(|c| Target { name: c.name.clone(), address: c.address });
+        // As long as this is the way out, it is this stay.
+        let Some(pipe) = self.rooms.desk.pipe(plan.ip) else { return };
         let mon_name = self.rooms.config.nsm.notify_name.clone().unwrap_or_else(|| plan.ip.to_string());
         let (this, ip, grace, state) = (self.clone(), plan.ip, plan.grace, opening.nsm_state);
-        let (clients, epoch) = (clients.collect(), self.slot(ip).map(|slot| slot.epoch));
         self.rooms.runtime.spawn(async move {
             let _ = this.ready.subscribe().wait_for(|ready| *ready).await;
-            if this.slot(ip).filter(Slot::is_loaded).map(|slot| slot.epoch) != epoch {
-                return; // given up meanwhile
-            }
             let watch = this.rooms.addresses.clone();
-            let first_round = this.rooms.notifier.begin(ip, clients, state, &mon_name, watch);
-            if this.slot(ip).filter(Slot::is_loaded).map(|slot| slot.epoch) != epoch {
-                return this.rooms.notifier.end(ip);
+            let telling = this.rooms.notifier.begin(ip, pipe.stay(), clients, state, &mon_name, watch);
+            let Some(first_round) = telling else { return };
+            if !pipe.is_alive() {
+                // Given up meanwhile, and that may have been before there was anything to end.
+                return this.rooms.notifier.end(ip, pipe.stay());
             }
             if first_round.await.is_err() {
                 return; // the same, a moment later
             }
-            this.change(ip, |slot| slot.waits_for_address = false);
             let deadline: Time = this.rooms.desk.now().plus(grace);
-            this.rooms.desk.run(Command::SetDeadline { lm: ip, deadline });
+            if this.rooms.desk.run_in(&pipe, Command::SetDeadline { lm: ip, deadline }) {
+                this.change(ip, |slot| slot.waits_for_address = false);
+            }
         });
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{Managers, Slot, State};
 use crate::node::verbs::{NodeControl, StartGrace, Verb};
+use crate::store::LockStore as _;
 use crate::store::record::{Connection, Record};
-use crate::store::{Ledger, LockStore as _};
 
 /// How often the epoch is read where nothing else does: so long files are still served by a node that was superseded.
 const LOOK: Duration = Duration::from_secs(1);
@@ -76,22 +76,18 @@ impl Managers {
     }
 
     /// Makes clients notice that their old connections to the address lead nowhere.
-    pub(super) fn wake_connections(self: &Arc<Self>, ip: IpAddr, ledger: &Ledger) {
-        let peers: Vec<(SocketAddr, SocketAddr)> = ledger
-            .connections()
+    pub(super) fn wake_connections(self: &Arc<Self>, ip: IpAddr, connections: Vec<Connection>) {
+        let peers: Vec<(SocketAddr, SocketAddr)> = connections
+            .iter()
             .map(|c| (SocketAddr::new(ip, c.local_port), SocketAddr::new(c.address, c.port)))
             .collect();
-        if peers.is_empty() {
-            return;
-        }
-        if let Some(pipe) = self.rooms.desk.pipe(ip) {
-            let gone = ledger.connections().map(|c| Record::Disconnected(c).into()).collect();
-            pipe.push(gone, Vec::new());
-        }
+        let Some(pipe) = self.rooms.desk.pipe(ip).filter(|_| !peers.is_empty()) else { return };
+        let gone = connections.into_iter().map(|c| Record::Disconnected(c).into()).collect();
+        pipe.push(gone, Vec::new());
         let this = self.clone();
         self.rooms.runtime.spawn(async move {
             this.rooms.addresses.wait_for(ip).await;
-            if this.slot(ip).is_some_and(|slot| slot.is_loaded()) {
+            if pipe.is_alive() {
                 crate::node::tickle::tickle_later(ip, peers, this.rooms.addresses.clone()).await;
             }
         });

@@ -83,6 +83,7 @@ pub(super) struct Notifier {
 /// One lock manager's clients.
 #[derive(Debug)]
 struct Telling {
+    stay: u64,
     told: Arc<Told>,
     task: AbortHandle,
 }
@@ -98,32 +99,40 @@ impl Notifier {
     }
 
     /// Begins to tell `clients` that `mon_name` is back with this NSM state, as soon as the lock manager's address `lm` is here.
-    /// What was still going on for `lm` ends.
+    /// What was still going on for `lm` ends; `None`: it is of a later stay of the lock manager here, and goes on.
     ///
     /// The receiver hears when each client has had its first try from the address, whatever came of it; with no clients, when the
     /// address is here. It is closed without a word if [`end`](Self::end) or another `begin` comes first.
     pub(super) fn begin(
         &self,
         lm: IpAddr,
+        stay: u64,
         clients: Vec<Target>,
         state: u32,
         mon_name: &str,
         addresses: Arc<AddressWatch>,
-    ) -> oneshot::Receiver<()> {
+    ) -> Option<oneshot::Receiver<()>> {
+        let mut lms = self.lock();
+        if lms.get(&lm).is_some_and(|telling| telling.stay > stay) {
+            return None;
+        }
         let all = clients.into_iter().map(|c| ((c.name, c.address), Progress::Pending)).collect();
         let told = Arc::new(Told(Mutex::new(all)));
         let (first, heard) = oneshot::channel();
         let round = Round::new(lm, state, mon_name, self.client.clone(), self.turns.clone(), told.clone());
         let task = self.runtime.spawn(round.run(addresses, first)).abort_handle();
-        if let Some(before) = self.lock().insert(lm, Telling { told, task }) {
+        if let Some(before) = lms.insert(lm, Telling { stay, told, task }) {
             before.task.abort();
         }
-        heard
+        Some(heard)
     }
 
-    /// Tells nobody of `lm` any more and forgets how far it got: the address is somebody else's now.
-    pub(super) fn end(&self, lm: IpAddr) {
-        if let Some(telling) = self.lock().remove(&lm) {
+    /// Tells nobody of `lm` any more and forgets how far it got, unless that is of a later stay: the address is somebody else's now.
+    pub(super) fn end(&self, lm: IpAddr, stay: u64) {
+        let mut lms = self.lock();
+        if lms.get(&lm).is_some_and(|telling| telling.stay <= stay)
+            && let Some(telling) = lms.remove(&lm)
+        {
             telling.task.abort();
         }
     }

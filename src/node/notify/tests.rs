@@ -105,7 +105,9 @@ async fn until(notifier: &Notifier, wanted: impl Fn(&NotifyCounts) -> bool) -> N
 fn a_client_is_told_from_the_address_as_soon_as_it_is_here() {
     with_notifier(|notifier, addresses| async move {
         let mut host = Host::at("127.0.0.5", true).await;
-        let first = notifier.begin(ip(LM), vec![target("a", "127.0.0.5")], 0x8000_0001, "cluster", addresses);
+        let first = notifier
+            .begin(ip(LM), 1, vec![target("a", "127.0.0.5")], 0x8000_0001, "cluster", addresses)
+            .unwrap();
         assert!(
             tokio::time::timeout(SILENCE, host.notice()).await.is_err(),
             "told before the address is here"
@@ -125,7 +127,7 @@ fn a_client_is_told_from_the_address_as_soon_as_it_is_here() {
 #[test]
 fn without_clients_the_first_round_is_over_once_the_address_is_here() {
     with_notifier(|notifier, addresses| async move {
-        let mut first = notifier.begin(ip(LM), Vec::new(), 1, LM, addresses);
+        let mut first = notifier.begin(ip(LM), 1, Vec::new(), 1, LM, addresses).unwrap();
         assert!(tokio::time::timeout(SILENCE, &mut first).await.is_err());
         sh("ip addr add 10.9.0.1/32 dev lo");
         first.await.unwrap();
@@ -138,7 +140,7 @@ fn who_does_not_answer_is_told_again_and_who_is_gone_keeps_nobody_waiting() {
         sh("ip addr add 10.9.0.1/32 dev lo");
         let mut host = Host::at("127.0.0.5", false).await;
         let clients = vec![target("a", "127.0.0.5"), target("gone", "127.0.0.6")];
-        notifier.begin(ip(LM), clients, 1, LM, addresses).await.unwrap();
+        notifier.begin(ip(LM), 1, clients, 1, LM, addresses).unwrap().await.unwrap();
         host.notice().await;
         let counts = until(&notifier, |c| c.sent == 1).await;
         assert_eq!(counts, NotifyCounts { pending: 1, sent: 1, ..NotifyCounts::default() });
@@ -154,7 +156,8 @@ fn a_reclaim_counts_for_its_lock_manager_and_ends_the_telling() {
         sh("ip addr add 10.9.0.2/32 dev lo");
         let _silent = Host::at("127.0.0.5", false).await;
         for lm in [LM, "10.9.0.2"] {
-            let first = notifier.begin(ip(lm), vec![target("a", "127.0.0.5")], 1, lm, addresses.clone());
+            let first =
+                notifier.begin(ip(lm), 1, vec![target("a", "127.0.0.5")], 1, lm, addresses.clone()).unwrap();
             first.await.unwrap();
         }
         notifier.reclaimed(ip(LM), b"a", ip("127.0.0.5"));
@@ -174,10 +177,13 @@ fn the_end_of_a_lock_manager_ends_its_notices() {
     with_notifier(|notifier, addresses| async move {
         let mut host = Host::at("127.0.0.5", false).await;
         let clients = vec![target("a", "127.0.0.5")];
-        let replaced = notifier.begin(ip(LM), clients.clone(), 1, LM, addresses.clone());
-        let first = notifier.begin(ip(LM), clients, 3, LM, addresses);
+        let replaced = notifier.begin(ip(LM), 1, clients.clone(), 1, LM, addresses.clone()).unwrap();
+        let first = notifier.begin(ip(LM), 2, clients.clone(), 3, LM, addresses.clone()).unwrap();
         assert!(replaced.await.is_err(), "a second take-over takes the place of the first");
-        notifier.end(ip(LM));
+        assert!(notifier.begin(ip(LM), 1, clients, 1, LM, addresses).is_none(), "the first comes too late");
+        notifier.end(ip(LM), 1);
+        assert_eq!(notifier.counts(ip(LM)).pending, 1, "and so does its end");
+        notifier.end(ip(LM), 2);
         assert!(first.await.is_err(), "closed without a word");
         assert_eq!(notifier.counts(ip(LM)), NotifyCounts::default());
         sh("ip addr add 10.9.0.1/32 dev lo");
@@ -193,7 +199,7 @@ fn many_clients_that_are_gone_open_a_bounded_number_of_sockets() {
         let _silent = UdpSocket::bind(("0.0.0.0", RPCBIND)).await.unwrap();
         let clients: Vec<_> =
             (0..1_200).map(|n| target("gone", &format!("127.1.{}.{}", n / 250, n % 250 + 1))).collect();
-        let mut first = notifier.begin(ip(LM), clients, 1, LM, addresses);
+        let mut first = notifier.begin(ip(LM), 1, clients, 1, LM, addresses).unwrap();
         let mut most = 0;
         while first.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
             let table = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap();

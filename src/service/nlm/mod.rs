@@ -37,6 +37,10 @@ pub trait LockService: Send + Sync + 'static {
     /// Answers a request that the lock core need not see, as soon as an answer of this lock manager may leave.
     fn say(&self, lm: IpAddr, answer: Answer, reply: Reply);
 
+    /// Which stay of a lock manager it is that is served now; 0: it has not begun. A request of one stay is none of the next: its client
+    /// may have had its answer elsewhere meanwhile.
+    fn stay(&self, lm: IpAddr) -> u64;
+
     /// Whether new locks on the export that this handle names may be taken through this address.
     fn is_bound_to(&self, handle: &[u8], lm: IpAddr) -> bool;
 
@@ -209,12 +213,14 @@ impl Inner {
             return this.answer(info, parsed, Status::DeniedNolocks, responder);
         };
         let (again, call, file) = (this.clone(), call.clone(), Bytes::copy_from_slice(handle));
+        let stay = this.service.stay(info.local.ip());
         let job = Box::new(move || {
             let verdict = again.files.check(&file, call.info.peer.ip(), &call.info.cred, exclusive);
-            if again.checks.end(check) {
+            let same_stay = stay == 0 || again.service.stay(call.info.local.ip()) == stay;
+            if again.checks.end(check) && same_stay {
                 Inner::dispatch(&again, call, responder, Some(verdict));
             }
-            // Else the responder is dropped: the client does not wait for this LOCK any more.
+            // Else the responder is dropped: the client does not wait for this LOCK any more, or asks again.
         });
         if !(this.spawn)(handle, job) {
             this.checks.end(check);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lockferry_xdr::nlm::{Nlm4Lock, Nlm4Lockargs, Nlm4Testargs, Nlm4Unlockargs, NlmLock, NlmLockargs};
 use lockferry_xdr::{Encode, Reader};
@@ -17,6 +18,7 @@ const HANDLE: &[u8] = b"handle-of-a-file";
 struct Script {
     asked: Mutex<Vec<String>>,
     reply: Reply,
+    stay: AtomicU64,
 }
 
 impl LockService for Script {
@@ -41,6 +43,10 @@ impl LockService for Script {
 
     fn say(&self, _: IpAddr, answer: Answer, reply: Reply) {
         answer.send(reply);
+    }
+
+    fn stay(&self, _: IpAddr) -> u64 {
+        self.stay.load(Ordering::Relaxed)
     }
 
     fn is_bound_to(&self, _: &[u8], _: IpAddr) -> bool {
@@ -109,19 +115,26 @@ struct Bench {
     files: Arc<OneFile>,
     post: Arc<Post>,
     nlm: Nlm,
+    /// Whether the address goes away and comes back while a file is looked at.
+    moves: Arc<AtomicBool>,
 }
 
 impl Bench {
     fn new(reply: Reply, verdict: Result<(), LockRefusal>) -> Self {
-        let service = Arc::new(Script { asked: Mutex::default(), reply });
+        let service = Arc::new(Script { asked: Mutex::default(), reply, stay: AtomicU64::new(1) });
         let files = Arc::new(OneFile { looked: Mutex::new(0), verdict });
         let post = Arc::new(Post::default());
-        let spawn: Spawn = Box::new(|_, job| {
+        let moves = Arc::new(AtomicBool::new(false));
+        let (node, moved) = (service.clone(), moves.clone());
+        let spawn: Spawn = Box::new(move |_, job| {
+            if moved.load(Ordering::Relaxed) {
+                node.stay.fetch_add(1, Ordering::Relaxed);
+            }
             job();
             true
         });
         let nlm = Nlm::new(service.clone(), files.clone(), post.clone(), spawn);
-        Self { service, files, post, nlm }
+        Self { service, files, post, nlm, moves }
     }
 
     /// The results of one call; `None`: silence.
@@ -174,6 +187,14 @@ fn a_lock_reaches_the_service_after_one_look_at_the_file() {
     assert_eq!(status(&results), (b"cook".to_vec(), 0));
     assert_eq!(bench.asked(), ["LOCK 10-EOF Exclusive block=true reclaim=false state=5 monitored=true"]);
     assert_eq!(*bench.files.looked.lock().unwrap(), 1);
+}
+
+#[test]
+fn a_lock_of_an_earlier_stay_is_not_granted_in_the_next() {
+    let bench = Bench::new(Reply::Status(Status::Granted), Ok(()));
+    bench.moves.store(true, Ordering::Relaxed);
+    assert_eq!(bench.call(4, 2, &lockargs(HANDLE, 10, 0, false)), None);
+    assert_eq!(bench.asked(), [""; 0]);
 }
 
 #[test]
