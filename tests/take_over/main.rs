@@ -8,10 +8,12 @@
 mod addresses;
 mod auto;
 mod bound;
+mod chaos;
 mod churn;
 mod crash;
 mod operator;
 mod planned;
+mod races;
 #[path = "../rawrpc/mod.rs"]
 mod rawrpc;
 mod reclaim;

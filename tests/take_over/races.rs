@@ -1,0 +1,154 @@
+//! Things that happen at once: one lock manager comes while another goes, requests that came before there was a record, records of several
+//! lock managers with locks on one file.
+
+use std::time::Duration;
+
+use super::rawrpc::daemon::dump;
+use super::rawrpc::nlm::*;
+use super::rawrpc::{Client, Daemon, SERVER, SILENCE, Want, host};
+use super::{LM, LONG, Pair, lock, locks, text};
+
+/// Another floating address.
+const LM2: &str = "127.1.0.2";
+
+/// Both addresses in the settings, with journals of their own.
+fn both(pair: &Pair) -> String {
+    let table = |ip: &str| {
+        let dir = pair.world.dir().join(format!("journal-{ip}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        format!("[[lock_manager]]\naddress = \"{ip}\"\njournal = {dir:?}\n")
+    };
+    [LM, LM2].map(table).concat()
+}
+
+fn through(ip: &str, last: u8, name: &str) -> Client {
+    Client::to(host(last), ip.parse::<std::net::Ipv4Addr>().unwrap(), name)
+}
+
+#[test]
+fn who_waits_through_one_address_for_a_lock_of_another_waits_on_after_a_crash() {
+    let Some(pair) = Pair::new() else { return };
+    let tables = both(&pair);
+    let a = pair.a.serve(&pair.world, LONG, &tables);
+    for ip in [LM, LM2] {
+        a.verb(&["start-grace", ip]);
+    }
+    let fh = pair.a.handle(&a, "f");
+    let wanted = Want::bytes(&fh, 0, 10);
+    // The one that is taken up first is the one that is waited through.
+    assert_eq!(through(LM2, 10, "one").lock(&wanted), GRANTED);
+    assert_eq!(through(LM, 11, "two").lock(&wanted.clone().blocking()), BLOCKED);
+    let home = pair.a.host(11);
+    a.kill();
+    let a = pair.a.serve(&pair.world, LONG, &tables);
+    assert_eq!(locks(&a), [lock(0, "one", "held")]);
+    assert_eq!(home.count(PROGRAM, 5), 0);
+    assert_eq!(through(LM2, 10, "one").unlock(&wanted), GRANTED);
+    assert!(home.granted().is("two", &wanted));
+}
+
+/// A server that answers every address, and cannot open any record. A client has asked for a lock and got no answer.
+fn without_a_record(pair: &Pair) -> (Daemon, Want) {
+    let state = pair.a.state();
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    pair.world.tmpfs(&state.join("journals"), 64);
+    let a = pair.serve(&pair.a, LONG);
+    let want = Want::bytes(&a.handle("f"), 0, 10);
+    assert_eq!(Client::new(host(10), "one").status_within(SILENCE, 2, &want), None);
+    a.await_log(&["clients wait until this is mended"]);
+    (a, want)
+}
+
+#[test]
+fn what_was_asked_for_before_there_was_a_record_is_written_down_before_it_is_granted() {
+    let Some(pair) = Pair::new() else { return };
+    let (a, want) = without_a_record(&pair);
+    a.verb(&["start-grace", &SERVER.to_string(), "--journal", text(&pair.journal)]);
+    assert_eq!(locks(&a), []);
+    assert_eq!(Client::new(host(10), "one").lock(&want), GRANTED);
+    a.kill();
+    let written = dump(&pair.journal);
+    assert!(written.iter().any(|r| r["client"] == "one" && r["range"] == "0-9"), "{written:?}");
+}
+
+#[test]
+fn an_address_that_was_given_up_stays_silent_when_its_record_can_be_opened_at_last() {
+    let Some(pair) = Pair::new() else { return };
+    let (a, want) = without_a_record(&pair);
+    a.verb(&["unlock-ip", &SERVER.to_string()]);
+    pair.world.sh(&format!("mount -o remount,size=64m '{}'", pair.a.state().join("journals").display()));
+    // Another one is opened meanwhile, so this one was tried too.
+    let other = Want::bytes(&want.fh, 50, 1);
+    let through_other = || Client::to(host(11), std::net::Ipv4Addr::new(127, 0, 0, 2), "two");
+    super::support::wait_for("the other address", super::rawrpc::PATIENCE, || {
+        match through_other().status_within(Duration::from_secs(2), 2, &other) {
+            Some(GRANTED) => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        }
+    });
+    std::thread::sleep(Duration::from_millis(1_200));
+    let conn = super::rawrpc::Conn::try_tcp(host(10), (SERVER, PORT).into());
+    let answer = conn.ok().and_then(|conn| Client::on(conn, 4, "one").status_within(SILENCE, 2, &want));
+    assert_eq!(answer, None);
+    assert_eq!(locks(&a), [lock(50, "two", "held")]);
+}
+
+#[test]
+fn a_look_at_another_journal_leaves_no_trace() {
+    let Some(pair) = Pair::new() else { return };
+    let (a, fh) = pair.begin(LONG);
+    assert_eq!(pair.a.client(10, "one").lock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    let wrong = pair.world.dir().join("wrong");
+    std::fs::create_dir(&wrong).unwrap();
+    let (errno, why) = a.refused(&["start-grace", LM, "--journal", text(&wrong)]);
+    assert!(errno == "EBUSY" && why.contains(text(&pair.journal)), "{errno}: {why}");
+    a.verb(&["unlock-ip", LM]);
+    let dry = a.verb(&["start-grace", LM, "--journal", text(&wrong), "--dry-run"]);
+    assert!(dry["text"].as_str().unwrap().contains("nothing is recorded"), "{dry}");
+    a.refused(&["start-grace", LM, "--journal", "/no/such/directory"]);
+    assert_eq!(a.verb(&["start-grace", LM])["marked"], 1, "where it was before");
+    assert_eq!(a.lm(LM)["journal"], text(&pair.journal));
+}
+
+#[test]
+fn a_disk_that_hangs_does_not_keep_verbs_about_others_waiting() {
+    let Some(pair) = Pair::new() else { return };
+    let tables = both(&pair);
+    let (image, disk) = (pair.world.dir().join("image"), pair.world.dir().join(format!("journal-{LM2}")));
+    let made = format!(
+        "truncate -s 64M '{0}' && mkfs.ext4 -q '{0}' && mount -o loop '{0}' '{1}'",
+        image.display(),
+        disk.display()
+    );
+    if let Err(why) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pair.world.sh(&made))) {
+        return super::support::skip(&format!("no loop device: {why:?}"));
+    }
+    struct Thaw(String);
+    impl Drop for Thaw {
+        fn drop(&mut self) {
+            let run = |program: &str, args: &[&str]| {
+                let _ = std::process::Command::new(program).args(args).arg(&self.0).status();
+            };
+            run("fsfreeze", &["-u"]);
+            run("umount", &["-l"]);
+        }
+    }
+    let a = pair.a.serve(&pair.world, LONG, &tables);
+    // Before the server is ended: it would not end.
+    let _thaw = Thaw(text(&disk).to_owned());
+    for ip in [LM, LM2] {
+        a.verb(&["start-grace", ip]);
+    }
+    let fh = pair.a.handle(&a, "f");
+    assert_eq!(through(LM, 10, "one").lock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    a.verb(&["unlock-ip", LM]);
+    a.verb(&["start-grace", LM]);
+    pair.world.sh(&format!("fsfreeze -f '{}'", disk.display()));
+    let mut stuck = through(LM2, 11, "two");
+    assert_eq!(stuck.status_within(SILENCE, 2, &Want::bytes(&fh, 50, 1)), None);
+    let began = std::time::Instant::now();
+    assert_eq!(a.verb(&["end-grace", LM])["freed"], 1);
+    a.verb(&["unlock-client", "one"]);
+    assert!(began.elapsed() < Duration::from_secs(25), "it waited for the other one's disk");
+}
