@@ -54,12 +54,16 @@ add_address() {
     echo "$before" >"$conf/accept_dad"
 }
 
-# The neighbours have the other node's hardware address in their tables. Without being told they would send there for up to minutes.
+# The neighbours have the other node's hardware address in their tables. Who is not told sends there for up to a minute, answers to our
+# notices included, and may miss its grace window. So they are told once a second for as long as a window usually lasts, and no
+# longer than the address is here. Nobody has to wait for that.
 announce() {
     case $IP in
         *:*) ;; # the kernel did, by ndisc_notify
-        # Three times, one second apart, as they get lost too; nobody has to wait for that.
-        *) arping -q -U -c 3 -I "$DEV" "$IP" >/dev/null 2>&1 & ;;
+        *) (
+            n=0
+            while [ $n -lt 30 ] && here && arping -q -U -c 1 -I "$DEV" "$IP"; do n=$((n + 1)); done
+        ) >/dev/null 2>&1 & ;;
     esac
 }
 

@@ -249,6 +249,9 @@ impl Desk {
     fn take_effects(&self, inner: &mut Inner, now: Time, mut asked: Option<Asked>) -> Said {
         let mut out = Outgoing::default();
         for entry in std::mem::take(&mut inner.fx.entries) {
+            if records::goes_without_saying(&entry) {
+                continue;
+            }
             let lm = records::lock_manager(&entry);
             out.part(lm).entries.push(records::record(entry, now, self).into());
         }

@@ -51,7 +51,13 @@ pub(super) fn record(entry: state::Entry, now: Time, dates: &impl Dates) -> Reco
     }
 }
 
-/// Every lock that is not expired becomes reclaimable: what a release and a take-over do to the record.
+/// Whether the record need not be told. That its owner is gone makes every lock reclaimable, unless the next one adopts them: then it
+/// must see which ones were held.
+pub(super) fn goes_without_saying(entry: &state::Entry) -> bool {
+    matches!(entry, state::Entry::Swept(_, Sweep::Release))
+}
+
+/// Every lock that is not expired becomes reclaimable: what a take-over with a window does to the record.
 pub(super) fn mark_for_reclaim() -> Record {
     swept(Sweep::Release)
 }

@@ -19,7 +19,7 @@ mod stays;
 mod windows;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -176,8 +176,8 @@ pub struct Engine {
     holds: BTreeSet<(Time, IpAddr)>,
     /// Lock managers of which the last reclaimable lock has gone.
     emptied: BTreeSet<IpAddr>,
-    /// Lock managers with a change of many locks under way.
-    working: BTreeSet<IpAddr>,
+    /// Lock managers with a change of many locks under way, in the order in which they began.
+    working: VecDeque<IpAddr>,
     /// What the command at hand may still spend on such changes.
     allowance_left: u64,
     /// Expired locks of all lock managers.
@@ -205,7 +205,7 @@ impl Engine {
             windows: BTreeSet::new(),
             holds: BTreeSet::new(),
             emptied: BTreeSet::new(),
-            working: BTreeSet::new(),
+            working: VecDeque::new(),
             allowance_left: 0,
             expired: 0,
             any_address: true,
@@ -282,7 +282,7 @@ impl Engine {
         let parked = self.waiters.first_deadline().map(|(until, _)| until);
         let window = self.windows.first().map(|(until, _)| *until);
         let hold = self.holds.first().map(|(until, _)| *until);
-        let work = self.working.first().map(|_| Time(0));
+        let work = self.working.front().map(|_| Time(0));
         [idle, parked, window, hold, work].into_iter().flatten().min()
     }
 

@@ -75,8 +75,6 @@ pub(super) struct Work {
     pub(super) kind: WorkKind,
     /// Where to go on in the order of files, owners and bytes.
     pub(super) at: (FileId, OwnerId, u64),
-    /// Bytes of the file at hand whose waiters are looked at when the file is done: all at once, in order of arrival.
-    pub(super) eased: Option<(FileId, Range)>,
     /// Locks changed.
     pub(super) locks: u64,
     /// Waiters dropped.
@@ -102,7 +100,7 @@ impl Work {
     pub(super) const START: (FileId, OwnerId, u64) = (FileId(0), OwnerId(0), 0);
 
     pub(super) fn new(kind: WorkKind) -> Self {
-        Self { kind, at: Self::START, eased: None, locks: 0, waiters: 0 }
+        Self { kind, at: Self::START, locks: 0, waiters: 0 }
     }
 }
 

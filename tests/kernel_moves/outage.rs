@@ -16,6 +16,9 @@ pub(super) fn an_outage_of_a_minute_without_tickles(w: &mut World) {
     outage(w, false);
 }
 
+/// A client that has to ask for the port first connects to port 111, which nobody can wake: its next try may be half a minute away.
+const WINDOW: &str = "grace=90s";
+
 /// The clients have requests under way on connections that nobody answers any more.
 fn outage(w: &mut World, tickles: bool) {
     let to = w.here().other();
@@ -26,13 +29,16 @@ fn outage(w: &mut World, tickles: bool) {
     let held = w.hold("outlives", 20);
     let (asks, reads) = (w.a().owner("asks"), w.b().owner("reads"));
     let (asked, read) = (asks.open(&World::path("asked")), reads.open(&World::path("asked")));
+    // A connection that is in use is one that its client does not have to look for.
+    reads.lock(read, Kind::Write, 50, 10);
+    reads.unlock(read, 50, 10);
     w.cut_power();
     let pending = asks.lock_now(asked, Kind::Write, 0, 10);
     let work = w.a().start_sh(&format!("ls -l {}", World::path("")));
     let other = reads.lock_now(read, Kind::Write, 100, 10);
     pending.must_still_wait("a request to nobody", OUTAGE);
 
-    let up = w.take(to, "").at("address up");
+    let up = w.take(to, WINDOW).at("address up");
     let others = answered("the other client's request", &other);
     let answer = answered("a request from the outage", &pending);
     let all = w.await_reclaimed();

@@ -66,3 +66,16 @@ fn a_node_that_was_superseded_does_not_take_the_address_back_by_itself() {
     a.verb(&["start-grace", IP]);
     b.await_state(IP, "superseded");
 }
+
+#[test]
+fn an_address_that_comes_before_its_disk_is_taken_up_once_the_disk_is_there() {
+    let Some(pair) = Pair::new() else { return };
+    let (away, journal) = (pair.journal.with_extension("away"), pair.journal.clone());
+    std::fs::rename(&journal, &away).unwrap();
+    address(&pair, &pair.a, "add");
+    let a = pair.a.serve(&pair.world, &format!("auto = true\n{LONG}"), &table(&pair));
+    a.await_log(&["ENOENT", IP]);
+    assert_eq!(a.lm(IP)["state"], "absent");
+    std::fs::rename(&away, &journal).unwrap();
+    a.await_state(IP, "active");
+}

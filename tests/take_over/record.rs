@@ -31,19 +31,33 @@ fn an_adopted_lock_manager_goes_on_where_it_was_and_clients_notice_nothing() {
 }
 
 #[test]
-fn the_setting_on_take_over_adopts_too_but_not_what_was_released() {
+fn what_was_given_up_in_order_can_be_adopted_too_but_not_what_is_still_to_be_reclaimed() {
     let Some(pair) = Pair::new() else { return };
     let (a, fh) = pair.begin(LONG);
+    let homes = [pair.b.host(10), pair.b.host(11)];
     assert_eq!(pair.a.client(10, "one").lock(&Want::bytes(&fh, 0, 10)), GRANTED);
-    a.kill();
+    let wanted = Want::bytes(&fh, 0, 10).blocking();
+    assert_eq!(pair.a.client(11, "two").lock(&wanted), BLOCKED);
+    assert_eq!(a.verb(&["unlock-ip", LM])["marked"], 1);
     let b = pair.serve(&pair.b, &format!("{LONG}on_take_over = \"adopt\"\n"));
-    pair.start(&b, &[]);
-    assert_eq!(locks(&b), [lock(0, "one", "held")]);
-    // After a release clients may have been told elsewhere, or have given up: their locks are to be reclaimed.
+    let dry = pair.start(&b, &["--dry-run"]);
+    assert!(dry["text"].as_str().unwrap().contains("would be adopted") && dry["marked"] == 0, "{dry}");
+    assert_eq!(pair.start(&b, &[])["marked"], 0);
+    assert_eq!((locks(&b), b.lm(LM)["state"].as_str()), (vec![lock(0, "one", "held")], Some("active")));
+    // Who waited waits on, and is called back from here.
+    assert_eq!(pair.b.client(10, "one").unlock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    assert!(homes[1].granted().is("two", &wanted));
+    assert!(homes.iter().all(|home| home.count(NSM, 6) == 0), "nobody was told anything");
+
+    // In a window that is still open when the lock manager is given up, nobody knows yet who is back.
     assert_eq!(b.verb(&["unlock-ip", LM])["marked"], 1);
-    assert_eq!(pair.start(&b, &["--adopt"])["marked"], 1);
+    assert_eq!(pair.start(&a, &[])["marked"], 1);
+    assert_eq!(a.verb(&["unlock-ip", LM])["marked"], 1);
+    let dry = pair.start(&b, &["--dry-run"]);
+    assert!(dry["text"].as_str().unwrap().contains("grace window") && dry["marked"] == 1, "{dry}");
+    assert_eq!(pair.start(&b, &[])["marked"], 1);
     assert_eq!(b.lm(LM)["state"], "grace");
-    assert_eq!(pair.b.client(10, "one").lock(&Want::bytes(&fh, 0, 10).reclaim()), GRANTED);
+    assert_eq!(pair.b.client(11, "two").lock(&Want::bytes(&fh, 0, 10).reclaim()), GRANTED);
 }
 
 #[test]

@@ -99,19 +99,33 @@ impl Managers {
             );
             return Err(Refusal::new(Errno::ESTALE, text));
         }
-        let full = plan.full || !peek.summary.report.complete;
+        let was_full = peek.ledger.window().is_some_and(|(full, _)| full);
+        let full = plan.full || was_full || !peek.summary.report.complete;
         let adopt = plan.how == TakeUp::Adopt && !full;
+        // What its last owner was still waiting for is owed, also to one that adopts the rest.
+        let owed = peek.ledger.count(&[LockCondition::Reclaimable]);
         let locks = peek.ledger.lock_count() as u64 - peek.ledger.count(&[LockCondition::Expired]);
         let clients = peek.ledger.clients().len();
-        let text = match adopt {
-            true => format!("{name}: would be adopted with {locks} locks of {clients} clients"),
-            false => format!(
-                "{name}: would open a {}grace window of {} for {locks} locks of {clients} clients",
-                if full { "full " } else { "" },
-                humantime::format_duration(plan.grace)
-            ),
+        let window = humantime::format_duration(plan.grace);
+        let (text, marked) = match adopt {
+            true if owed == 0 => {
+                (format!("{name}: would be adopted with {locks} locks of {clients} clients"), 0)
+            }
+            true => {
+                let held = locks - owed;
+                let text = format!(
+                    "{name}: {held} locks would be adopted, with a grace window of {window} for {owed} more"
+                );
+                (text, owed)
+            }
+            false => {
+                let full = if full { "full " } else { "" };
+                let text = format!(
+                    "{name}: would open a {full}grace window of {window} for {locks} locks of {clients} clients"
+                );
+                (text, locks)
+            }
         };
-        let marked = if adopt { 0 } else { locks };
         Ok(Done { text, changed: true, marked, all_wait: full, ..Done::default() })
     }
 }

@@ -28,7 +28,7 @@ impl Managers {
         });
         let events = desk.run_each(loads);
         let refused = events.iter().filter(|e| matches!(e, Event::LoadRefused(_))).count() as u64;
-        if adopt && ledger.ended().is_none() {
+        if adopt {
             self.fill_waiters(ip, ledger);
         }
         refused

@@ -11,7 +11,6 @@ use nix::errno::Errno;
 
 use super::{Managers, Slot, State, refusal, unix_now};
 use crate::node::pipe::Fall;
-use crate::node::records;
 use crate::node::verbs::{Done, Refusal};
 use crate::state::{Command, Verb as Previewed};
 use crate::store::record::{LockCondition, Record};
@@ -144,14 +143,11 @@ impl Managers {
     }
 
     fn write_release(&self, ip: IpAddr, slot: &Slot, to: Option<&str>) -> Result<(), Refusal> {
-        let marked = self.write_now(ip, slot.epoch, vec![records::mark_for_reclaim().into()]);
         let (journals, name) = (&self.rooms.journals, ip.to_string());
-        // Also if the first failed: it closes the files.
         let ended = match to {
             None => journals.release(&name, slot.epoch),
             Some(to) => journals.hand_over(&name, slot.epoch, to),
         };
-        marked?;
         ended.map_err(|e| refusal(ip, "cannot write that it is released", &e))
     }
 

@@ -37,6 +37,10 @@ impl Managers {
         };
         if in_window && !dry {
             desk.run(Command::EndGrace { lm: ip });
+            // In steps: other lock managers' requests run between.
+            while desk.read(|e| e.is_working(ip)) {
+                desk.run(Command::Tick);
+            }
             self.settle()?;
         }
         Ok(done)

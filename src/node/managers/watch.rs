@@ -17,6 +17,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const HOLD_LOOK: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
 /// An address that vanished is given up after this: `ip addr` of some scripts takes one away and puts it back.
 const VANISHED: Duration = Duration::from_millis(200);
+/// Auto mode tries again what failed after this: the address may have come before its disk.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 impl Managers {
     /// Starts everything that is looked at.
@@ -98,43 +100,54 @@ impl Managers {
     /// Auto mode: the configured addresses come and go with the node's.
     async fn follow_addresses(self: Arc<Self>) {
         let mut changes = self.rooms.addresses.subscribe();
+        let configured: Vec<IpAddr> = self.rooms.config.lock_managers.iter().map(|lm| lm.address).collect();
+        let mut due = configured.clone();
         loop {
-            let configured: Vec<IpAddr> =
-                self.rooms.config.lock_managers.iter().map(|lm| lm.address).collect();
-            for ip in configured {
+            let mut failed = Vec::new();
+            for ip in due {
                 let this = self.clone();
                 // One after the other, as they come: a verb is quick unless a disk hangs.
-                let _ = tokio::task::spawn_blocking(move || this.follow(ip)).await;
+                if let Ok(false) = tokio::task::spawn_blocking(move || this.follow(ip)).await {
+                    failed.push(ip);
+                }
             }
-            if changes.changed().await.is_err() {
-                return;
-            }
+            // Without a change only what failed: what an operator did since is not undone.
+            due = match failed.is_empty() {
+                true if changes.changed().await.is_ok() => configured.clone(),
+                true => return,
+                false => match tokio::time::timeout(TRY_AGAIN, changes.changed()).await {
+                    Ok(Ok(())) => configured.clone(),
+                    Ok(Err(_)) => return,
+                    Err(_) => failed,
+                },
+            };
         }
     }
 
-    fn follow(self: &Arc<Self>, ip: IpAddr) {
+    /// False: it is not done, and is to be tried again.
+    fn follow(self: &Arc<Self>, ip: IpAddr) -> bool {
         let here = || self.rooms.addresses.here(ip);
         let loaded = || self.slot(ip).is_some_and(|slot| slot.is_loaded());
         let verb = match (here(), loaded()) {
             (true, false) => {
                 // A node that lost its record, or lost it to another node, must not take it back by itself, over and over.
                 if self.slot(ip).is_some_and(|s| matches!(s.state, State::Failed | State::Superseded)) {
-                    return;
+                    return true;
                 }
                 Verb::StartGrace(StartGrace::new(ip))
             }
             (false, true) => {
                 std::thread::sleep(VANISHED);
                 if here() {
-                    return;
+                    return true;
                 }
                 Verb::UnlockIp { ip }
             }
-            _ => return,
+            _ => return true,
         };
         tracing::info!(lock_manager = %ip, verb = verb.name(), "auto: the address has {}", if here() { "come" } else { "gone" });
         // What went wrong is in the log and in `last_error`.
-        let _ = self.execute(&verb, false);
+        self.execute(&verb, false).is_ok()
     }
 }
 

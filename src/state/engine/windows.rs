@@ -90,7 +90,6 @@ impl Engine {
             self.push_entry(|| Entry::Swept(address, Sweep::Expire));
         }
         self.push_entry(|| Entry::WindowEnded(address));
-        self.wake_deferred(lm);
         if !window.full.is_empty() {
             self.wake_all(lm);
         }

@@ -1,8 +1,8 @@
 //! Changes of many locks of one lock manager: they expire, they are dropped, they are forgotten. Made in steps, so that no command
 //! takes longer than some ten thousand locks need; requests of others are served between the steps. What is few is done at once.
 //!
-//! A step goes on where the last one stopped, in the order of files. Whoever waits on a file is looked at when the file is done, so
-//! that the steps let the same requests go, in the same order, as one great stride would.
+//! A step goes on where the last one stopped, in the order of files, and ends with a file where somebody waits there: so the steps let the
+//! same requests go, in the same order, as one great stride would. One change is completed before the next begins.
 //!
 //! Must never tell the record lock by lock: a sweep is one entry.
 
@@ -10,7 +10,7 @@ use crate::state::command::{Effects, Event, Reply};
 use crate::state::entry::{Entry, Sweep};
 use crate::state::names::{Work, WorkKind};
 use crate::state::table::Attrs;
-use crate::state::types::{ClientId, Condition, FileId, GrantId, LmId, LockId, Range, Stage, Time, WaiterId};
+use crate::state::types::{ClientId, Condition, FileId, GrantId, LmId, LockId, Range, Time, WaiterId};
 use crate::state::waiting::How;
 
 use super::Engine;
@@ -20,6 +20,8 @@ use super::segments::Place;
 const LOOK_COST: u64 = 1;
 /// What a lock or a waiter costs that is changed or goes: some 500 ns where a look takes 30.
 const LOCK_COST: u64 = 16;
+/// How many more locks of a file that somebody waits on a step changes, so that it ends with the file.
+const REST_OF_FILE: u64 = 10_000;
 
 impl Engine {
     /// What one command may spend on this.
@@ -27,21 +29,25 @@ impl Engine {
         u64::from(self.settings.locks_per_call.max(1)) * LOCK_COST
     }
 
-    /// Begins a change and makes its first step. There must be none under way.
+    /// Begins a change and makes its first step, unless another one has still to be completed. There must be none of this lock manager.
     pub(super) fn start_work(&mut self, now: Time, lm: LmId, kind: WorkKind, fx: &mut Effects) {
         let entry = self.names.lm_mut(lm);
         debug_assert!(entry.work.is_none(), "one change at a time");
         entry.work = Some(Work::new(kind));
-        self.working.insert(entry.address);
-        self.step(now, lm, fx);
+        self.working.push_back(entry.address);
+        if self.working.len() == 1 {
+            self.step(now, lm, fx);
+        }
     }
 
-    /// Goes on with all changes that are under way, as far as one command may.
+    /// Goes on with the changes that are under way, as far as one command may.
     pub(super) fn go_on(&mut self, now: Time, fx: &mut Effects) {
-        for lm in self.working.clone() {
-            if let Some(lm) = self.names.find_lm(&lm) {
-                self.step(now, lm, fx);
+        while let Some(lm) = self.working.front().and_then(|lm| self.names.find_lm(lm)) {
+            self.step(now, lm, fx);
+            if self.names.lm_by_id(lm).work.is_some() {
+                break;
             }
+            self.run_wakes(now, fx);
         }
     }
 
@@ -62,11 +68,11 @@ impl Engine {
             self.names.lm_mut(lm).work = Some(work);
             return;
         }
-        self.file_done(lm, &mut work);
-        self.working.remove(&self.names.lm_by_id(lm).address);
+        let address = self.names.lm_by_id(lm).address;
+        self.working.retain(|other| *other != address);
         self.finished(now, lm, work, fx);
         // What was due meanwhile.
-        self.emptied.insert(self.names.lm_by_id(lm).address);
+        self.emptied.insert(address);
     }
 
     /// The waiters of a released lock manager go first, or they would be granted what its locks give free. True when none is left.
@@ -100,7 +106,7 @@ impl Engine {
                 None => self.next_batch(lm, work),
             };
             for id in batch {
-                self.change(now, lm, work, id, fx);
+                self.change(now, work, id, fx);
             }
             if rest {
                 return false;
@@ -148,14 +154,20 @@ impl Engine {
     /// The next locks in the order of files that are to be changed, and whether there may be more.
     fn next_batch(&mut self, lm: LmId, work: &mut Work) -> (Vec<LockId>, bool) {
         let mut left = self.allowance_left;
+        let mut more = REST_OF_FILE * LOCK_COST;
         let mut batch = Vec::new();
         let mut rest = false;
+        let mut file = None;
         for (at, id) in self.locks.from(work.at) {
-            if left == 0 {
+            if left == 0 && more > 0 && file == Some(at.0) && self.waiters.any_on(at.0) {
+                (left, more) = (more, 0);
+            }
+            if left == 0 || (more == 0 && file != Some(at.0)) {
                 work.at = at;
                 rest = true;
                 break;
             }
+            file = Some(at.0);
             let of_lm = self.names.client(self.locks.get(id).client).lm == lm;
             let meant = of_lm && self.is_meant(work, id);
             left = left.saturating_sub(if meant { LOCK_COST } else { LOOK_COST });
@@ -163,7 +175,7 @@ impl Engine {
                 batch.push(id);
             }
         }
-        self.allowance_left = left;
+        self.allowance_left = if more == 0 { 0 } else { left };
         (batch, rest)
     }
 
@@ -177,14 +189,11 @@ impl Engine {
         }
     }
 
-    fn change(&mut self, now: Time, lm: LmId, work: &mut Work, id: LockId, fx: &mut Effects) {
+    fn change(&mut self, now: Time, work: &mut Work, id: LockId, fx: &mut Effects) {
         // Merged into one that was changed before.
         let Some(lock) = self.locks.try_get(id) else { return };
         let (attrs, range, file) = (lock.attrs, lock.range, lock.file);
         let place = Place { client: lock.client, owner: lock.owner, file };
-        if work.eased.is_some_and(|(f, _)| f != file) {
-            self.file_done(lm, work);
-        }
         match &work.kind {
             WorkKind::Expire => {
                 fx.event(Event::Expired(Box::new(self.stretch(place, range))));
@@ -214,9 +223,7 @@ impl Engine {
         }
         work.locks += 1;
         if !matches!(work.kind, WorkKind::DropExpired) {
-            let (_, hull) = work.eased.get_or_insert((file, range));
-            hull.start = hull.start.min(range.start);
-            hull.end = hull.end.max(range.end);
+            self.wake(file, range);
         }
     }
 
@@ -250,18 +257,7 @@ impl Engine {
         self.settle_client(now, lock.client);
     }
 
-    /// Who waits on the file at hand is to be looked at: all together, and not before the lock manager's own waiters, which a full
-    /// window or loading keeps back.
-    fn file_done(&mut self, lm: LmId, work: &mut Work) {
-        let Some((file, range)) = work.eased.take() else { return };
-        let entry = self.names.lm_by_id(lm);
-        if entry.is_any_full() || entry.stage == Stage::Loading {
-            return self.defer(lm, file, range);
-        }
-        self.wake(file, range);
-    }
-
-    /// Notes that waiters are to be looked at when all is loaded, or the window over.
+    /// Notes that waiters are to be looked at when all is loaded.
     pub(super) fn defer(&mut self, lm: LmId, file: FileId, range: Range) {
         if !self.waiters.any_on(file) {
             return;

@@ -116,6 +116,8 @@ impl Both {
         let mut fx = Effects::default();
         self.model.advance(self.now);
         self.handle(Command::Tick, &mut fx);
+        self.note_entries(&fx);
+        fx.entries.clear();
         if let Op::Revoke { pick } = op {
             self.revoke(pick, &mut fx);
         } else {

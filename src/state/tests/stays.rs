@@ -258,12 +258,12 @@ fn a_great_release_goes_in_steps_between_which_others_are_served() {
     let mut k = Kit::with(Settings { journal: true, locks_per_call: 10, ..Settings::default() });
     let (a, b) = (peer("a", 1), peer("b", 2).lm(2));
     for i in 0..100 {
-        k.lock(a, if i % 2 == 0 { "f" } else { "g" }, i * 10..=i * 10, X);
+        k.lock(a, &format!("{}{i}", if i % 2 == 0 { "f" } else { "g" }), 0..=9, X);
     }
     for i in 0..15 {
-        k.block(a.svid(2), "f", i * 20..=i * 20, X);
+        k.block(a.svid(2), &format!("f{}", i * 2), 0..=9, X);
     }
-    k.block(b, "f", 0..=0, X);
+    k.block(b, "f0", 0..=9, X);
     k.release(1, &["g"]);
     assert_eq!(k.fx.entries, [Entry::Swept(lm(1), Sweep::Release)], "however many they are");
     let mut steps = 0;
@@ -289,16 +289,16 @@ fn a_window_with_many_unreclaimed_locks_ends_in_steps_and_is_open_until_the_last
     let mut k = Kit::with(Settings { journal: true, locks_per_call: 10, ..Settings::default() });
     let (a, b) = (peer("a", 1), peer("b", 2));
     for i in 0..100 {
-        k.load(a, "f", i * 10..=i * 10, X, Reclaimable);
+        k.load(a, &format!("f{i:02}"), 0..=9, X, Reclaimable);
     }
     k.window(1, 1_000, false);
-    k.block(b, "f", 990..=990, X);
-    let parked = k.send(b, "f", 980..=980, X, (false, false));
+    k.block(b, "f99", 0..=9, X);
+    let parked = k.send(b, "f98", 0..=9, X, (false, false));
     let mut answered = Vec::new();
     k.tick(2_000);
     assert!(k.engine.is_working(lm(1)));
-    assert_eq!(k.reclaim(a, "f", 500..=500, X), Granted, "late, but not too late");
-    assert_eq!(k.reclaim(a, "f", 500..=501, X), Denied, "still in the window");
+    assert_eq!(k.reclaim(a, "f50", 0..=9, X), Granted, "late, but not too late");
+    assert_eq!(k.reclaim(a, "f50", 0..=10, X), Denied, "still in the window");
     while k.engine.is_working(lm(1)) {
         answered.extend(k.reply_to(parked));
         k.tick(2_000);
@@ -308,7 +308,23 @@ fn a_window_with_many_unreclaimed_locks_ends_in_steps_and_is_open_until_the_last
     assert_eq!(k.granted().len(), 1);
     assert!(k.events().contains(&Event::Unreclaimed { lm: lm(1), locks: 99 }));
     assert_eq!(k.fx.entries.iter().filter(|e| matches!(e, Entry::Swept(..))).count(), 1);
-    assert_eq!(k.reclaim(a, "f", 500..=501, X), DeniedGracePeriod);
+    assert_eq!(k.reclaim(a, "f50", 0..=10, X), DeniedGracePeriod);
+}
+
+#[test]
+fn a_step_ends_with_a_file_that_somebody_waits_on() {
+    let mut k = Kit::with(Settings { locks_per_call: 10, ..Settings::default() });
+    let (a, b) = (peer("a", 1), peer("b", 2));
+    for i in 0..100 {
+        k.load(a, "f", i * 10..=i * 10, X, Reclaimable);
+    }
+    k.load(a, "g", 0..=9, X, Reclaimable);
+    k.window(1, 1_000, false);
+    k.block(b, "f", 990..=990, X);
+    k.block(b.svid(2), "f", 5..=995, X);
+    k.tick(1_000);
+    assert!(k.engine.is_working(lm(1)));
+    assert_eq!((k.granted().len(), k.granted()[0].1), (1, 1), "in order of arrival");
 }
 
 #[test]

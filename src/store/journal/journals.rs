@@ -521,18 +521,7 @@ fn lock_manager_name(directory: &str) -> Option<String> {
     if Name::parse(directory).is_some() {
         return None;
     }
-    let mut bytes = Vec::new();
-    let mut rest = directory.as_bytes();
-    while let Some((b, after)) = rest.split_first() {
-        rest = after;
-        if *b == b'%' {
-            let (digits, after) = rest.split_at_checked(2)?;
-            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-            rest = after;
-        } else {
-            bytes.push(*b);
-        }
-    }
+    let bytes = crate::store::state_dir::unescape(directory)?;
     let name = String::from_utf8(bytes).ok()?;
     (directory_name(&name) == directory).then_some(name)
 }
