@@ -11,6 +11,7 @@ mod bound;
 mod churn;
 mod crash;
 mod operator;
+mod places;
 mod planned;
 #[path = "../rawrpc/mod.rs"]
 mod rawrpc;

@@ -85,6 +85,14 @@ impl Journals {
         lock(&self.dirs).remove(lock_manager);
     }
 
+    /// Whether a journal lies in this directory.
+    ///
+    /// # Errors
+    /// It cannot be listed. One that is not there has none.
+    pub fn has_record_in(&self, dir: &Path) -> Result<bool, JournalError> {
+        newest_or_none(self.files.as_ref(), dir).map(|newest| newest > 0)
+    }
+
     /// Where a lock manager's journal lies that was not placed elsewhere.
     pub fn usual_dir(&self, lock_manager: &str) -> PathBuf {
         self.base.join(directory_name(lock_manager))
