@@ -6,10 +6,12 @@
 #
 # EXPORT is a directory on the disk, as configured in lockferry (a blank in it is written \040); OPTION is any of start_grace's: adopt, full, grace=30s...
 # `lockferry serve` runs on both nodes all the time. Both verbs may be repeated, and do then what is still missing.
+# The journal's directory is the one of the settings ([[lock_manager]] journal), on this disk. Nobody makes it but you, once, when the
+# disk is new: one that is missing later must stop the move, and not begin an empty record.
 #
 # Settings, from the environment:
 #   DEV      the interface (eth0)
-#   JOURNAL  where the record of locks lies (MOUNTPOINT/.lockferry/IP), best on the disk that moves
+#   JOURNAL  another directory for the journal than the settings name
 #   CONTROL  lockferry's control files (/run/lockferry/control)
 #
 # After a node has died nobody releases: fence it (cut its power or its access to the disk), then take. A disk that two nodes have
@@ -18,6 +20,7 @@ set -eu
 
 DEV=${DEV:-eth0}
 CONTROL=${CONTROL:-/run/lockferry/control}
+JOURNAL=${JOURNAL:-}
 
 say() { printf '%s %s\n' "$(date +%s.%N)" "$*"; }
 fail() {
@@ -70,14 +73,13 @@ announce() {
 take() {
     # 1. The disk. Export and record are on it.
     mountpoint -q "$MOUNTPOINT" || mount "$DISK" "$MOUNTPOINT"
-    mkdir -p -m 700 "$JOURNAL"
     say "disk mounted"
 
     # 2. The locks, before the address is up: from its first packet on, requests find a server that knows every lock. In the other
     #    order nothing would be lost (lockferry is silent on an address that it has not taken up), but clients whose calls are not
     #    answered, or whose connections are refused, wait for seconds before they try again.
     #    The clients are told (SM_NOTIFY) by lockferry itself, as soon as the address is up, and the grace window counts from then.
-    control start_grace "$IP $EXPORT journal=$JOURNAL $*"
+    control start_grace "$IP $EXPORT ${JOURNAL:+journal=$JOURNAL} $*"
     say "locks taken up"
 
     # 3. The address.
@@ -97,6 +99,7 @@ release() {
 
     # 2. The address, before the disk: nobody must be able to ask for files that are not there any more.
     if here; then ip addr del "$IP/${PREFIX:-$(default_prefix)}" dev "$DEV"; fi
+    if ip -o addr show | grep -qF " $IP/"; then fail "$IP is still here, on another interface than DEV=$DEV: take it off there"; fi
     say "address gone"
 
     # 3. The disk. lockferry has closed every file under an export that it does not serve any more, so this succeeds at once. If it
@@ -118,7 +121,6 @@ case $verb in
     take)
         [ $# -ge 5 ] || usage
         EXPORT=$3 DISK=$4 MOUNTPOINT=$5
-        JOURNAL=${JOURNAL:-$MOUNTPOINT/.lockferry/$IP}
         shift 5
         take "$@"
         ;;

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -19,7 +19,7 @@ use crate::store::{LoadReport, LoadedEntry, Origin};
 
 const EXAMPLES: &str = "\
 Examples:
-  lockferry journal verify /var/lib/lockferry/journal/192.0.2.10
+  lockferry journal verify /var/lib/lockferry/journals/192.0.2.10
   lockferry journal dump DIR --json | jq 'select(.type == \"set\")'
   lockferry journal repair DIR --cut-at segment-3-1:4096 --dry-run
 
@@ -112,7 +112,21 @@ impl From<JournalError> for Stop {
     }
 }
 
+/// A wrong directory must not look like a sound journal.
+fn is_journal(dir: &Path) -> bool {
+    let begins = |name: &str| ["epoch-", "segment-", "snapshot-"].iter().any(|kind| name.starts_with(kind));
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let there = names.filter_map(|entry| entry.file_name().into_string().ok()).any(|name| begins(&name));
+    if !there {
+        eprintln!("error: there is no journal in {}", dir.display());
+    }
+    there
+}
+
 fn dump(dump: &Dump, out: &mut impl Write) -> Result<bool, Stop> {
+    if !is_journal(&dump.dir) {
+        return Ok(false);
+    }
     let mut printed = Ok(());
     let report = journal::dump(&Disk, &dump.dir, &mut |file, offset, loaded| {
         if printed.is_ok() {
@@ -131,6 +145,9 @@ fn dump(dump: &Dump, out: &mut impl Write) -> Result<bool, Stop> {
 }
 
 fn verify(verify: &Verify, out: &mut impl Write) -> Result<bool, Stop> {
+    if !is_journal(&verify.dir) {
+        return Ok(false);
+    }
     let report = journal::verify(&Disk, &verify.dir)?;
     summary(&report, out)?;
     Ok(report.findings.is_empty())

@@ -342,7 +342,7 @@ fn refused(name: &str, refusal: Refusal) -> (StatusCode, Json<ErrorBody>) {
     };
     let hint = match refusal.errno {
         Errno::EINVAL => format!("docs/control-files.md describes {name}"),
-        Errno::EAGAIN | Errno::EBUSY => "try again in a moment".into(),
+        Errno::EAGAIN => "try again in a moment".into(),
         Errno::ETIMEDOUT => "`lockferry status` shows what became of it".into(),
         _ => "the log and `lockferry status` have the same".into(),
     };

@@ -23,7 +23,12 @@ pub(super) fn file_of(event: &Event) -> Option<&[u8]> {
     match event {
         Event::Expired(s) | Event::Yielded(s) | Event::LoadRefused(s) | Event::Dropped(s) => Some(&s.file),
         Event::FreedByOperator { what: Freed::Lock(s), .. } => Some(&s.file),
-        Event::FreedByOperator { what: Freed::File(file), .. } => Some(file),
+        Event::FreedByOperator { what: Freed::File(file), .. } | Event::Reclaimed { file, .. } => Some(file),
+        Event::Denied {
+            file,
+            why: Deny::ReclaimTooLate | Deny::ReclaimBeyond | Deny::ReclaimConflict,
+            ..
+        } => Some(file),
         _ => None,
     }
 }
@@ -35,8 +40,9 @@ pub(super) fn log(event: &Event, name: &dyn Fn(&[u8]) -> String) {
         tracing::warn!("{left_out} more lines like the next one were left out");
     }
     match event {
-        Event::Denied { client, range, why } => {
+        Event::Denied { lm, client, svid, file, range, why } => {
             let client = text(client);
+            let file = || name(file);
             match why {
                 Deny::Conflict => tracing::debug!(%client, %range, "LOCK denied: conflict"),
                 Deny::Deadlock => tracing::info!(%client, %range, "LOCK denied: it would be a deadlock"),
@@ -55,19 +61,19 @@ pub(super) fn log(event: &Event, name: &dyn Fn(&[u8]) -> String) {
                 }
                 Deny::Grace => tracing::info!(%client, %range, "LOCK denied: grace window"),
                 Deny::ReclaimTooLate => {
-                    tracing::warn!(%client, %range, "reclaim refused: no grace window and nothing recorded");
+                    tracing::warn!(lock_manager = %lm, %client, svid, file = file(), %range, "reclaim refused: no grace window and nothing recorded");
                 }
                 Deny::ReclaimBeyond => tracing::warn!(
-                    %client, %range,
+                    lock_manager = %lm, %client, svid, file = file(), %range,
                     "reclaim refused: more than what is recorded for this owner"
                 ),
                 Deny::ReclaimConflict => {
-                    tracing::warn!(%client, %range, "reclaim refused: another client holds these bytes");
+                    tracing::warn!(lock_manager = %lm, %client, svid, file = file(), %range, "reclaim refused: another client holds these bytes");
                 }
             }
         }
-        Event::Reclaimed { lm, client, address, range } => {
-            tracing::info!(client = %text(client), %address, %range, lock_manager = %lm, "lock reclaimed");
+        Event::Reclaimed { lm, client, address, svid, file, range } => {
+            tracing::info!(lock_manager = %lm, client = %text(client), %address, svid, file = name(file), %range, "lock reclaimed");
         }
         Event::FreedByReboot { client, address, locks, state } => {
             tracing::info!(client = %text(client), %address, locks, state, "client rebooted: its older locks are freed");

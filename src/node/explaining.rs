@@ -6,7 +6,7 @@ use super::verbs::Refusal;
 use super::view::{ExplainQuery, ExplainView};
 use super::views::Views;
 use crate::export::{ExportTable, KeyError};
-use crate::state::{Explanation, LockRow, Mode, Outcome, Question, Range};
+use crate::state::{Explanation, LockRow, Mode, Outcome, Question, Range, Time};
 
 /// Rows looked through for an owner's handle.
 const ROWS: usize = 200_000;
@@ -69,7 +69,7 @@ impl Views {
             reasons,
             blockers: found.blockers.iter().map(|row| self.lock_view(row)).collect(),
             blocker_count: found.blocker_count,
-            until: found.until.map(|until| self.desk.unix(until)),
+            until: self.soon(found.until).map(|until| self.desk.unix(until)),
         }
     }
 
@@ -82,12 +82,17 @@ impl Views {
                 .push("a full grace window is open: whatever nothing covers waits until it is over".into());
         }
         if found.held > 0 {
-            reasons.push(format!("{} held, until their holders let go", locks(found.held, "is", "are")));
+            reasons.push(format!("{} held, until the holder lets go", locks(found.held, "is", "are")));
         }
         let recorded = found.blocker_count - found.held;
         if recorded > 0 {
-            let until =
-                found.until.map_or(String::new(), |t| format!(", at the latest until {}", self.unix_text(t)));
+            let until = match (self.soon(found.until), found.until) {
+                (Some(t), _) => format!(", at the latest until {}", self.unix_text(t)),
+                (None, Some(_)) => {
+                    ", in a window whose time does not run yet (its clients have not been told)".into()
+                }
+                (None, None) => String::new(),
+            };
             reasons.push(format!("{} still to be reclaimed{until}", locks(recorded, "is", "are")));
         }
         if !found.yielding.is_empty() {
@@ -100,6 +105,11 @@ impl Views {
         if reasons.is_empty() {
             reasons.push("nothing is in its way".into());
         }
+    }
+
+    /// A deadline, unless it only stands for "not yet".
+    pub(super) fn soon(&self, until: Option<Time>) -> Option<Time> {
+        until.filter(|t| t.0.saturating_sub(self.desk.now().0) < super::managers::FAR_MS)
     }
 
     fn client_named(&self, q: &ExplainQuery, client: &str) -> Result<ClientName, Refusal> {

@@ -291,6 +291,7 @@ fn engine(config: &NodeConfig) -> Engine {
         // A restored client must stay on the list for as long as it may still reclaim.
         forget_after: Duration::from_secs(600).max(config.grace.window * 2),
         hash_seed: random_u64(),
+        first_id: random_u64() as u32,
     })
 }
 

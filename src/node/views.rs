@@ -175,6 +175,9 @@ impl Views {
         request.state = "waiting".into();
         let what = if row.is_test { "TEST" } else { "LOCK" };
         let reason = match (row.window_until, row.blocker_count) {
+            (Some(until), _) if self.soon(Some(until)).is_none() => {
+                format!("{what} waits for a grace window whose time does not run yet")
+            }
             (Some(until), _) => {
                 format!("{what} waits for the grace window to end, {} at the latest", self.unix_text(until))
             }

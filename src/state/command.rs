@@ -384,8 +384,14 @@ pub enum RefusedKind {
 pub enum Event {
     /// A LOCK was not granted.
     Denied {
+        /// Lock manager.
+        lm: IpAddr,
         /// Client name.
         client: Box<[u8]>,
+        /// Owner number.
+        svid: u32,
+        /// The file's key.
+        file: Box<[u8]>,
         /// The bytes.
         range: Range,
         /// Why.
@@ -399,6 +405,10 @@ pub enum Event {
         client: Box<[u8]>,
         /// Its address, as recorded.
         address: IpAddr,
+        /// Owner number.
+        svid: u32,
+        /// The file's key.
+        file: Box<[u8]>,
         /// The bytes.
         range: Range,
     },

@@ -100,6 +100,8 @@ pub struct Settings {
     pub forget_after: Duration,
     /// Secret seed of the hash tables; fixed in tests. Does not change any outcome.
     pub hash_seed: u64,
+    /// Where the numbers of rows begin; another one in each process. Does not change any outcome.
+    pub first_id: u32,
 }
 
 impl Default for Settings {
@@ -121,6 +123,7 @@ impl Default for Settings {
             locks_per_call: 10_000,
             forget_after: Duration::from_secs(600),
             hash_seed: 0,
+            first_id: 0,
         }
     }
 }

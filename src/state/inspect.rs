@@ -116,6 +116,8 @@ pub struct WindowRow {
 
 /// The bits of a generation that a number in a list has.
 const GENERATION: u32 = 0xf_ffff;
+/// Set in the number of a waiter, which must never be taken for a lock's. JSON numbers hold it still.
+const WAITER: u64 = 1 << 52;
 /// How many blockers a row names. More do not fit on a screen.
 pub(super) const BLOCKERS_SHOWN: usize = 5;
 /// How many are counted: with thousands of readers before thousands of writers a list must not stop the locking.
@@ -232,7 +234,13 @@ impl Engine {
     pub(super) fn find_lock(&self, id: u64) -> Option<LockId> {
         let slot = LockId(u32::try_from((id & u64::from(u32::MAX)).checked_sub(1)?).ok()?);
         let lock = self.locks.try_get(slot)?;
-        (u64::from(lock.generation & GENERATION) == id >> 32).then_some(slot)
+        (self.generation(u64::from(lock.generation)) == id >> 32).then_some(slot)
+    }
+
+    /// The upper part of a row's number. It does not begin at the same one in each process, or an operator who revokes a number that he
+    /// noted before a restart would hit another lock.
+    fn generation(&self, count: u64) -> u64 {
+        count.wrapping_add(u64::from(self.settings.first_id)) & u64::from(GENERATION)
     }
 
     pub(super) fn lock_row(&self, id: LockId) -> LockRow {
@@ -240,7 +248,7 @@ impl Engine {
         let owner = self.names.owner_by_id(lock.owner);
         let client = self.names.client(lock.client);
         LockRow {
-            id: u64::from(id.0) + 1 + (u64::from(lock.generation & GENERATION) << 32),
+            id: u64::from(id.0) + 1 + (self.generation(u64::from(lock.generation)) << 32),
             lm: self.names.lm_by_id(client.lm).address,
             client: client.name.clone(),
             address: client.address,
@@ -276,7 +284,7 @@ impl Engine {
         let blockers: Vec<LockId> = conflicts.take(BLOCKERS_COUNTED).collect();
         WaiterRow {
             request: LockRow {
-                id: u64::from(id.0) + 1 + ((w.seq & u64::from(GENERATION)) << 32),
+                id: WAITER | (u64::from(id.0) + 1 + (self.generation(w.seq) << 32)),
                 lm: lm.address,
                 client: client.name.clone(),
                 address: client.address,

@@ -234,7 +234,8 @@ fn escape(text: &mut String, bytes: &[u8]) {
     }
 }
 
-fn unescape(text: &str) -> Option<Vec<u8>> {
+/// Undoes `%XX`.
+pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((b, after)) = rest.split_first() {

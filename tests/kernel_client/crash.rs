@@ -42,7 +42,8 @@ pub(super) fn a_rebooted_clients_locks_go_when_it_says_so(w: &mut World) {
     assert!(again.try_lock(g, Kind::Write, 0, 1).is_err());
 }
 
-/// The server dies without warning; both clients reclaim, and neither loses a lock to the other.
+/// The server dies without warning; whether it holds the locks as they stood or the clients reclaim them, neither client loses one to
+/// the other.
 pub(super) fn locks_outlive_the_server(w: &mut World) {
     let path = World::path("outlive");
     let (a, b) = (w.a().owner("a"), w.b().owner("b"));
@@ -57,14 +58,11 @@ pub(super) fn locks_outlive_the_server(w: &mut World) {
 
     let start = Instant::now();
     w.server.crash_and_restart();
-    wait_for("both clients' reclaims", SOON * 2, || match w.server.locks() {
+    wait_for("both clients' locks", SOON * 2, || match w.server.locks() {
         4.. => Ok(()),
         n => Err(format!("{n} of 4 locks are back")),
     });
     println!("     4 locks back {:.1} s after the crash", start.elapsed().as_secs_f64());
-    if let Some(reclaimed) = w.server.counter("reclaimed") {
-        assert!(reclaimed >= 4, "only {reclaimed} reclaims counted");
-    }
     for agent in [w.a(), w.b()] {
         let log = agent.dmesg();
         assert!(!log.contains("failed to reclaim"), "a lock was lost:\n{log}");

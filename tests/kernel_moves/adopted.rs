@@ -1,20 +1,30 @@
 //! Moves where the locks are held as they stand: no window, no reclaim, and the clients' kernels have nothing to say.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::support::agent::{Agent, Kind, SOON};
-use super::support::cluster::Steps;
+use super::support::server::Server as _;
 use super::world::{A_WHILE, MANY, SOONER_THAN_A_POLL, World, answered, ms};
 
 pub(super) fn an_adopted_move_is_not_noticed(w: &mut World) {
-    is_not_noticed(w, World::move_planned);
+    is_not_noticed(w, |w| w.move_planned("adopt").at("address up"));
 }
 
 pub(super) fn an_adopted_power_cut_is_not_noticed(w: &mut World) {
-    is_not_noticed(w, World::move_by_power_cut);
+    is_not_noticed(w, |w| w.move_by_power_cut("adopt").at("address up"));
 }
 
-fn is_not_noticed(w: &mut World, moves: fn(&mut World, &str) -> Steps) {
+/// `kill -9`, and it is started again on the node that still has address and disk.
+pub(super) fn a_killed_daemon_takes_up_what_it_had(w: &mut World) {
+    is_not_noticed(w, |w| {
+        let here = w.here();
+        w.cluster.server_mut(here).crash_and_restart();
+        SystemTime::now()
+    });
+}
+
+/// `moves` returns when the address was there again.
+fn is_not_noticed(w: &mut World, moves: fn(&mut World) -> SystemTime) {
     let held = w.hold("adopted", MANY);
     let (b, c) = (w.b().owner("waits"), w.b().owner("asks"));
     let (fb, fc) = (b.open(&World::path("adopted")), c.open(&World::path("adopted")));
@@ -22,7 +32,7 @@ fn is_not_noticed(w: &mut World, moves: fn(&mut World, &str) -> Steps) {
     w.await_locks(MANY + 3, 1);
     let before = [w.a(), w.b()].map(said);
 
-    let up = moves(w, "adopt").at("address up");
+    let up = moves(w);
     let free = c.lock_now(fc, Kind::Write, 10_000, 10);
     let granted = answered("a free byte", &free);
     let lm = w.lm();

@@ -43,6 +43,7 @@ const SCENARIOS: &[Scenario] = &[
     ("twenty_moves_lose_nothing", churn::twenty_moves_lose_nothing),
     ("an_adopted_move_is_not_noticed", adopted::an_adopted_move_is_not_noticed),
     ("an_adopted_power_cut_is_not_noticed", adopted::an_adopted_power_cut_is_not_noticed),
+    ("a_killed_daemon_takes_up_what_it_had", adopted::a_killed_daemon_takes_up_what_it_had),
     ("twenty_adopted_moves_lose_nothing", churn::twenty_adopted_moves_lose_nothing),
     ("an_owner_that_was_superseded_is_silent", owners::an_owner_that_was_superseded_is_silent),
     ("locks_move_with_an_ipv6_address", moved::locks_move_with_an_ipv6_address),

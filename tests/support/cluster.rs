@@ -80,7 +80,7 @@ impl Cluster {
         host(&script);
         let cluster = Self::new(net, name, first, floating, settings, Storage::Disk(image));
         cluster.mount_disk(Which::First);
-        cluster.sh(Which::First, &format!("{MAKE_EXPORT} && umount {MOUNTPOINT}"));
+        cluster.sh(Which::First, &format!("{} && umount {MOUNTPOINT}", cluster.make_directories()));
         cluster
     }
 
@@ -95,8 +95,14 @@ impl Cluster {
         let dir = net.dir().join(format!("{name}-shared"));
         std::fs::create_dir_all(&dir).expect("shared directory");
         let cluster = Self::new(net, name, first, floating, settings, Storage::Shared(dir));
-        cluster.sh(Which::First, MAKE_EXPORT);
+        cluster.sh(Which::First, &cluster.make_directories());
         cluster
+    }
+
+    /// What an operator makes once on a new disk: the export, and a directory for each journal.
+    fn make_directories(&self) -> String {
+        let journals = self.floating.iter().map(|ip| format!(" && mkdir -p -m 700 {}", self.journal(*ip)));
+        MAKE_EXPORT.to_owned() + &journals.collect::<String>()
     }
 
     fn new(net: &Net, name: &str, first: u8, floating: &[IpAddr], settings: &str, storage: Storage) -> Self {

@@ -12,6 +12,7 @@ mod chaos;
 mod churn;
 mod crash;
 mod operator;
+mod places;
 mod planned;
 mod races;
 #[path = "../rawrpc/mod.rs"]

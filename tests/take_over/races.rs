@@ -64,7 +64,7 @@ fn without_a_record(pair: &Pair) -> (Daemon, Want) {
 fn what_was_asked_for_before_there_was_a_record_is_written_down_before_it_is_granted() {
     let Some(pair) = Pair::new() else { return };
     let (a, want) = without_a_record(&pair);
-    a.verb(&["start-grace", &SERVER.to_string(), "--journal", text(&pair.journal)]);
+    a.verb(&["start-grace", &SERVER.to_string(), "--journal", text(&pair.journal), "--force"]);
     assert_eq!(locks(&a), []);
     assert_eq!(Client::new(host(10), "one").lock(&want), GRANTED);
     a.kill();
@@ -104,7 +104,7 @@ fn a_look_at_another_journal_leaves_no_trace() {
     let (errno, why) = a.refused(&["start-grace", LM, "--journal", text(&wrong)]);
     assert!(errno == "EBUSY" && why.contains(text(&pair.journal)), "{errno}: {why}");
     a.verb(&["unlock-ip", LM]);
-    let dry = a.verb(&["start-grace", LM, "--journal", text(&wrong), "--dry-run"]);
+    let dry = a.verb(&["start-grace", LM, "--journal", text(&wrong), "--dry-run", "--force"]);
     assert!(dry["text"].as_str().unwrap().contains("nothing is recorded"), "{dry}");
     a.refused(&["start-grace", LM, "--journal", "/no/such/directory"]);
     assert_eq!(a.verb(&["start-grace", LM])["marked"], 1, "where it was before");

@@ -9,7 +9,13 @@ use crate::node::view::{LastError, LockManagerView, NotifyCounts, Status};
 pub(crate) fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
     let up = duration(status.uptime_seconds);
     writeln!(out, "lockferry {}, process {}, up {up}", safe(&status.version), status.pid)?;
-    for warning in &status.warnings {
+    // What is wrong with a lock manager is among the warnings too, for programs that look at nothing else.
+    let trouble = |warning: &&String| {
+        let of =
+            |m: &LockManagerView| m.trouble.as_ref().is_some_and(|t| **warning == format!("{}: {t}", m.name));
+        status.lock_managers.iter().any(of)
+    };
+    for warning in status.warnings.iter().filter(|w| !trouble(w)) {
         writeln!(out, "warning: {}", safe(warning))?;
     }
     for manager in &status.lock_managers {

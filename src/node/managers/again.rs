@@ -36,18 +36,43 @@ impl Managers {
         let in_window =
             self.rooms.desk.read(|e| e.lm_rows()).iter().any(|r| r.address == v.ip && r.window.is_some());
         let longer = v.grace.filter(|_| in_window && !slot.waits_for_address);
+        let fuller = v.full && in_window;
+        if v.journal.as_ref().is_some_and(|dir| *dir != slot.journal) {
+            let text = format!(
+                "{}: is taken up with its journal in {}: give it up first",
+                v.ip,
+                slot.journal.display()
+            );
+            return Err(Refusal::new(Errno::EBUSY, text));
+        }
         let mut done =
             Done { text: format!("{}: already taken up, nothing changed", v.ip), ..Done::default() };
-        if dry || (further.is_empty() && longer.is_none()) {
-            if !further.is_empty() || longer.is_some() {
-                done.text = format!("{}: would bind {} further exports", v.ip, further.len());
+        if v.full && !in_window && further.is_empty() {
+            done.notes.push("full does nothing: its window is over. Give it up first (unlock_ip) if the record is in doubt".into());
+        }
+        if v.adopt {
+            done.notes.push("adopt does nothing: it is taken up already".into());
+        }
+        if dry || (further.is_empty() && longer.is_none() && !fuller) {
+            if !further.is_empty() || longer.is_some() || fuller {
+                done.text = match further.len() {
+                    0 => format!("{}: would change its window", v.ip),
+                    n => format!("{}: would bind {n} more", v.ip),
+                };
                 done.changed = true;
             }
             return Ok(done);
         }
         self.open_exports(v.ip, &further)?;
-        let prefixes = self.bind(v.ip, slot, &further)?;
+        let any = self.rooms.gate.is_any();
+        let mut prefixes = self.bind(v.ip, slot, &further)?;
+        if any && !self.rooms.gate.is_any() {
+            done.notes.push(super::NOW_FLOATING.to_owned());
+        }
         let deadline = self.rooms.desk.now().plus(v.grace.unwrap_or(self.rooms.config.grace.window));
+        if fuller {
+            prefixes = vec![Box::default()];
+        }
         if v.full && !prefixes.is_empty() {
             let park = self.rooms.config.grace.park;
             self.rooms.desk.run(Command::StartGrace { lm: v.ip, deadline, full: &prefixes, park });
@@ -60,12 +85,13 @@ impl Managers {
         done.changed = true;
         done.all_wait = v.full && !prefixes.is_empty();
         done.text = match further.len() {
+            0 if longer.is_none() => format!("{}: its window is a full one now", v.ip),
             0 => format!(
                 "{}: the window now ends in {}",
                 v.ip,
                 humantime::format_duration(v.grace.unwrap_or_default())
             ),
-            n => format!("{}: {n} further exports bound", v.ip),
+            n => format!("{}: bound {n} more", v.ip),
         };
         if !further.is_empty() {
             done.notes.extend(self.taken_through_others(v.ip));

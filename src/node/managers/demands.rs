@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::take_up::{Plan, durability};
-use super::{Managers, Slot};
-use crate::node::config::TakeUp;
+use super::{Managers, Slot, refusal};
+use crate::node::config::{Squash, TakeUp};
 use crate::node::verbs::{Refusal, StartGrace};
 use crate::store::journal::site::{self, SiteError};
 
@@ -55,6 +55,9 @@ impl Managers {
         let place = v.journal.clone().or_else(|| set.and_then(|set| set.journal.clone()));
         if let Some(dir) = &place {
             self.check_place(v.ip, dir)?;
+            if !v.force {
+                self.check_not_left_behind(v.ip, dir)?;
+            }
             self.rooms.journals.place(&name, dir.clone());
         }
         Ok(Plan {
@@ -93,6 +96,47 @@ impl Managers {
                 Err(Refusal::new(errno, format!("{ip}: journal {}: {e}: {what}", dir.display())))
             }
         }
+    }
+
+    /// A record that was begun anew, while the old one lies elsewhere, would give every lock to whoever asks first.
+    fn check_not_left_behind(&self, ip: IpAddr, dir: &Path) -> Result<(), Refusal> {
+        let (journals, name) = (&self.rooms.journals, ip.to_string());
+        let known =
+            |at: &Path| journals.has_record_in(at).map_err(|e| refusal(ip, "cannot look for its record", &e));
+        if known(dir)? {
+            return Ok(());
+        }
+        let remembered = self.rooms.state_dir.places().remove(&name);
+        let was = journals.dir(&name);
+        for old in [remembered.as_ref(), Some(&was), Some(&journals.usual_dir(&name))].into_iter().flatten() {
+            let here = known(old)?;
+            // A place that was used, and is not there now, is on a disk that is not mounted.
+            let gone = remembered.as_ref() == Some(old) && !old.exists();
+            if old != dir && (here || gone) {
+                let text = format!(
+                    "{ip}: nothing is recorded in {}, but its record {} in {}: take it up there (journal={}), move that directory's \
+                     files, or begin anew with force",
+                    dir.display(),
+                    if here { "lies" } else { "was last" },
+                    old.display(),
+                    old.display()
+                );
+                return Err(Refusal::new(Errno::EEXIST, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether clients' root can remove the journal.
+    pub(super) fn exposed(&self, plan: &Plan) -> Option<String> {
+        let mut exports = self.rooms.config.exports.iter();
+        let open =
+            exports.find(|e| e.squash == Squash::None && !e.read_only && plan.dir.starts_with(&e.path))?;
+        Some(format!(
+            "the journal lies inside the export {}, whose squash is \"none\": root of any client can remove it. Put it beside the exported \
+             directory",
+            open.path.display()
+        ))
     }
 
     /// Refuses file systems on which two owners could both believe in themselves.

@@ -7,7 +7,7 @@ use crate::node::view::{LastError, LockManagerView};
 use crate::state::LmRow;
 
 /// A deadline farther away than this is none: see `take_up`.
-const FAR_MS: u64 = 30 * 24 * 3600 * 1000;
+pub(in crate::node) const FAR_MS: u64 = 30 * 24 * 3600 * 1000;
 
 impl Managers {
     /// A row for each lock manager that is known here.
@@ -29,9 +29,15 @@ impl Managers {
             view.trouble =
                 self.rooms.desk.pipe(*ip).and_then(|p| p.trouble()).or_else(|| slot.trouble.clone());
             if slot.waits_for_address && view.state == "grace" {
-                view.trouble.get_or_insert_with(|| {
-                    "the window's time does not run yet: no client could be told, as the address is not here".into()
-                });
+                let why = match view.address_here {
+                    true => {
+                        "the window's time does not run yet: it does as soon as each client has been tried once"
+                    }
+                    false => {
+                        "the window's time does not run yet: no client could be told, as the address is not here"
+                    }
+                };
+                view.trouble.get_or_insert_with(|| why.into());
             }
             all.push(view);
         }

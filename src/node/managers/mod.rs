@@ -15,6 +15,7 @@ mod start;
 mod take_up;
 mod watch;
 
+pub(super) use facts::FAR_MS;
 pub(super) use operator::find_clients;
 pub(super) use take_up::durability;
 
@@ -46,6 +47,9 @@ use crate::store::{Epoch, StateDir};
 
 /// How long a verb waits for another one about the same lock manager. A take-over of a large record takes seconds.
 const TURN: Duration = Duration::from_secs(30);
+/// Said to whoever names the first floating address of a node that served every address so far.
+const NOW_FLOATING: &str = "floating addresses are known from now on: this node answers only on addresses that were taken up, and on those through \
+                            which locks are held";
 /// How long requests at work below an export that is closed are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -28,8 +28,7 @@ impl Managers {
         for set in &self.rooms.config.lock_managers {
             let exports =
                 set.exports.iter().filter_map(|p| self.rooms.exports.find_configured(p)).map(PathBuf::from);
-            let dir = set.journal.clone();
-            if let Some(dir) = &dir {
+            if let Some(dir) = &set.journal {
                 self.rooms.journals.place(&set.address.to_string(), dir.clone());
             }
             let mut slot = Slot::new(true, self.rooms.journals.dir(&set.address.to_string()));
@@ -40,8 +39,10 @@ impl Managers {
         }
         let configured: BTreeSet<String> =
             self.rooms.config.lock_managers.iter().map(|lm| lm.address.to_string()).collect();
+        let placed = self.rooms.config.lock_managers.iter().filter(|lm| lm.journal.is_some());
+        let placed: BTreeSet<String> = placed.map(|lm| lm.address.to_string()).collect();
         for (name, dir) in self.rooms.state_dir.places() {
-            if !configured.contains(&name) {
+            if !placed.contains(&name) {
                 self.rooms.journals.place(&name, dir.clone());
                 self.expect_record(&name, dir);
             }

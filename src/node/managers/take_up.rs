@@ -25,6 +25,8 @@ use crate::store::{Batch, Epoch, Ledger, LoadReport, LockStore, Outcome};
 const WRITE: Duration = Duration::from_secs(30);
 /// A retry of a record that cannot be opened.
 const RETRY: Duration = Duration::from_secs(1);
+/// Entries in one batch of these: a batch must fit into a segment.
+const WRITE_AT_ONCE: usize = 4_096;
 /// Stands for "no deadline runs yet": a year.
 const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -96,7 +98,8 @@ impl Managers {
                 false => self.open_exports(v.ip, &plan.exports).and_then(|()| self.take_up(&plan)),
             }),
         };
-        if !self.slot(v.ip).is_some_and(|slot| slot.is_loaded()) {
+        let dir = self.rooms.journals.dir(&name);
+        if self.slot(v.ip).is_none_or(|slot| slot.journal != dir) {
             // The next one must not look for the record where it never was.
             self.rooms.journals.put_back(&name, place);
         }
@@ -118,11 +121,15 @@ impl Managers {
     pub(super) fn take(self: &Arc<Self>, plan: &Plan) -> Result<Filled, Refusal> {
         let began = Instant::now();
         let loaded = self.load(plan)?;
-        let opening = self.decide(plan, &loaded);
+        let mut opening = self.decide(plan, &loaded);
         let epoch = loaded.epoch;
         // A failure closes its files: the disk may have to go.
         let failed = |_: &Refusal| drop(self.rooms.journals.release(&plan.ip.to_string(), epoch));
+        let any = self.rooms.gate.is_any();
         let ledger = self.begin(plan, loaded, &opening).inspect_err(failed)?;
+        if any && !self.rooms.gate.is_any() {
+            opening.notes.push(super::NOW_FLOATING.to_owned());
+        }
         tracing::debug!(lock_manager = %plan.ip, nsm_state = opening.nsm_state, took_ms = began.elapsed().as_millis() as u64, "loaded");
         let refused = self.fill(plan.ip, &ledger, opening.adopt);
         self.seed_replies(&ledger);
@@ -191,6 +198,14 @@ impl Managers {
         if !loaded.report.complete {
             notes.push("the record may be incomplete: the window is a full one".to_owned());
         }
+        if loaded.report.built_on == 0 && plan.floating {
+            notes.push(format!("nothing was recorded in {}: a new record was begun", plan.dir.display()));
+        }
+        notes.extend(self.exposed(plan));
+        let configured = &self.rooms.config.lock_managers;
+        if plan.floating && !configured.is_empty() && configured.iter().all(|lm| lm.address != plan.ip) {
+            notes.push("the settings have no [[lock_manager]] with this address".to_owned());
+        }
         let adopt = plan.how == TakeUp::Adopt && !full;
         let live = ledger_live(&loaded.ledger);
         let (held, reclaimable) = match adopt {
@@ -227,10 +242,14 @@ impl Managers {
         }
         if !opening.adopt {
             records.push(records::mark_for_reclaim());
+            // Who waited was never told where it stands now, and asks again; the record must not bring it back to life at a later adopt.
+            records.extend(ledger.waiters().map(|(number, _)| Record::Unqueued(*number)));
         }
         let entries: Vec<_> = records.into_iter().map(crate::store::record::Entry::from).collect();
         entries.iter().for_each(|entry| ledger.apply_entry(entry.clone()));
-        self.write_now(plan.ip, epoch, entries)?;
+        for entries in entries.chunks(WRITE_AT_ONCE) {
+            self.write_now(plan.ip, epoch, entries.to_vec())?;
+        }
         let slot = Slot {
             state: State::Loaded,
             epoch,

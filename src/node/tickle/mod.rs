@@ -54,7 +54,7 @@ pub enum TickleError {
     },
 }
 
-/// Sends one bare ACK from `local` to the client of each connection that is one of `local`'s, [`PER_SECOND`] at the most, and says
+/// Sends one bare ACK from `local` to the client of each connection that is one of `local`'s, 2,000 a second at the most, and says
 /// how many went out. A client that cannot be reached is passed over. Cancel safe.
 ///
 /// # Errors

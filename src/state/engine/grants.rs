@@ -119,8 +119,9 @@ impl Engine {
             // Many may have been held back: they are counted when they get it.
             (None, false) if self.is_full(w.client) && !self.covers(w.owner, w.file, w.range, w.mode) => {
                 self.totals.over_limit += 1;
-                let client = self.names.client(w.client).name.clone();
-                fx.event(Event::Denied { client, range: w.range, why: Deny::LocksPerClient });
+                let s = self.stretch(place, w.range);
+                let (lm, client, svid, file, range) = (s.lm, s.name, s.svid, s.file, s.range);
+                fx.event(Event::Denied { lm, client, svid, file, range, why: Deny::LocksPerClient });
                 fx.status(token, Status::DeniedNolocks);
             }
             (None, false) => {

@@ -163,6 +163,7 @@ impl Engine {
         let client = self.names.client(place.client);
         let (name, address) = (client.name.clone(), client.address);
         let lm = self.names.lm_by_id(client.lm).address;
-        fx.event(Event::Reclaimed { lm, client: name, address, range });
+        let (svid, file) = (self.names.owner_by_id(place.owner).svid, self.names.file_key(place.file).into());
+        fx.event(Event::Reclaimed { lm, client: name, address, svid, file, range });
     }
 }

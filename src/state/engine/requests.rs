@@ -386,7 +386,8 @@ impl Engine {
     }
 
     pub(super) fn denied_event(&mut self, r: &LockRequest<'_>, why: Deny, fx: &mut Effects) {
-        fx.event(Event::Denied { client: r.party.name.into(), range: r.range, why });
+        let (lm, client, svid) = (r.party.lm, r.party.name.into(), r.svid);
+        fx.event(Event::Denied { lm, client, svid, file: r.file.into(), range: r.range, why });
     }
 }
 

@@ -98,6 +98,14 @@ impl Journals {
         lock(&self.dirs).remove(lock_manager);
     }
 
+    /// Whether a journal lies in this directory.
+    ///
+    /// # Errors
+    /// It cannot be listed. One that is not there has none.
+    pub fn has_record_in(&self, dir: &Path) -> Result<bool, JournalError> {
+        newest_or_none(self.files.as_ref(), dir).map(|newest| newest > 0)
+    }
+
     /// Where a lock manager's journal lies that was not placed elsewhere.
     pub fn usual_dir(&self, lock_manager: &str) -> PathBuf {
         self.base.join(directory_name(lock_manager))
@@ -543,18 +551,7 @@ fn lock_manager_name(directory: &str) -> Option<String> {
     if Name::parse(directory).is_some() {
         return None;
     }
-    let mut bytes = Vec::new();
-    let mut rest = directory.as_bytes();
-    while let Some((b, after)) = rest.split_first() {
-        rest = after;
-        if *b == b'%' {
-            let (digits, after) = rest.split_at_checked(2)?;
-            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-            rest = after;
-        } else {
-            bytes.push(*b);
-        }
-    }
+    let bytes = crate::store::state_dir::unescape(directory)?;
     let name = String::from_utf8(bytes).ok()?;
     (directory_name(&name) == directory).then_some(name)
 }
