@@ -152,3 +152,29 @@ fn a_disk_that_hangs_does_not_keep_verbs_about_others_waiting() {
     a.verb(&["unlock-client", "one"]);
     assert!(began.elapsed() < Duration::from_secs(25), "it waited for the other one's disk");
 }
+
+#[test]
+fn a_record_of_another_node_is_not_raised_over_and_over() {
+    let Some(pair) = Pair::new() else { return };
+    let a = pair.serve(&pair.a, LONG);
+    let want = Want::bytes(&a.handle("f"), 0, 10);
+    assert_eq!(Client::new(host(10), "one").lock(&want), GRANTED);
+    a.kill();
+    // As when the host is renamed, or the directory copied.
+    std::fs::write(pair.a.state().join("node-id"), "0123456789abcdef\n").unwrap();
+    let a = pair.serve(&pair.a, LONG);
+    assert_eq!(Client::new(host(11), "two").status_within(SILENCE, 2, &want), None);
+    let said = a.await_log(&["clients wait until this is mended"]);
+    assert!(said.contains("start-grace"), "{said}");
+    let journal = pair.a.state().join("journals").join(SERVER.to_string());
+    let epochs = || {
+        let names =
+            std::fs::read_dir(&journal).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("epoch-")).count()
+    };
+    let before = epochs();
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(epochs(), before, "tried again is not taken again");
+    a.verb(&["start-grace", &SERVER.to_string()]);
+    assert_eq!(Client::new(host(10), "one").lock(&want.clone().reclaim()), GRANTED);
+}

@@ -424,16 +424,17 @@ impl Managers {
     fn try_open_first(&self, ip: IpAddr, pipe: &Arc<Pipe>) -> Result<(), Refusal> {
         let (journals, name) = (&self.rooms.journals, ip.to_string());
         let failed = |e| refusal(ip, "cannot open its record", &e);
+        // Before it is raised: this is tried every second.
+        let known = journals.peek(&name).map_err(failed)?;
+        if known.is_some_and(|peek| peek.ledger.lock_count() > 0 || !peek.ledger.clients().is_empty()) {
+            let text = format!(
+                "{ip}: its record is not this node's own (was the host renamed, or the state directory copied?): take it up with \
+                 lockferry start-grace {ip}"
+            );
+            return Err(Refusal::new(Errno::EBUSY, text));
+        }
         let epoch = journals.raise_epoch(&name, false).map_err(failed)?;
         let report = journals.load(&name, epoch, &mut |_| {}).map_err(failed)?;
-        if report.entries > 0 && report.built_on > 0 {
-            let nothing = self.rooms.journals.peek(&name).map_err(failed)?;
-            if nothing.is_some_and(|peek| peek.ledger.lock_count() > 0 || !peek.ledger.clients().is_empty()) {
-                let text =
-                    format!("{ip}: it has a record that was not loaded at the start: restart lockferry");
-                return Err(Refusal::new(Errno::EBUSY, text));
-            }
-        }
         journals.own(&name, epoch, &report).map_err(failed)?;
         let nsm_state = following(0, unix_now());
         self.write_now(ip, epoch, vec![Record::NsmState(nsm_state).into()])?;
