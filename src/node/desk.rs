@@ -171,7 +171,9 @@ impl Desk {
     /// Makes the way out of a lock manager that is about to be loaded. Nothing leaves before it is opened.
     pub(super) fn new_pipe(&self, lm: IpAddr) -> Arc<Pipe> {
         let pipe = Pipe::new(lm, self.ways.outlet.clone());
-        if let Some(old) = self.inner().pipes.insert(lm, pipe.clone()) {
+        let old = self.inner().pipes.insert(lm, pipe.clone());
+        // Outside of the mutex.
+        if let Some(old) = old {
             old.shut();
         }
         pipe
@@ -417,8 +419,11 @@ impl Outgoing {
         });
         let parts = self.parts.len();
         let joint = parts > 1;
-        let releases: Vec<Release> = match joint {
-            true => self.parts.values_mut().flat_map(|part| part.releases.drain(..)).collect(),
+        let releases: Vec<(IpAddr, Release)> = match joint {
+            true => {
+                let parts = self.parts.iter_mut();
+                parts.flat_map(|(lm, part)| part.releases.drain(..).map(|release| (*lm, release))).collect()
+            }
             false => Vec::new(),
         };
         // What one lock manager's change lets another say waits for both records.

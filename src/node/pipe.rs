@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,34 +43,35 @@ pub(super) enum Release {
     Tell(Box<dyn FnOnce() + Send>),
 }
 
-/// A release that waits for the entries of several lock managers.
-pub(super) struct Joint {
-    left: AtomicUsize,
-    failed: AtomicBool,
-    releases: Mutex<Vec<Release>>,
+/// Releases that wait for the entries of several lock managers. One that can go on no longer takes its own with it and no other's: what was
+/// granted in the record of another must be told, or its client waits for ever.
+pub(super) struct Joint(Mutex<Waiting>);
+
+struct Waiting {
+    left: usize,
+    failed: Vec<IpAddr>,
+    releases: Vec<(IpAddr, Release)>,
 }
 
 impl Joint {
-    /// For `parts` lock managers.
-    pub(super) fn new(parts: usize, releases: Vec<Release>) -> Arc<Self> {
-        Arc::new(Self {
-            left: AtomicUsize::new(parts),
-            failed: AtomicBool::new(false),
-            releases: Mutex::new(releases),
-        })
+    /// For `parts` lock managers; each release with the one that it speaks for.
+    pub(super) fn new(parts: usize, releases: Vec<(IpAddr, Release)>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Waiting { left: parts, failed: Vec::new(), releases })))
     }
 
     /// One lock manager's part is done. What comes back may leave.
-    fn arrived(&self, durable: bool) -> Vec<Release> {
+    fn arrived(&self, lm: IpAddr, durable: bool) -> Vec<Release> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.left -= 1;
         if !durable {
-            self.failed.store(true, Ordering::Release);
+            waiting.failed.push(lm);
         }
-        let last = self.left.fetch_sub(1, Ordering::AcqRel) == 1;
-        let mut releases = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
-        match last && !self.failed.load(Ordering::Acquire) {
-            true => std::mem::take(&mut *releases),
-            false => Vec::new(),
+        if waiting.left > 0 {
+            return Vec::new();
         }
+        let (failed, releases) = (std::mem::take(&mut waiting.failed), std::mem::take(&mut waiting.releases));
+        drop(waiting);
+        releases.into_iter().filter(|(lm, _)| !failed.contains(lm)).map(|(_, release)| release).collect()
     }
 }
 
@@ -178,7 +179,7 @@ impl Pipe {
         inner.waiting = 0;
         drop(inner);
         let held = queue.into_iter().flat_map(|(_, held)| held).chain(flying.into_iter().flatten());
-        held.for_each(|h| drop(self.leave(h, false)));
+        held.for_each(|h| self.drop_or_let_out(h));
     }
 
     /// Puts entries and what depends on them at the end.
@@ -186,7 +187,7 @@ impl Pipe {
         let mut inner = self.inner();
         if matches!(inner.way, Way::Dead) {
             drop(inner);
-            held.into_iter().for_each(|h| drop(self.leave(h, false)));
+            held.into_iter().for_each(|h| self.drop_or_let_out(h));
             return;
         }
         inner.waiting += entries.len() + held.len();
@@ -335,8 +336,13 @@ impl Pipe {
                     Vec::new()
                 }
             }
-            Held::Part(joint) => joint.arrived(durable),
+            Held::Part(joint) => joint.arrived(self.lm, durable),
         }
+    }
+
+    /// Nothing of ours leaves any more; but others may have waited for us.
+    fn drop_or_let_out(&self, held: Held) {
+        self.leave(held, false).into_iter().for_each(|release| (self.outlet.let_out)(release));
     }
 
     fn fall(&self, why: Fall) {

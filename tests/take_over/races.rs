@@ -178,3 +178,25 @@ fn a_record_of_another_node_is_not_raised_over_and_over() {
     a.verb(&["start-grace", &SERVER.to_string()]);
     assert_eq!(Client::new(host(10), "one").lock(&want.clone().reclaim()), GRANTED);
 }
+
+#[test]
+fn who_waits_is_told_although_the_record_of_who_let_go_fails() {
+    let Some(pair) = Pair::new() else { return };
+    let tables = both(&pair);
+    let a = pair.a.serve(&pair.world, LONG, &tables);
+    for ip in [LM, LM2] {
+        a.verb(&["start-grace", ip]);
+    }
+    let fh = pair.a.handle(&a, "f");
+    let wanted = Want::bytes(&fh, 0, 10);
+    let mut one = through(LM2, 10, "one");
+    assert_eq!(one.lock(&wanted), GRANTED);
+    assert_eq!(through(LM, 11, "two").lock(&wanted.clone().blocking()), BLOCKED);
+    let home = pair.a.host(11);
+    let dir = pair.world.dir().join(format!("journal-{LM2}"));
+    std::fs::rename(&dir, pair.world.dir().join("elsewhere")).unwrap();
+    assert_eq!(one.status_within(SILENCE, 4, &wanted), None, "its own record failed");
+    assert!(home.granted().is("two", &wanted));
+    a.await_state(LM2, "failed");
+    a.await_rows("locks", 1, |row| row["client"] == "two" && row["state"] == "held");
+}
