@@ -5,7 +5,7 @@
 //! [`super::pipe`] of the lock manager it speaks for, behind the entries it depends on. Must never do I/O under the mutex, nor let an
 //! answer leave by another way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use super::gate::Gate;
-use super::pipe::{Held, Joint, Outlet, Pipe, Release};
+use super::pipe::{Held, Joint, Outlet, Pipe, Release, file_of};
 use super::records::{self, Dates};
 use super::refusals::{Refusals, Replay};
 use crate::rpc::{CallInfo, Responder};
@@ -406,6 +406,20 @@ impl Outgoing {
         self.parts.entry(lm).or_default()
     }
 
+    /// Lock managers may share a file. What is granted through one may be what was freed through another a moment ago: told before that is
+    /// durable too, a crash between the two would leave both in the records.
+    fn add_other_records_of_files(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) {
+        if pipes.len() < 2 || self.parts.values().all(|part| part.releases.is_empty()) {
+            return;
+        }
+        let entries = self.parts.values().flat_map(|part| &part.entries);
+        let files: BTreeSet<u64> = entries.filter_map(|entry| file_of(&entry.record)).collect();
+        let unwritten = |pipe: &Pipe| files.iter().any(|file| pipe.has_unwritten(*file));
+        let more = pipes.iter().filter(|(lm, pipe)| !self.parts.contains_key(lm) && unwritten(pipe));
+        let more: Vec<IpAddr> = more.map(|(lm, _)| *lm).collect();
+        self.parts.extend(more.into_iter().map(|lm| (lm, Part::default())));
+    }
+
     /// Hands everything to the pipes and returns what need not wait.
     fn send(mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> Vec<Release> {
         // Without a pipe there is no record: nothing is held through that address, so nothing need be written. Or its lock manager is not
@@ -417,6 +431,7 @@ impl Outgoing {
             }
             loaded
         });
+        self.add_other_records_of_files(pipes);
         let parts = self.parts.len();
         let joint = parts > 1;
         let releases: Vec<(IpAddr, Release)> = match joint {
@@ -549,5 +564,78 @@ fn party_of<'a>(command: &Command<'a>) -> Option<Party<'a>> {
         | Command::Trust { party }
         | Command::Restore { party, .. } => Some(*party),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::node::config::NodeConfig;
+    use crate::node::statd::Statd;
+    use crate::rpc::client::{ClientSettings, RpcClient};
+    use crate::state::Range;
+    use crate::store::LockStore;
+    use crate::store::journal::{Disk, Journals, Options};
+    use crate::store::record::{ClientKey, OwnerKey, Place, Record};
+
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::from([10, 1, 1, n])
+    }
+
+    fn outlet() -> Arc<Outlet> {
+        let client = RpcClient::new(ClientSettings::default());
+        Arc::new(Outlet {
+            let_out: Box::new(|release| {
+                if let Release::Tell(tell) = release {
+                    tell();
+                }
+            }),
+            fallen: Box::new(|_| {}),
+            statd: Statd::new(&NodeConfig::default(), client),
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
+    fn unset(file: u8) -> record::Entry {
+        let client = ClientKey { name: Box::default(), address: ip(99) };
+        let owner = OwnerKey { client, oh: Box::default(), svid: 1 };
+        Record::Unset(Place { owner, file: Box::new([file]), range: Range::ALL }).into()
+    }
+
+    /// Changes a file through lock manager 1, and says when that may be told.
+    fn change(pipes: &BTreeMap<IpAddr, Arc<Pipe>>, file: u8) -> mpsc::Receiver<()> {
+        let (tell, told) = mpsc::channel();
+        let mut out = Outgoing::default();
+        out.part(ip(1)).entries.push(unset(file));
+        out.part(ip(1)).releases.push(Release::Tell(Box::new(move || tell.send(()).unwrap())));
+        assert!(out.send(pipes).is_empty());
+        told
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_said_of_a_file_waits_for_the_records_of_all_lock_managers_that_changed_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { segment: 1 << 20, ..Options::default() };
+        let journals = Arc::new(Journals::new(Arc::new(Disk), dir.path().into(), options));
+        let outlet = outlet();
+        let pipes: BTreeMap<_, _> = [1, 2].map(|n| (ip(n), Pipe::new(ip(n), outlet.clone()))).into();
+        let open = |n: u8| {
+            let name = ip(n).to_string();
+            let epoch = journals.raise_epoch(&name, false).unwrap();
+            let report = journals.load(&name, epoch, &mut |_| {}).unwrap();
+            journals.own(&name, epoch, &report).unwrap();
+            pipes[&ip(n)].open(journals.clone(), name, epoch);
+        };
+        open(1);
+        pipes[&ip(2)].push(vec![unset(7)], Vec::new());
+        let (same, other) = (change(&pipes, 7), change(&pipes, 8));
+        let patience = Duration::from_secs(10);
+        other.recv_timeout(patience).expect("another file does not matter");
+        assert!(same.try_recv().is_err(), "the record of lock manager 2 is not even open");
+        open(2);
+        same.recv_timeout(patience).expect("all is durable now");
+        change(&pipes, 7).recv_timeout(patience).unwrap();
     }
 }

@@ -4,7 +4,8 @@
 //! here, also an answer with nothing to write: the store confirms the epoch after each batch, so a node that was superseded says nothing.
 //! Must never let anything out before the store said *durable*, in another order, or after the lock manager was given up.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -124,6 +125,8 @@ struct Inner {
     waiting: usize,
     trouble: Option<String>,
     fallen: Option<Fall>,
+    /// Files with changes that are not durable yet, by hash, and how many: two that share one only wait for each other without need.
+    unwritten: HashMap<u64, u32>,
 }
 
 #[derive(Clone)]
@@ -145,6 +148,7 @@ impl Pipe {
             flying: None,
             waiting: 0,
             trouble: None,
+            unwritten: HashMap::new(),
             fallen: None,
         };
         let stay = STAYS.fetch_add(1, Ordering::Relaxed);
@@ -175,6 +179,7 @@ impl Pipe {
     pub(super) fn shut(&self) {
         let mut inner = self.inner();
         inner.way = Way::Dead;
+        inner.unwritten.clear();
         let (queue, flying) = (std::mem::take(&mut inner.queue), inner.flying.take());
         inner.waiting = 0;
         drop(inner);
@@ -191,6 +196,9 @@ impl Pipe {
             return;
         }
         inner.waiting += entries.len() + held.len();
+        for file in entries.iter().filter_map(|e| file_of(&e.record)) {
+            *inner.unwritten.entry(file).or_default() += 1;
+        }
         let mut rest = entries;
         while rest.len() > BATCH_MAX {
             let tail = rest.split_off(BATCH_MAX);
@@ -198,6 +206,11 @@ impl Pipe {
         }
         inner.queue.push_back((rest, held));
         self.go_on(inner);
+    }
+
+    /// Whether something that changed on this file (see [`file_of`]) is not durable yet.
+    pub(super) fn has_unwritten(&self, file: u64) -> bool {
+        self.inner().unwritten.contains_key(&file)
     }
 
     /// Whether anything may still leave.
@@ -292,6 +305,7 @@ impl Pipe {
     }
 
     fn durable(self: &Arc<Self>, entries: Vec<Entry>) {
+        self.inner().written(&entries);
         let clients = || entries.iter().filter(|e| matches!(e.record, Record::Client(..)));
         if !self.outlet.statd.is_enabled() || clients().next().is_none() {
             return self.let_go(entries.len());
@@ -371,4 +385,27 @@ impl Pipe {
         // Each change is whole before the guard goes.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Inner {
+    fn written(&mut self, entries: &[Entry]) {
+        for file in entries.iter().filter_map(|e| file_of(&e.record)) {
+            if let Some(count) = self.unwritten.get_mut(&file) {
+                *count -= 1;
+                if *count == 0 {
+                    self.unwritten.remove(&file);
+                }
+            }
+        }
+    }
+}
+
+/// The file whose locks a record changes, as a hash.
+pub(super) fn file_of(record: &Record) -> Option<u64> {
+    let (Record::Set(place, _) | Record::Unset(place) | Record::Granted(_, place, _)) = record else {
+        return None;
+    };
+    let mut hasher = DefaultHasher::new();
+    place.file.hash(&mut hasher);
+    Some(hasher.finish())
 }
