@@ -276,7 +276,9 @@ impl Desk {
         for effect in inner.fx.out.drain(..) {
             match effect {
                 Effect::Event(event) => {
+                    // One that a request has made; others come with a record, or only to be in the way.
                     if let Event::LmCreated(lm) = event
+                        && asked.as_ref().is_some_and(|a| a.lm == lm)
                         && !inner.pipes.contains_key(&lm)
                     {
                         let pipe = Pipe::new(lm, self.ways.outlet.clone());

@@ -10,6 +10,7 @@ mod demands;
 mod facts;
 mod fill;
 mod give_up;
+mod neighbours;
 mod operator;
 mod start;
 mod take_up;
@@ -79,6 +80,8 @@ pub(super) struct Managers {
     /// Exports that a take-over under way has opened, or is about to: not to be closed because somebody else is given up meanwhile.
     /// Locked before `slots`, and while it is decided that an export is closed.
     opening: Mutex<BTreeMap<IpAddr, BTreeSet<PathBuf>>>,
+    /// Held while the locks of a record are put into the core.
+    filling: Mutex<()>,
     last_error: Mutex<Option<LastError>>,
     /// Makes clients send their unstable writes again.
     renew_verifier: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -168,6 +171,7 @@ impl Managers {
             slots: Mutex::default(),
             turns: Mutex::default(),
             opening: Mutex::default(),
+            filling: Mutex::default(),
             last_error: Mutex::default(),
             renew_verifier: OnceLock::new(),
             ready: tokio_watch::Sender::new(false),

@@ -117,7 +117,7 @@ impl Managers {
         self.slots().insert(ip, slot);
     }
 
-    fn recorded(&self) -> BTreeSet<String> {
+    pub(super) fn recorded(&self) -> BTreeSet<String> {
         match self.rooms.journals.list() {
             Ok(list) => list.into_iter().map(|l| l.lock_manager).collect(),
             Err(e) => {

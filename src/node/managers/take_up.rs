@@ -131,7 +131,9 @@ impl Managers {
             opening.notes.push(super::NOW_FLOATING.to_owned());
         }
         tracing::debug!(lock_manager = %plan.ip, nsm_state = opening.nsm_state, took_ms = began.elapsed().as_millis() as u64, "loaded");
+        let filling = self.filling.lock();
         let refused = self.fill(plan.ip, &ledger, opening.adopt);
+        drop(filling);
         self.seed_replies(&ledger);
         if opening.reclaimable > 0 || opening.full {
             self.open_window(plan, opening.full);
@@ -147,7 +149,12 @@ impl Managers {
 
     /// Lets waiting requests go on, opens the gate, tells the clients. The caller has the turn.
     pub(super) fn serve(self: &Arc<Self>, plan: &Plan, filled: Filled) -> Result<Done, Refusal> {
-        let Filled { opening, refused, clients, connections } = filled;
+        let Filled { mut opening, refused, clients, connections } = filled;
+        for (other, locks) in self.respect_neighbours(plan.ip) {
+            opening.notes.push(format!(
+                "{locks} locks of {other}, which is not taken up here, are on the same file systems: they are in the way as recorded"
+            ));
+        }
         self.rooms.desk.run(Command::LoadDone { lm: plan.ip });
         while self.rooms.desk.read(|e| e.is_working(plan.ip)) {
             self.rooms.desk.run(Command::Tick);

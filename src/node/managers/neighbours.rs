@@ -1,0 +1,92 @@
+//! Lock managers that share files with one that is taken up, but are not taken up here (yet): what their records hold must be in the way of
+//! others all the same, or the first of two addresses to arrive would give away what clients of the second hold.
+//!
+//! Must never write into their records, nor answer for them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::{Managers, Slot};
+use crate::node::records;
+use crate::state::{Command, Party, Stage};
+use crate::store::Ledger;
+
+impl Managers {
+    /// Puts the locks that others have on files of this lock manager's exports into the core, as those of released ones. Returns how many, for
+    /// each. The caller has not opened the gate yet.
+    pub(super) fn respect_neighbours(&self, ip: IpAddr) -> Vec<(IpAddr, u64)> {
+        let Some(slot) = self.slot(ip).filter(|slot| slot.floating) else { return Vec::new() };
+        let served = self.serves(&slot);
+        let prefixes: Vec<Box<[u8]>> =
+            served.iter().filter_map(|path| self.rooms.exports.prefix_of(path)).collect();
+        // One at a time: who is about to be loaded is looked at before or after, not in between.
+        let _filling = self.filling.lock();
+        let mut found = Vec::new();
+        for name in self.recorded() {
+            let Ok(other) = name.parse::<IpAddr>() else { continue };
+            if other == ip || self.is_in_core(other) || self.is_apart(other, &prefixes) {
+                continue;
+            }
+            match self.rooms.journals.peek(&name) {
+                // What was handed over is somebody else's; so are its locks.
+                Ok(Some(peek)) if !peek.summary.handed_over => {
+                    let locks = self.keep_locks_of(other, &peek.ledger, &prefixes);
+                    if locks > 0 {
+                        tracing::info!(
+                            lock_manager = %ip, of = %other, locks,
+                            "locks of an address that is not taken up here are in the way as recorded"
+                        );
+                        found.push((other, locks));
+                    }
+                }
+                Ok(_) => {}
+                Err(e) => tracing::warn!(
+                    lock_manager = %ip, of = %other,
+                    "a record that may hold locks on the same files cannot be read: {e}"
+                ),
+            }
+        }
+        found
+    }
+
+    /// Whether what it holds is in memory already, loaded or kept.
+    fn is_in_core(&self, other: IpAddr) -> bool {
+        self.rooms.desk.read(|e| {
+            let kept = || e.lm_rows().iter().any(|row| row.address == other && row.locks > 0);
+            matches!(e.stage(other), Some(Stage::Loading | Stage::Loaded)) || kept()
+        })
+    }
+
+    /// Whether it is known to have its files on other file systems.
+    fn is_apart(&self, other: IpAddr, prefixes: &[Box<[u8]>]) -> bool {
+        let Some(slot) = self.slot(other).filter(|slot: &Slot| slot.floating && !slot.rest) else {
+            return false;
+        };
+        let known: Vec<_> = slot.exports.iter().map(|path| self.rooms.exports.prefix_of(path)).collect();
+        !known.is_empty() && known.iter().all(|p| p.as_ref().is_some_and(|p| !prefixes.contains(p)))
+    }
+
+    fn keep_locks_of(&self, other: IpAddr, ledger: &Ledger, prefixes: &[Box<[u8]>]) -> u64 {
+        let files: BTreeSet<&[u8]> =
+            ledger.locked_files().filter(|file| prefixes.iter().any(|p| file.starts_with(p))).collect();
+        if files.is_empty() {
+            return 0;
+        }
+        let desk = &self.rooms.desk;
+        desk.run(Command::Load { lm: other });
+        let shared = ledger.lock_parts().filter(|(_, file, ..)| files.contains(file));
+        desk.run_each(shared.map(|(owner, file, range, fields)| Command::LoadLock {
+            party: Party { lm: other, name: &owner.client.name, address: owner.client.address },
+            oh: &owner.oh,
+            svid: owner.svid,
+            file,
+            range,
+            lock: records::lock_state(fields),
+        }));
+        desk.run(Command::Release { lm: other, keep: prefixes });
+        while desk.read(|e| e.is_working(other)) {
+            desk.run(Command::Tick);
+        }
+        desk.read(|e| e.lm_rows()).iter().find(|row| row.address == other).map_or(0, |row| row.locks)
+    }
+}
