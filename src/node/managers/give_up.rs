@@ -206,24 +206,27 @@ impl Managers {
         let ips: Vec<IpAddr> = self.slots().iter().filter(|(_, s)| overdue(s)).map(|(ip, _)| *ip).collect();
         for ip in ips {
             match self.drop_released(ip) {
-                Ok(locks) => {
+                Ok(dropped) => {
                     self.change(ip, |slot| slot.released_at = None);
-                    tracing::warn!(lock_manager = %ip, locks, "the hold time is over: locks nobody came back for are dropped");
+                    if let Some(locks) = dropped {
+                        tracing::warn!(lock_manager = %ip, locks, "the hold time is over: locks nobody came back for are dropped");
+                    }
                 }
                 Err(why) => tracing::warn!("{why}"),
             }
         }
     }
 
-    fn drop_released(&self, ip: IpAddr) -> Result<u64, Refusal> {
+    /// `None`: it is somebody else's, and so are its locks.
+    fn drop_released(&self, ip: IpAddr) -> Result<Option<u64>, Refusal> {
         let _turn = self.turn(ip)?;
-        let Some(slot) = self.slot(ip).filter(|slot| slot.state == State::Released) else { return Ok(0) };
+        let Some(slot) = self.slot(ip).filter(|slot| slot.state == State::Released) else { return Ok(None) };
         let (journals, name) = (&self.rooms.journals, ip.to_string());
         let failed = |e| refusal(ip, "cannot drop what is left of it", &e);
-        self.rooms.desk.run(Command::DropReleased { lm: ip });
-        // Not if somebody took it up since: then it is theirs.
+        // Not if somebody took it up since: then it is theirs, and what was kept here of it is out of date.
         if slot.epoch == Epoch(0) || journals.read_epoch(&name).map_err(failed)? != slot.epoch {
-            return Ok(0);
+            self.forget_kept(Command::Release { lm: ip, keep: &[] }, ip);
+            return Ok(None);
         }
         let epoch = journals.raise_epoch_after(&name, slot.epoch).map_err(failed)?;
         let mut ledger = Ledger::default();
@@ -243,6 +246,15 @@ impl Managers {
         self.write_now(ip, epoch, entries)?;
         journals.release(&name, epoch).map_err(failed)?;
         self.change(ip, |slot| slot.epoch = epoch);
-        Ok(ledger.lock_count() as u64)
+        self.forget_kept(Command::DropReleased { lm: ip }, ip);
+        Ok(Some(ledger.lock_count() as u64))
+    }
+
+    fn forget_kept(&self, how: Command<'_>, ip: IpAddr) {
+        let desk = &self.rooms.desk;
+        desk.run(how);
+        while desk.read(|e| e.is_working(ip)) {
+            desk.run(Command::Tick);
+        }
     }
 }
