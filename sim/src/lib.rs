@@ -1,0 +1,1 @@
+//! Whole clusters of lockferry in one thread: one seed is one run.
