@@ -12,15 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockferry_xdr::Writer;
 use lockferry_xdr::nlm::nlm_prog::v4 as procedure;
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::config::CallbackConfig;
 use super::desk::{Callbacks, Desk, GrantedOrder};
+use super::host::{Calls, Host, Spawned, in_time};
 use crate::rpc::Transport;
-use crate::rpc::client::{CallCred, CallError, CallReply, CallSpec, RpcClient};
+use crate::rpc::client::{CallCred, CallError, CallReply, CallSpec};
 use crate::rpc::server::UdpPort;
 use crate::service::nlm::{self, Outbox, ReturnPath, wire};
 use crate::state::{CallbackOutcome, GrantId};
@@ -38,12 +36,12 @@ const RES_MAX_EACH: usize = 32;
 
 /// Sends callbacks.
 pub(super) struct Caller {
-    client: RpcClient,
-    runtime: Handle,
+    client: Arc<dyn Calls>,
+    host: Arc<dyn Host>,
     settings: CallbackConfig,
     desk: OnceLock<Weak<Desk>>,
     nlm_udp: OnceLock<UdpPort>,
-    running: Mutex<HashMap<GrantId, AbortHandle>>,
+    running: Mutex<HashMap<GrantId, Spawned>>,
     /// GRANTED_MSGs that wait for their GRANTED_RES: from whom, and whom to tell.
     messages: Mutex<HashMap<u64, (IpAddr, oneshot::Sender<bool>)>>,
     res_turns: Arc<Semaphore>,
@@ -54,10 +52,15 @@ pub(super) struct Caller {
 
 impl Caller {
     /// `secret` makes cookies unpredictable.
-    pub(super) fn new(client: RpcClient, runtime: Handle, settings: CallbackConfig, secret: u64) -> Self {
+    pub(super) fn new(
+        client: Arc<dyn Calls>,
+        host: Arc<dyn Host>,
+        settings: CallbackConfig,
+        secret: u64,
+    ) -> Self {
         Self {
             client,
-            runtime,
+            host,
             settings,
             desk: OnceLock::new(),
             nlm_udp: OnceLock::new(),
@@ -69,23 +72,27 @@ impl Caller {
         }
     }
 
-    /// Whom to tell how callbacks end, and the sockets that UDP answers leave from.
-    pub(super) fn wire(&self, desk: Weak<Desk>, nlm_udp: UdpPort) {
+    /// Whom to tell how callbacks end.
+    pub(super) fn wire(&self, desk: Weak<Desk>) {
         let _ = self.desk.set(desk);
-        let _ = self.nlm_udp.set(nlm_udp);
+    }
+
+    /// The sockets that UDP answers leave from.
+    pub(super) fn set_nlm_udp(&self, port: UdpPort) {
+        let _ = self.nlm_udp.set(port);
     }
 
     async fn deliver(self: &Arc<Self>, order: &GrantedOrder) -> CallbackOutcome {
-        let deadline = Instant::now() + self.settings.give_up;
+        let deadline = self.host.now() + self.settings.give_up;
         let mut sent = 0;
-        while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
+        while let Some(left) = deadline.checked_duration_since(self.host.now()).filter(|d| !d.is_zero()) {
             match self.attempt(order, &mut sent, left.min(TRY)).await {
                 Some(true) => return CallbackOutcome::Accepted,
                 Some(false) if sent == 1 => return CallbackOutcome::RefusedFirst,
                 Some(false) => return CallbackOutcome::RefusedLater,
                 None => {
                     self.client.invalidate(order.to);
-                    tokio::time::sleep(PAUSE.min(left)).await;
+                    self.host.sleep(PAUSE.min(left)).await;
                 }
             }
         }
@@ -157,11 +164,11 @@ impl Caller {
         spec.via = self.udp_from(transport, order.lm);
         *sent += 1;
         let call = self.client.call(spec);
-        let answer = tokio::time::timeout(wait, async {
-            let (_, answer) = tokio::join!(call, told);
+        let answer = in_time(self.host.as_ref(), wait, async {
+            let (_, answer) = tokio::join!(biased; call, told);
             answer
         });
-        let answer = answer.await.ok().and_then(Result::ok);
+        let answer = answer.await.and_then(Result::ok);
         self.messages().remove(&order.grant.0);
         answer
     }
@@ -255,7 +262,7 @@ impl Caller {
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<GrantId, AbortHandle>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<GrantId, Spawned>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -273,15 +280,15 @@ impl Callbacks for SharedCaller {
         let grant = order.grant;
         // Held over the spawn, so that the task cannot take itself off the list before it is on it.
         let mut running = self.0.running();
-        let task = self.0.runtime.spawn(async move {
+        let task = self.0.host.spawn(Box::pin(async move {
             let Some(desk) = this.desk.get().and_then(Weak::upgrade) else { return };
             if desk.is_granting(grant) {
                 let outcome = this.deliver(&order).await;
                 desk.callback_done(grant, outcome);
             }
             this.running().remove(&grant);
-        });
-        running.insert(grant, task.abort_handle());
+        }));
+        running.insert(grant, task);
     }
 
     fn stop(&self, grant: GrantId) {
@@ -313,10 +320,10 @@ impl Outbox for SharedCaller {
             return tracing::debug!(client = %path.peer, "too many _RES calls under way: one dropped");
         };
         let this = self.0.clone();
-        self.0.runtime.spawn(async move {
+        self.0.host.spawn(Box::pin(async move {
             this.clone().deliver_res(path, version, procedure, args).await;
             this.end_res(to);
             drop(turn);
-        });
+        }));
     }
 }

@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::gate::Gate;
+use super::host::{Host, hand_over};
 use super::pipe::{Held, Joint, Outlet, Pipe, Release, file_of};
 use super::records::{self, Dates};
 use super::refusals::{Refusals, Replay};
@@ -63,6 +64,7 @@ pub(super) type Opener = Box<dyn Fn(IpAddr, Arc<Pipe>) + Send + Sync>;
 
 /// What the desk needs of the rest of the node.
 pub(super) struct Ways {
+    pub(super) host: Arc<dyn Host>,
     pub(super) callbacks: Arc<dyn Callbacks>,
     pub(super) observer: Observer,
     pub(super) gate: Arc<Gate>,
@@ -101,8 +103,8 @@ impl Desk {
             armed: None,
         };
         Self {
-            origin: Instant::now(),
-            origin_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            origin: ways.host.now(),
+            origin_unix: ways.host.unix(),
             tokens: AtomicU64::new(1),
             inner: parking_lot::Mutex::new(inner),
             ways,
@@ -113,7 +115,8 @@ impl Desk {
 
     /// The engine's clock.
     pub(super) fn now(&self) -> Time {
-        Time(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+        let since = self.ways.host.now().saturating_duration_since(self.origin);
+        Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Unix seconds of an engine time.
@@ -154,13 +157,9 @@ impl Desk {
     /// Waits until everything that was said so far about this lock manager is durable. False: it is not, in 30 s or ever.
     pub(super) fn settle(&self, lm: IpAddr) -> bool {
         let Some(pipe) = self.pipe(lm) else { return true };
-        let (tell, told) = mpsc::channel();
-        let tell = Box::new(move || {
-            // Who asked may have given up.
-            let _ = tell.send(());
-        });
-        pipe.push(Vec::new(), vec![Held::One(Release::Tell(tell))]);
-        told.recv_timeout(SETTLE).is_ok()
+        let (tell, told) = hand_over();
+        pipe.push(Vec::new(), vec![Held::One(Release::Tell(Box::new(move || tell.give(()))))]);
+        told.take(self.ways.host.as_ref(), SETTLE).is_some()
     }
 
     /// The way out of a lock manager.
@@ -212,9 +211,17 @@ impl Desk {
             let next = self.read(Engine::next_timer);
             let wait = next.map(|t| Duration::from_millis(t.0.saturating_sub(self.now().0)));
             tokio::select! {
+                biased;
                 () = self.timer.notified() => {}
-                () = sleep(wait) => self.run(Command::Tick),
+                () = self.sleep(wait) => self.run(Command::Tick),
             }
+        }
+    }
+
+    async fn sleep(&self, wait: Option<Duration>) {
+        match wait {
+            Some(wait) => self.ways.host.sleep(wait).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -546,13 +553,6 @@ impl LockService for Desk {
     }
 }
 
-async fn sleep(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn party_of<'a>(command: &Command<'a>) -> Option<Party<'a>> {
     match command {
         Command::Lock(r) => Some(r.party),
@@ -575,6 +575,7 @@ mod tests {
 
     use super::*;
     use crate::node::config::NodeConfig;
+    use crate::node::host::Machine;
     use crate::node::statd::Statd;
     use crate::rpc::client::{ClientSettings, RpcClient};
     use crate::state::Range;
@@ -595,8 +596,8 @@ mod tests {
                 }
             }),
             fallen: Box::new(|_| {}),
-            statd: Statd::new(&NodeConfig::default(), client),
-            runtime: tokio::runtime::Handle::current(),
+            statd: Statd::new(&NodeConfig::default(), Arc::new(client)),
+            host: Arc::new(Machine(tokio::runtime::Handle::current())),
         })
     }
 

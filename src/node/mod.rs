@@ -3,6 +3,7 @@
 //! What this room must never do: decide about locks, or let anything out before it is durable.
 
 pub mod addresses;
+pub mod assembly;
 mod callbacks;
 pub mod config;
 mod descriptors;
@@ -11,6 +12,7 @@ mod events;
 mod explaining;
 mod file_checks;
 mod gate;
+pub mod host;
 mod late_log;
 mod managers;
 #[cfg(test)]

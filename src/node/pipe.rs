@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-
 use super::desk::GrantedOrder;
+use super::host::Host;
 use super::statd::Statd;
 use crate::service::nlm::Answer;
 use crate::state::{GrantId, Reply};
@@ -104,7 +103,7 @@ pub(super) struct Outlet {
     /// Hears of new clients before anything about them leaves.
     pub(super) statd: Arc<Statd>,
     /// Where waiting is done.
-    pub(super) runtime: Handle,
+    pub(super) host: Arc<dyn Host>,
 }
 
 /// The pipe.
@@ -290,12 +289,12 @@ impl Pipe {
             Outcome::NoSpace => {
                 self.say_trouble("the disk of its journal is full: everything waits until there is space");
                 let this = self.clone();
-                self.outlet.runtime.spawn(async move {
-                    tokio::time::sleep(RETRY).await;
+                self.outlet.host.spawn(Box::pin(async move {
+                    this.outlet.host.sleep(RETRY).await;
                     if !matches!(this.inner().way, Way::Dead) {
                         this.write(store, name, epoch, entries);
                     }
-                });
+                }));
             }
             Outcome::Superseded(newest) => self.fall(Fall::Superseded(newest)),
             Outcome::Refused(why) | Outcome::Unknown(why) | Outcome::Failed(why) => {
@@ -313,14 +312,14 @@ impl Pipe {
         let new: Vec<_> = clients().map(|e| e.record.clone()).collect();
         let (this, count) = (self.clone(), entries.len());
         // rpc.statd must know of a client before its first answer leaves.
-        self.outlet.runtime.spawn(async move {
+        self.outlet.host.spawn(Box::pin(async move {
             for record in new {
                 if let Record::Client(client, _) = record {
                     this.outlet.statd.watch(&client.name, client.address).await;
                 }
             }
             this.let_go(count);
-        });
+        }));
     }
 
     fn let_go(self: &Arc<Self>, written: usize) {

@@ -4,15 +4,14 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::assembly::Node;
 use super::config::{NodeConfig, NsmMode};
-use super::desk::Desk;
-use super::gate::{Gate, Gated};
+use super::gate::Gated;
 use super::serve::ServeError;
-use crate::export::{ExportTable, FilePool, LockFiles};
+use crate::export::{ExportTable, FilePool};
 use crate::rpc::server::{BoundPort, ListenSpec, RpcServer, UdpPort};
 use crate::rpc::{Program, Transport};
-use crate::service::nlm::{Nlm, Outbox, Spawn};
-use crate::service::nsm::{Nsm, StateOf};
+use crate::service::nlm::PROGRAM as NLM;
 use crate::service::{mount::Mount, nfs3::Nfs3};
 
 /// A program on its port, as rpcbind needs to know it.
@@ -33,18 +32,6 @@ pub(super) struct Served {
     nlm_udp: UdpPort,
 }
 
-/// What the programs need.
-pub(super) struct Parts {
-    pub(super) desk: Arc<Desk>,
-    pub(super) exports: Arc<ExportTable>,
-    pub(super) pool: Arc<FilePool>,
-    pub(super) outbox: Arc<dyn Outbox>,
-    pub(super) spawn: Spawn,
-    pub(super) gate: Arc<Gate>,
-    /// Our NSM state number for an address.
-    pub(super) nsm_state: StateOf,
-}
-
 /// Opens the ports.
 pub(super) fn open(server: &RpcServer, config: &NodeConfig) -> Result<Served, ServeError> {
     let ports = &config.ports;
@@ -63,22 +50,25 @@ pub(super) fn open(server: &RpcServer, config: &NodeConfig) -> Result<Served, Se
 }
 
 /// Begins to answer on them, behind the gate.
-pub(super) fn serve(server: &RpcServer, served: &Served, parts: Parts) -> Result<Arc<Nfs3>, ServeError> {
-    let Parts { desk, exports, pool, outbox, spawn, gate, nsm_state } = parts;
-    let files: Arc<dyn LockFiles> = exports.clone();
-    let nlm = Nlm::new(desk.clone(), files, outbox, spawn);
-    let nsm = Nsm::new(desk, nsm_state);
+pub(super) fn serve(
+    server: &RpcServer,
+    served: &Served,
+    node: &Node,
+    exports: &Arc<ExportTable>,
+    pool: &Arc<FilePool>,
+) -> Result<Arc<Nfs3>, ServeError> {
     let nfs = Arc::new(Nfs3::new(exports.clone(), pool.clone()));
+    let mount = Arc::new(Mount::new(exports.clone(), pool.clone()));
     let mut programs: Vec<(&str, Arc<dyn Program>)> = vec![
-        ("nlm", Arc::new(nlm)),
-        ("nsm", Arc::new(nsm)),
-        ("mount", Arc::new(Mount::new(exports, pool))),
-        ("nfs", nfs.clone()),
+        ("mount", Arc::new(Gated::new(mount, node.gate.clone()))),
+        ("nfs", Arc::new(Gated::new(nfs.clone(), node.gate.clone()))),
     ];
+    let name = |program: &Arc<dyn Program>| if program.number() == NLM { "nlm" } else { "nsm" };
+    programs.extend(node.programs().iter().map(|program| (name(program), program.clone())));
     for port in served.ports.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
         if let Some(at) = programs.iter().position(|(name, _)| *name == port.name()) {
             let (_, program) = programs.swap_remove(at);
-            server.serve(port, vec![Arc::new(Gated::new(program, gate.clone()))])?;
+            server.serve(port, vec![program])?;
         }
     }
     Ok(nfs)

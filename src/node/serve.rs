@@ -3,24 +3,20 @@
 //!
 //! Must never answer anything before the record is read, nor leave a registration behind that sends clients to nobody.
 
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 
 use super::addresses::AddressWatch;
-use super::callbacks::{Caller, SharedCaller};
-use super::config::{self, AddressCheck, NodeConfig, NsmMode};
-use super::desk::{Callbacks, Desk, Opener, Ways};
+use super::assembly::{Node, World, journal_options};
+use super::config::NodeConfig;
 use super::file_checks::FileChecks;
-use super::gate::Gate;
+use super::host::{LiveAddresses, Machine, ServerConnections};
 use super::late_log::LateLog;
-use super::managers::{Managers, Rooms, durability};
-use super::notify::Notifier;
-use super::pipe::{Outlet, Release};
+use super::managers::Managers;
 use super::programs::{self, Served};
 use super::registration::Registration;
-use super::statd::Statd;
 use super::verbs::NodeControl;
 use super::view::{ExportView, ListenerView, NodeView, Status};
 use super::views::Views;
@@ -29,7 +25,6 @@ use crate::rpc::client::{CallError, ClientSettings, RpcClient};
 use crate::rpc::drc::{Drc, DrcLimits};
 use crate::rpc::server::{ListenError, RpcServer, ServerLimits};
 use crate::service::nlm::Spawn;
-use crate::state::{self, Engine, Event, Settings};
 use crate::store::journal::{self, Journals};
 use crate::store::{StateDir, StoreError};
 
@@ -69,34 +64,33 @@ pub async fn serve(
     ready: impl FnOnce(&str),
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
-    let node = Node::start(config)?;
-    control(node.views.clone(), Arc::new(node.managers.clone()));
+    let running = Running::start(config)?;
+    control(running.views.clone(), running.node.control());
     let registration = tokio::select! {
-        done = node.register() => done?,
-        () = signals.stop() => return node.stop(None).await,
+        done = running.register() => done?,
+        () = signals.stop() => return running.stop(None).await,
     };
-    node.managers.ready();
-    ready(&node.ready_line());
+    running.node.ready();
+    ready(&running.ready_line());
     signals.stop().await;
     tracing::info!("stopping");
-    node.stop(Some(registration)).await
+    running.stop(Some(registration)).await
 }
 
-struct Node {
-    desk: Arc<Desk>,
+struct Running {
+    node: Node,
     config: NodeConfig,
     served: Arc<Served>,
     server: RpcServer,
-    managers: Arc<Managers>,
     views: Arc<Views>,
     registration_text: Arc<Mutex<String>>,
-    statd: Arc<Statd>,
 }
 
-impl Node {
+impl Running {
     fn start(config: NodeConfig) -> Result<Self, ServeError> {
         let state_dir = StateDir::open(&config.state_dir)?;
-        let journals = Arc::new(journals(&config, &state_dir));
+        let options = journal_options(&config, state_dir.node_label());
+        let journals = Arc::new(Journals::new(Arc::new(journal::Disk), state_dir.journals_dir(), options));
         let addresses = AddressWatch::start(&Handle::current())?;
 
         let exports = Arc::new(ExportTable::open(&config.exports));
@@ -108,28 +102,6 @@ impl Node {
         }
         let pool = FilePool::start(config.limits.file_threads, &exports)?;
 
-        let client = RpcClient::new(ClientSettings {
-            rpcbind_port: config.ports.rpcbind,
-            ..ClientSettings::default()
-        });
-        let caller = Arc::new(Caller::new(client.clone(), Handle::current(), config.callback, random_u64()));
-        // Calls of its own: many clients that are gone must not take the turns of callbacks.
-        let notifier = Notifier::new(RpcClient::new(client.settings().clone()), Handle::current());
-        let statd = Statd::new(&config, client.clone());
-        let gate = Arc::new(Gate::default());
-        let managers_cell: Arc<OnceLock<Weak<Managers>>> = Arc::default();
-        let callbacks: Arc<dyn Callbacks> = Arc::new(SharedCaller(caller.clone()));
-        let outlet = Arc::new(outlet(callbacks.clone(), managers_cell.clone(), statd.clone()));
-        let ways = Ways {
-            callbacks,
-            observer: observer(notifier.clone(), exports.clone()),
-            gate: gate.clone(),
-            outlet,
-            opener: opener(managers_cell.clone()),
-            monitored_by_statd: config.nsm.mode == NsmMode::Statd,
-        };
-        let desk = Arc::new(Desk::new(engine(&config), ways));
-
         let limits = ServerLimits {
             connections: super::descriptors::for_connections(config.limits.connections as usize),
             idle: config.limits.idle,
@@ -138,65 +110,41 @@ impl Node {
         let drc = Arc::new(Drc::new(DrcLimits::default()));
         let server = RpcServer::new(limits, drc.clone());
         let served = Arc::new(programs::open(&server, &config)?);
-        caller.wire(Arc::downgrade(&desk), served.nlm_udp());
-        let managers = Managers::new(Rooms {
-            config: config.clone(),
-            state_dir,
+        let settings = ClientSettings { rpcbind_port: config.ports.rpcbind, ..ClientSettings::default() };
+        let log = LateLog::start(exports.clone());
+        let world = World {
+            host: Arc::new(Machine(Handle::current())),
+            calls: Arc::new(RpcClient::new(settings.clone())),
+            notices: Arc::new(RpcClient::new(settings)),
+            connections: Arc::new(ServerConnections(server.clone(), Handle::current())),
+            addresses: Arc::new(LiveAddresses(addresses)),
             journals,
-            desk: desk.clone(),
-            gate: gate.clone(),
+            state_dir,
+            files: exports.clone(),
+            spawn: blocking_spawn(exports.clone()),
             exports: exports.clone(),
             drc,
-            server: server.clone(),
-            notifier: notifier.clone(),
-            addresses,
-            runtime: Handle::current(),
-        });
-        let _ = managers_cell.set(Arc::downgrade(&managers));
-        managers.start();
-        if gate.is_any() {
+            log: Box::new(move |event| log.log(event)),
+            secrets: [(); 3].map(|()| random_u64()),
+        };
+        let node = Node::new(&config, world);
+        node.caller.set_nlm_udp(served.nlm_udp());
+        node.start();
+        if node.gate.is_any() {
             let broken: Vec<String> = exports.views().into_iter().filter_map(|v| v.error).collect();
             if broken.len() == config.exports.len() {
                 return Err(ServeError::NoExport(broken.join("; ")));
             }
         }
-        let nsm_state = {
-            let managers = managers.clone();
-            Box::new(move |ip| managers.nsm_state(ip))
-        };
-        let parts = programs::Parts {
-            desk: desk.clone(),
-            exports: exports.clone(),
-            pool,
-            outbox: Arc::new(SharedCaller(caller)),
-            spawn: blocking_spawn(exports.clone()),
-            gate: gate.clone(),
-            nsm_state,
-        };
-        let nfs = programs::serve(&server, &served, parts)?;
-        managers.wire(Box::new(move || nfs.renew_verifier()));
-        tokio::spawn({
-            let desk = desk.clone();
-            async move { desk.run_timers().await }
-        });
-        managers.watch();
+        let nfs = programs::serve(&server, &served, &node, &exports, &pool)?;
+        node.managers.wire(Box::new(move || nfs.renew_verifier()));
         let registration_text = Arc::new(Mutex::new("not yet known".to_owned()));
-        let views = Arc::new(Views {
-            desk: desk.clone(),
-            files: exports.clone(),
-            searches: std::sync::atomic::AtomicU32::new(0),
-            base: base_status(&served, &exports, &managers, &registration_text),
-            managers: managers.clone(),
-            gate,
-            notify: Box::new(move |row| {
-                notifier.progress(row.lm, &row.name, row.address).map(|p| p.as_str().into())
-            }),
-        });
-        Ok(Self { desk, config, served, server, managers, views, registration_text, statd })
+        let views = node.views(base_status(&served, &exports, &node.managers, &registration_text));
+        Ok(Self { node, config, served, server, views, registration_text })
     }
 
     async fn register(&self) -> Result<Registration, ServeError> {
-        self.statd.find().await.map_err(ServeError::Statd)?;
+        self.node.statd.find().await.map_err(ServeError::Statd)?;
         let registration =
             Registration::start(&self.server, &self.served, &self.config, self.registration_text.clone());
         registration.await.map_err(ServeError::Registration)
@@ -209,7 +157,7 @@ impl Node {
         let paths = |of: Vec<ExportView>| of.into_iter().map(|e| e.path).collect::<Vec<_>>().join(", ");
         let not = if bad.is_empty() { String::new() } else { format!(" (NOT served: {})", paths(bad)) };
         let on = self.served.summary();
-        let windows = self.desk.read(|e| e.lm_rows()).iter().filter(|lm| lm.window.is_some()).count();
+        let windows = self.node.desk.read(|e| e.lm_rows()).iter().filter(|lm| lm.window.is_some()).count();
         let grace = match windows {
             0 => String::new(),
             _ => format!("; grace window of {}", humantime::format_duration(self.config.grace.window)),
@@ -223,7 +171,7 @@ impl Node {
         }
         self.server.shutdown(DRAIN).await;
         // Bounded, as a disk may hang: then nothing more becomes durable anyway.
-        let managers = self.managers.clone();
+        let managers = self.node.managers.clone();
         let written = tokio::task::spawn_blocking(move || managers.stop());
         if tokio::time::timeout(DRAIN, written).await.is_err() {
             tracing::error!(
@@ -261,90 +209,6 @@ impl Signals {
             }
         }
     }
-}
-
-fn engine(config: &NodeConfig) -> Engine {
-    Engine::new(Settings {
-        limits: state::Limits {
-            locks_per_client: config.limits.locks_per_client,
-            waiters_per_client: config.limits.waiters_per_client,
-            clients: config.limits.clients,
-            names_per_address: config.limits.names_per_address,
-            ..Settings::default().limits
-        },
-        address_check: match config.client.address_check {
-            AddressCheck::Learn => state::AddressCheck::Learn,
-            AddressCheck::Strict => state::AddressCheck::Strict,
-            AddressCheck::Off => state::AddressCheck::Off,
-        },
-        grace_conflict: match config.grace.conflict {
-            config::GraceConflict::Wait => state::GraceConflict::Wait,
-            config::GraceConflict::Deny => state::GraceConflict::Deny,
-        },
-        reclaim_match: match config.reclaim_strict {
-            true => state::ReclaimMatch::Strict,
-            false => state::ReclaimMatch::Owner,
-        },
-        hold: config.grace.hold,
-        journal: true,
-        locks_per_call: Settings::default().locks_per_call,
-        // A restored client must stay on the list for as long as it may still reclaim.
-        forget_after: Duration::from_secs(600).max(config.grace.window * 2),
-        hash_seed: random_u64(),
-        first_id: random_u64() as u32,
-    })
-}
-
-fn journals(config: &NodeConfig, state_dir: &StateDir) -> Journals {
-    let options = journal::Options {
-        segment: u64::from(config.journal.segment_mib) << 20,
-        durability: durability(config.journal.durability),
-        flush: config.journal.flush,
-        node: state_dir.node_label().to_owned(),
-        ..journal::Options::default()
-    };
-    Journals::new(Arc::new(journal::Disk), state_dir.journals_dir(), options)
-}
-
-/// How releases leave the pipes.
-fn outlet(
-    callbacks: Arc<dyn Callbacks>,
-    managers: Arc<OnceLock<Weak<Managers>>>,
-    statd: Arc<Statd>,
-) -> Outlet {
-    Outlet {
-        let_out: Box::new(move |release| match release {
-            Release::Reply(answer, reply) => answer.send(reply),
-            Release::Granted(order) => callbacks.start(*order),
-            Release::Stop(grant) => callbacks.stop(grant),
-            Release::Tell(tell) => tell(),
-        }),
-        fallen: Box::new(move |ip| {
-            if let Some(managers) = managers.get().and_then(Weak::upgrade) {
-                managers.fallen(ip);
-            }
-        }),
-        statd,
-        runtime: Handle::current(),
-    }
-}
-
-fn opener(managers: Arc<OnceLock<Weak<Managers>>>) -> Opener {
-    Box::new(move |ip, pipe| {
-        if let Some(managers) = managers.get().and_then(Weak::upgrade) {
-            managers.open_new(ip, pipe);
-        }
-    })
-}
-
-fn observer(notifier: Arc<Notifier>, exports: Arc<ExportTable>) -> Box<dyn Fn(&Event) + Send + Sync> {
-    let log = LateLog::start(exports);
-    Box::new(move |event| {
-        if let Event::Reclaimed { lm, client, address, .. } = event {
-            notifier.reclaimed(*lm, client, *address);
-        }
-        log.log(event);
-    })
 }
 
 /// File checks of LOCKs, on tokio's blocking threads.

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{NodeConfig, NsmMode};
+use super::host::Calls;
 use crate::rpc::Transport;
-use crate::rpc::client::{CallCred, CallError, CallSpec, RpcClient};
+use crate::rpc::client::{CallCred, CallError, CallSpec};
 use crate::service::nlm;
 use bytes::Bytes;
 use lockferry_xdr::nsm::{Mon, MonId, MyId, SM_PROG, SmRes, SmStatRes, sm_prog};
@@ -22,11 +23,11 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(super) struct Statd {
     enabled: bool,
-    client: RpcClient,
+    client: Arc<dyn Calls>,
 }
 
 impl Statd {
-    pub(super) fn new(config: &NodeConfig, client: RpcClient) -> Arc<Self> {
+    pub(super) fn new(config: &NodeConfig, client: Arc<dyn Calls>) -> Arc<Self> {
         Arc::new(Self { enabled: config.nsm.mode == NsmMode::Statd, client })
     }
 

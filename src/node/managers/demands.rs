@@ -11,7 +11,7 @@ use super::take_up::{Plan, durability};
 use super::{Managers, Slot, refusal};
 use crate::node::config::{Squash, TakeUp};
 use crate::node::verbs::{Refusal, StartGrace};
-use crate::store::journal::site::{self, SiteError};
+use crate::store::journal::site::SiteError;
 
 impl Managers {
     /// Addresses that we do not listen on would never hear anybody.
@@ -85,9 +85,9 @@ impl Managers {
                 format!("{ip}: {} is the journal of {other}: each has a directory of its own", dir.display());
             return Err(Refusal::new(Errno::EBUSY, text));
         }
-        match std::fs::metadata(dir) {
-            Ok(meta) if meta.is_dir() => Ok(()),
-            Ok(_) => {
+        match self.rooms.journals.files().is_dir(dir) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
                 Err(Refusal::new(Errno::ENOTDIR, format!("{ip}: journal {} is no directory", dir.display())))
             }
             Err(e) => {
@@ -111,7 +111,8 @@ impl Managers {
         for old in [remembered.as_ref(), Some(&was), Some(&journals.usual_dir(&name))].into_iter().flatten() {
             let here = known(old)?;
             // A place that was used, and is not there now, is on a disk that is not mounted.
-            let gone = remembered.as_ref() == Some(old) && !old.exists();
+            let there = self.rooms.journals.files().exists(old).unwrap_or(true);
+            let gone = remembered.as_ref() == Some(old) && !there;
             if old != dir && (here || gone) {
                 let text = format!(
                     "{ip}: nothing is recorded in {}, but its record {} in {}: take it up there (journal={}), move that directory's \
@@ -141,8 +142,10 @@ impl Managers {
 
     /// Refuses file systems on which two owners could both believe in themselves.
     pub(super) fn check_site(&self, plan: &Plan) -> Result<(), Refusal> {
-        let Some(dir) = plan.dir.ancestors().find(|dir| dir.exists()) else { return Ok(()) };
-        match site::check(dir, durability(self.rooms.config.journal.durability)) {
+        let files = self.rooms.journals.files();
+        let there = |dir: &&Path| files.exists(dir).unwrap_or(false);
+        let Some(dir) = plan.dir.ancestors().find(there) else { return Ok(()) };
+        match files.site(dir, durability(self.rooms.config.journal.durability)) {
             Ok(site) => {
                 if let Some(warning) = site.warning {
                     tracing::warn!(lock_manager = %plan.ip, dir = %dir.display(), file_system = site.file_system, "{warning}");

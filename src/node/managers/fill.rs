@@ -2,9 +2,9 @@
 //! manager that is served already.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Managers, unix_now};
+use super::Managers;
 use crate::node::records;
 use crate::state::{Command, Event, Party, Route};
 use crate::store::Ledger;
@@ -55,7 +55,7 @@ impl Managers {
     }
 
     pub(super) fn seed_replies(&self, ledger: &Ledger) {
-        let (now, unix_ms) = (Instant::now(), unix_now() * 1000);
+        let (now, unix_ms) = (self.rooms.host.now(), self.unix_now() * 1000);
         for seed in ledger.replies() {
             let ago = Duration::from_millis(unix_ms.saturating_sub(seed.at_ms));
             self.rooms.drc.seed(now, &records::key(seed), &seed.reply, ago);

@@ -6,11 +6,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use nix::errno::Errno;
 
-use super::{Managers, Slot, State, refusal, unix_now};
+use super::{Managers, Slot, State, refusal};
 use crate::node::pipe::Fall;
 use crate::node::verbs::{Done, Refusal};
 use crate::state::{Command, Verb as Previewed};
@@ -28,7 +27,7 @@ impl Managers {
             // Whatever it was: from now on nothing is answered there, also once a record can be opened that could not be so far.
             self.rooms.gate.shut(ip);
             self.forget_unwritten(ip);
-            self.rooms.runtime.block_on(self.rooms.server.reset_connections(ip));
+            self.rooms.connections.reset(ip);
             return Ok(Done {
                 text: format!("{ip}: not taken up here, nothing to give up"),
                 ..Done::default()
@@ -155,7 +154,7 @@ impl Managers {
         while desk.read(|e| e.is_working(ip)) {
             desk.run(Command::Tick);
         }
-        self.rooms.runtime.block_on(self.rooms.server.reset_connections(ip));
+        self.rooms.connections.reset(ip);
         let (marked, dropped) = row.map_or((0, 0), |row| (row.locks - row.expired, row.waiters));
         (Done { changed: true, marked, dropped, ..Done::default() }, served)
     }
@@ -170,12 +169,13 @@ impl Managers {
     }
 
     fn end_here(&self, ip: IpAddr, state: State, trouble: Option<String>) {
+        let (now, unix_now) = (self.rooms.host.now(), self.unix_now());
         self.change(ip, |slot| {
             slot.state = state;
             slot.trouble = trouble;
             slot.waits_for_address = false;
-            slot.released_at = (state == State::Released).then(unix_now);
-            slot.known_since = Instant::now();
+            slot.released_at = (state == State::Released).then_some(unix_now);
+            slot.known_since = now;
         });
     }
 
@@ -198,10 +198,11 @@ impl Managers {
     pub(super) fn drop_overdue(self: &Arc<Self>) {
         let hold = self.rooms.config.grace.hold;
         // Two clocks: this one may have been set, the other one began with the process.
+        let (now, unix_now) = (self.rooms.host.now(), self.unix_now());
         let overdue = |slot: &Slot| {
             slot.state == State::Released
-                && slot.known_since.elapsed() >= hold
-                && slot.released_at.is_some_and(|at| at.saturating_add(hold.as_secs()) <= unix_now())
+                && now.saturating_duration_since(slot.known_since) >= hold
+                && slot.released_at.is_some_and(|at| at.saturating_add(hold.as_secs()) <= unix_now)
         };
         let ips: Vec<IpAddr> = self.slots().iter().filter(|(_, s)| overdue(s)).map(|(ip, _)| *ip).collect();
         for ip in ips {

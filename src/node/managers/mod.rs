@@ -24,24 +24,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::runtime::Handle;
 use tokio::sync::watch as tokio_watch;
 
-use super::addresses::AddressWatch;
 use super::config::NodeConfig;
 use super::desk::Desk;
 use super::gate::{Bound, Gate};
+use super::host::{Addresses, Connections, Host};
 use super::notify::Notifier;
 use super::pipe::Pipe;
 use super::verbs::{Done, NodeControl, Refusal, Verb};
 use super::view::LastError;
 use crate::export::ExportTable;
 use crate::rpc::drc::Drc;
-use crate::rpc::server::RpcServer;
 use crate::store::journal::{JournalError, Journals};
 use crate::store::record::Record;
 use crate::store::{Epoch, StateDir};
@@ -63,10 +61,10 @@ pub(super) struct Rooms {
     pub(super) gate: Arc<Gate>,
     pub(super) exports: Arc<ExportTable>,
     pub(super) drc: Arc<Drc>,
-    pub(super) server: RpcServer,
+    pub(super) connections: Arc<dyn Connections>,
     pub(super) notifier: Arc<Notifier>,
-    pub(super) addresses: Arc<AddressWatch>,
-    pub(super) runtime: Handle,
+    pub(super) addresses: Arc<dyn Addresses>,
+    pub(super) host: Arc<dyn Host>,
 }
 
 /// Held while a verb is at work on a lock manager.
@@ -138,7 +136,7 @@ impl State {
 }
 
 impl Slot {
-    fn new(floating: bool, journal: PathBuf) -> Self {
+    fn new(floating: bool, journal: PathBuf, now: Instant) -> Self {
         Self {
             state: State::Absent,
             epoch: Epoch(0),
@@ -150,7 +148,7 @@ impl Slot {
             waits_for_address: false,
             trouble: None,
             released_at: None,
-            known_since: Instant::now(),
+            known_since: now,
         }
     }
 
@@ -202,7 +200,7 @@ impl Managers {
     /// Opens the record of a lock manager that a first request has made (`any` mode). Returns at once.
     pub(super) fn open_new(self: &Arc<Self>, ip: IpAddr, pipe: Arc<Pipe>) {
         let this = self.clone();
-        self.rooms.runtime.spawn_blocking(move || this.open_first(ip, &pipe));
+        self.rooms.host.spawn_blocking(Box::new(move || this.open_first(ip, &pipe)));
     }
 
     /// A lock manager can go on no longer. Returns at once.
@@ -210,7 +208,16 @@ impl Managers {
         // From this moment on, not only once a thread is there.
         self.rooms.gate.shut(ip);
         let this = self.clone();
-        self.rooms.runtime.spawn_blocking(move || this.fall(ip));
+        self.rooms.host.spawn_blocking(Box::new(move || this.fall(ip)));
+    }
+
+    fn new_slot(&self, floating: bool, journal: PathBuf) -> Slot {
+        Slot::new(floating, journal, self.rooms.host.now())
+    }
+
+    /// Unix seconds.
+    fn unix_now(&self) -> u64 {
+        self.rooms.host.unix().as_secs()
     }
 
     fn slots(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Slot>> {
@@ -284,7 +291,7 @@ impl Managers {
         let name = verb.name();
         tracing::error!(verb = name, errno = ?refusal.errno, "{refusal}");
         *self.last_error.lock() = Some(LastError {
-            at: unix_now(),
+            at: self.unix_now(),
             verb: name.into(),
             errno: format!("{:?}", refusal.errno),
             text: refusal.text.clone(),
@@ -311,10 +318,6 @@ impl NodeControl for Arc<Managers> {
         }
         done
     }
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What a journal's error means to whoever gave the command.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::take_up::{Filled, Plan};
-use super::{Managers, Slot, State, Turn};
+use super::{Managers, State, Turn};
 use crate::node::config::TakeUp;
 use crate::node::verbs::Refusal;
 use crate::store::LockStore;
@@ -31,7 +31,7 @@ impl Managers {
             if let Some(dir) = &set.journal {
                 self.rooms.journals.place(&set.address.to_string(), dir.clone());
             }
-            let mut slot = Slot::new(true, self.rooms.journals.dir(&set.address.to_string()));
+            let mut slot = self.new_slot(true, self.rooms.journals.dir(&set.address.to_string()));
             slot.exports = exports.collect();
             slot.rest = slot.exports.is_empty();
             self.rooms.gate.bind(set.address, slot.bound());
@@ -73,7 +73,7 @@ impl Managers {
                     );
                     self.slots()
                         .entry(ip)
-                        .or_insert_with(|| Slot::new(true, self.rooms.journals.dir(&name)))
+                        .or_insert_with(|| self.new_slot(true, self.rooms.journals.dir(&name)))
                         .trouble = Some(e.to_string());
                     self.change(ip, |slot| slot.state = State::Failed);
                     self.rooms.gate.shut(ip);
@@ -105,7 +105,7 @@ impl Managers {
     /// without knowing of it, this node would serve every address, that one too.
     fn expect_record(&self, name: &str, dir: PathBuf) {
         let Ok(ip) = name.parse::<IpAddr>() else { return };
-        let mut slot = Slot::new(true, dir);
+        let mut slot = self.new_slot(true, dir);
         if !slot.journal.is_dir() {
             tracing::info!(
                 lock_manager = name,
@@ -130,7 +130,7 @@ impl Managers {
     fn note(&self, ip: IpAddr, floating: bool, summary: &Summary, released: Option<u64>) {
         let dir = self.rooms.journals.dir(&ip.to_string());
         let mut slots = self.slots();
-        let slot = slots.entry(ip).or_insert_with(|| Slot::new(floating, dir));
+        let slot = slots.entry(ip).or_insert_with(|| self.new_slot(floating, dir));
         slot.state = State::Released;
         slot.epoch = summary.epoch;
         slot.floating |= floating;

@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::bindings::Needs;
-use super::{Managers, Slot, State, refusal, unix_now};
+use super::{Managers, Slot, State, refusal};
 use crate::node::config::TakeUp;
+use crate::node::host::hand_over;
 use crate::node::notify::Target;
 use crate::node::pipe::Pipe;
 use crate::node::records;
@@ -119,7 +120,7 @@ impl Managers {
     /// Raises, loads, owns, tells the core all that is recorded. Nobody is answered yet, and no waiting request is granted: other lock
     /// managers with locks on the same files may be loaded before [`Managers::serve`].
     pub(super) fn take(self: &Arc<Self>, plan: &Plan) -> Result<Filled, Refusal> {
-        let began = Instant::now();
+        let began = self.rooms.host.now();
         let loaded = self.load(plan)?;
         let mut opening = self.decide(plan, &loaded);
         let epoch = loaded.epoch;
@@ -130,7 +131,7 @@ impl Managers {
         if any && !self.rooms.gate.is_any() {
             opening.notes.push(super::NOW_FLOATING.to_owned());
         }
-        tracing::debug!(lock_manager = %plan.ip, nsm_state = opening.nsm_state, took_ms = began.elapsed().as_millis() as u64, "loaded");
+        tracing::debug!(lock_manager = %plan.ip, nsm_state = opening.nsm_state, took_ms = self.rooms.host.now().saturating_duration_since(began).as_millis() as u64, "loaded");
         let filling = self.filling.lock();
         let refused = self.fill(plan.ip, &ledger, opening.adopt);
         drop(filling);
@@ -222,7 +223,7 @@ impl Managers {
         let tells = !adopt || reclaimable > 0;
         let nsm_state = match recorded {
             Some(state) if !tells => state,
-            _ => following(recorded.unwrap_or(0), unix_now()),
+            _ => following(recorded.unwrap_or(0), self.unix_now()),
         };
         Opening { adopt, full, nsm_state, reclaimable, held, notes }
     }
@@ -268,7 +269,7 @@ impl Managers {
             waits_for_address: false,
             trouble: None,
             released_at: None,
-            known_since: Instant::now(),
+            known_since: self.rooms.host.now(),
         };
         self.rooms.gate.bind(plan.ip, slot.bound());
         self.remember_place(plan);
@@ -309,23 +310,21 @@ impl Managers {
         epoch: Epoch,
         entries: Vec<crate::store::record::Entry>,
     ) -> Result<(), Refusal> {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = hand_over();
         let batch = Batch { entries, essential: true };
-        let done = Box::new(move |outcome| drop(tell.send(outcome)));
+        let done = Box::new(move |outcome| tell.give(outcome));
         self.rooms.journals.append(&ip.to_string(), epoch, batch, done);
         let refuse = |errno, what: String| Err(Refusal::new(errno, format!("{ip}: its journal: {what}")));
-        match told.recv_timeout(WRITE) {
-            Ok(Outcome::Durable(_)) => Ok(()),
-            Ok(Outcome::NoSpace) => refuse(Errno::ENOSPC, "no space".into()),
-            Ok(Outcome::Superseded(newest)) => {
+        match told.take(self.rooms.host.as_ref(), WRITE) {
+            Some(Outcome::Durable(_)) => Ok(()),
+            Some(Outcome::NoSpace) => refuse(Errno::ENOSPC, "no space".into()),
+            Some(Outcome::Superseded(newest)) => {
                 refuse(Errno::ESTALE, format!("superseded by epoch {newest}: another node has taken it over"))
             }
-            Ok(Outcome::Refused(why) | Outcome::Unknown(why) | Outcome::Failed(why)) => {
+            Some(Outcome::Refused(why) | Outcome::Unknown(why) | Outcome::Failed(why)) => {
                 refuse(Errno::EIO, why.to_string())
             }
-            Err(_) => {
-                refuse(Errno::ETIMEDOUT, format!("the disk did not answer within {} s", WRITE.as_secs()))
-            }
+            None => refuse(Errno::ETIMEDOUT, format!("the disk did not answer within {} s", WRITE.as_secs())),
         }
     }
 
@@ -348,7 +347,7 @@ impl Managers {
         let Some(pipe) = self.rooms.desk.pipe(plan.ip) else { return };
         let mon_name = self.rooms.config.nsm.notify_name.clone().unwrap_or_else(|| plan.ip.to_string());
         let (this, ip, grace, state) = (self.clone(), plan.ip, plan.grace, opening.nsm_state);
-        self.rooms.runtime.spawn(async move {
+        self.rooms.host.spawn(Box::pin(async move {
             let _ = this.ready.subscribe().wait_for(|ready| *ready).await;
             let watch = this.rooms.addresses.clone();
             let telling = this.rooms.notifier.begin(ip, pipe.stay(), clients, state, &mon_name, watch);
@@ -364,7 +363,7 @@ impl Managers {
             if this.rooms.desk.run_in(&pipe, Command::SetDeadline { lm: ip, deadline }) {
                 this.change(ip, |slot| slot.waits_for_address = false);
             }
-        });
+        }));
     }
 
     fn say(&self, plan: &Plan, opening: &Opening, refused: u64) -> Done {
@@ -424,7 +423,7 @@ impl Managers {
                 }
             }
             drop(turn);
-            std::thread::sleep(RETRY);
+            self.rooms.host.pause(RETRY);
         }
     }
 
@@ -443,9 +442,9 @@ impl Managers {
         let epoch = journals.raise_epoch(&name, false).map_err(failed)?;
         let report = journals.load(&name, epoch, &mut |_| {}).map_err(failed)?;
         journals.own(&name, epoch, &report).map_err(failed)?;
-        let nsm_state = following(0, unix_now());
+        let nsm_state = following(0, self.unix_now());
         self.write_now(ip, epoch, vec![Record::NsmState(nsm_state).into()])?;
-        let mut slot = Slot::new(false, journals.dir(&name));
+        let mut slot = self.new_slot(false, journals.dir(&name));
         (slot.state, slot.epoch, slot.nsm_state) = (State::Loaded, epoch, nsm_state);
         self.slots().insert(ip, slot);
         // Also for the time when floating addresses become known: it goes on being served.

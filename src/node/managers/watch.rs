@@ -6,7 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::{Managers, Slot, State};
+use crate::node::host::in_time;
 use crate::node::verbs::{NodeControl, StartGrace, Verb};
 use crate::store::LockStore as _;
 use crate::store::record::{Connection, Record};
@@ -23,28 +26,41 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 impl Managers {
     /// Starts everything that is looked at.
     pub(in crate::node) fn watch(self: &Arc<Self>) {
-        let runtime = self.rooms.runtime.clone();
+        let host = &self.rooms.host;
         let this = self.clone();
-        runtime.spawn(async move {
+        host.spawn(Box::pin(async move {
             let mut known = BTreeSet::new();
             loop {
-                tokio::time::sleep(LOOK).await;
+                this.rooms.host.sleep(LOOK).await;
                 this.look(&mut known);
             }
-        });
+        }));
         let this = self.clone();
         let pause = (self.rooms.config.grace.hold / 4).clamp(HOLD_LOOK[0], HOLD_LOOK[1]);
-        runtime.spawn(async move {
+        host.spawn(Box::pin(async move {
             loop {
-                tokio::time::sleep(pause).await;
-                let again = this.clone();
-                let _ = tokio::task::spawn_blocking(move || again.drop_overdue()).await;
+                this.rooms.host.sleep(pause).await;
+                this.blocking(Managers::drop_overdue).await;
             }
-        });
+        }));
         if self.rooms.config.auto {
             let this = self.clone();
-            runtime.spawn(async move { this.follow_addresses().await });
+            host.spawn(Box::pin(async move { this.follow_addresses().await }));
         }
+    }
+
+    /// Runs `job` on a thread that may block. `None`: it panicked.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        job: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        let this = self.clone();
+        self.rooms.host.spawn_blocking(Box::new(move || {
+            // Who asked may be gone.
+            let _ = tell.send(job(&this));
+        }));
+        told.await.ok()
     }
 
     /// One look at every loaded lock manager. `known`: the connections that are in the records.
@@ -55,7 +71,7 @@ impl Managers {
             pipe.set_low(self.rooms.journals.is_low(&ip.to_string()));
             let mut entries = Vec::new();
             if slot.floating {
-                let peers = self.rooms.server.peers(Some(ip));
+                let peers = self.rooms.connections.peers(ip);
                 let here: BTreeSet<_> =
                     peers.into_iter().map(|(local, peer)| (ip, local.port(), peer)).collect();
                 let was = || known.iter().filter(|(of, ..)| *of == ip);
@@ -85,12 +101,12 @@ impl Managers {
         let gone = connections.into_iter().map(|c| Record::Disconnected(c).into()).collect();
         pipe.push(gone, Vec::new());
         let this = self.clone();
-        self.rooms.runtime.spawn(async move {
+        self.rooms.host.spawn(Box::pin(async move {
             this.rooms.addresses.wait_for(ip).await;
             if pipe.is_alive() {
-                crate::node::tickle::tickle_later(ip, peers, this.rooms.addresses.clone()).await;
+                this.rooms.addresses.wake_clients(ip, peers).await;
             }
-        });
+        }));
     }
 
     /// Auto mode: the configured addresses come and go with the node's.
@@ -101,9 +117,8 @@ impl Managers {
         loop {
             let mut failed = Vec::new();
             for ip in due {
-                let this = self.clone();
                 // One after the other, as they come: a verb is quick unless a disk hangs.
-                if let Ok(false) = tokio::task::spawn_blocking(move || this.follow(ip)).await {
+                if let Some(false) = self.blocking(move |this| this.follow(ip)).await {
                     failed.push(ip);
                 }
             }
@@ -111,10 +126,10 @@ impl Managers {
             due = match failed.is_empty() {
                 true if changes.changed().await.is_ok() => configured.clone(),
                 true => return,
-                false => match tokio::time::timeout(TRY_AGAIN, changes.changed()).await {
-                    Ok(Ok(())) => configured.clone(),
-                    Ok(Err(_)) => return,
-                    Err(_) => failed,
+                false => match in_time(self.rooms.host.as_ref(), TRY_AGAIN, changes.changed()).await {
+                    Some(Ok(())) => configured.clone(),
+                    Some(Err(_)) => return,
+                    None => failed,
                 },
             };
         }
@@ -133,7 +148,7 @@ impl Managers {
                 Verb::StartGrace(StartGrace::new(ip))
             }
             (false, true) => {
-                std::thread::sleep(VANISHED);
+                self.rooms.host.pause(VANISHED);
                 if here() {
                     return true;
                 }

@@ -13,13 +13,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::AbortHandle;
 
-use super::addresses::AddressWatch;
+use super::host::{Addresses, Calls, Host, Spawned};
 use super::view::NotifyCounts;
-use crate::rpc::client::RpcClient;
 use round::Round;
 
 /// Tries under way at once, of all lock managers: each has a socket. So 10,000 clients that are all gone have each had their first
@@ -72,10 +69,9 @@ impl Progress {
 type Key = (Box<[u8]>, IpAddr);
 
 /// Tells clients, and knows how far each is told.
-#[derive(Debug)]
 pub(super) struct Notifier {
-    runtime: Handle,
-    client: RpcClient,
+    host: Arc<dyn Host>,
+    client: Arc<dyn Calls>,
     turns: Arc<Semaphore>,
     lms: Mutex<BTreeMap<IpAddr, Telling>>,
 }
@@ -85,7 +81,7 @@ pub(super) struct Notifier {
 struct Telling {
     stay: u64,
     told: Arc<Told>,
-    task: AbortHandle,
+    task: Spawned,
 }
 
 /// How far each of them is told.
@@ -94,8 +90,8 @@ struct Told(Mutex<BTreeMap<Key, Progress>>);
 
 impl Notifier {
     /// Makes its calls with `client`, which should be its own: many clients that are gone must not take the turns of callbacks.
-    pub(super) fn new(client: RpcClient, runtime: Handle) -> Arc<Self> {
-        Arc::new(Self { runtime, client, turns: Arc::new(Semaphore::new(AT_ONCE)), lms: Mutex::default() })
+    pub(super) fn new(client: Arc<dyn Calls>, host: Arc<dyn Host>) -> Arc<Self> {
+        Arc::new(Self { host, client, turns: Arc::new(Semaphore::new(AT_ONCE)), lms: Mutex::default() })
     }
 
     /// Begins to tell `clients` that `mon_name` is back with this NSM state, as soon as the lock manager's address `lm` is here.
@@ -110,7 +106,7 @@ impl Notifier {
         clients: Vec<Target>,
         state: u32,
         mon_name: &str,
-        addresses: Arc<AddressWatch>,
+        addresses: Arc<dyn Addresses>,
     ) -> Option<oneshot::Receiver<()>> {
         let mut lms = self.lock();
         if lms.get(&lm).is_some_and(|telling| telling.stay > stay) {
@@ -119,8 +115,9 @@ impl Notifier {
         let all = clients.into_iter().map(|c| ((c.name, c.address), Progress::Pending)).collect();
         let told = Arc::new(Told(Mutex::new(all)));
         let (first, heard) = oneshot::channel();
-        let round = Round::new(lm, state, mon_name, self.client.clone(), self.turns.clone(), told.clone());
-        let task = self.runtime.spawn(round.run(addresses, first)).abort_handle();
+        let (host, client) = (self.host.clone(), self.client.clone());
+        let round = Round::new(lm, state, mon_name, host, client, self.turns.clone(), told.clone());
+        let task = self.host.spawn(Box::pin(round.run(addresses, first)));
         if let Some(before) = lms.insert(lm, Telling { stay, told, task }) {
             before.task.abort();
         }

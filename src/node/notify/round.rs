@@ -2,22 +2,20 @@
 //! for each try under way.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lockferry_xdr::Encode;
 use lockferry_xdr::nsm::{SM_PROG, StatChge, sm_prog};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{GIVE_UP, Key, PAUSE, PAUSE_MAX, Progress, TRY, TRY_MAX, Told};
-use crate::node::addresses::AddressWatch;
+use crate::node::host::{Addresses, Calls, Host, Spawned};
 use crate::rpc::Transport;
-use crate::rpc::client::{CallCred, CallError, CallSpec, RpcClient};
+use crate::rpc::client::{CallCred, CallError, CallSpec};
 
 /// What all tries of a lock manager have in common.
 pub(super) struct Round {
@@ -29,7 +27,8 @@ struct Notice {
     lm: IpAddr,
     state: u32,
     args: Bytes,
-    client: RpcClient,
+    host: Arc<dyn Host>,
+    client: Arc<dyn Calls>,
     told: Arc<Told>,
 }
 
@@ -48,6 +47,22 @@ struct Tried {
     result: Result<(), CallError>,
 }
 
+/// The tries under way. They end with it.
+struct Trying {
+    notice: Arc<Notice>,
+    number: u64,
+    tasks: BTreeMap<u64, Spawned>,
+    tell: mpsc::UnboundedSender<(u64, Option<Tried>)>,
+    told: mpsc::UnboundedReceiver<(u64, Option<Tried>)>,
+}
+
+/// Tells that a try is over, also if it panicked.
+struct Ended {
+    number: u64,
+    due: Option<Tried>,
+    tell: mpsc::UnboundedSender<(u64, Option<Tried>)>,
+}
+
 /// Counts the clients that had no try yet, and tells when there are none.
 struct FirstRound {
     missing: usize,
@@ -59,33 +74,35 @@ impl Round {
         lm: IpAddr,
         state: u32,
         mon_name: &str,
-        client: RpcClient,
+        host: Arc<dyn Host>,
+        client: Arc<dyn Calls>,
         turns: Arc<Semaphore>,
         told: Arc<Told>,
     ) -> Self {
         // On the wire it is an `int`; only its bits count.
         let args = StatChge { mon_name: mon_name.as_bytes(), state: state.cast_signed() }.to_bytes().into();
-        Self { notice: Arc::new(Notice { lm, state, args, client, told }), turns }
+        Self { notice: Arc::new(Notice { lm, state, args, host, client, told }), turns }
     }
 
     /// Goes on until nobody is left to be told. Dropping it ends every try.
-    pub(super) async fn run(self, addresses: Arc<AddressWatch>, first: oneshot::Sender<()>) {
+    pub(super) async fn run(self, addresses: Arc<dyn Addresses>, first: oneshot::Sender<()>) {
         let lm = self.notice.lm;
         addresses.wait_for(lm).await;
-        let start = Instant::now();
+        let start = self.notice.host.now();
         let mut queue: BinaryHeap<Due> =
             self.notice.told.lock().keys().map(|key| Due::first(key, start)).collect();
         let mut first = FirstRound::new(queue.len(), first);
-        let mut trying = JoinSet::new();
+        let mut trying = Trying::new(self.notice.clone());
         while !(queue.is_empty() && trying.is_empty()) {
             let next = queue.peek().map(|due| due.at.0);
             tokio::select! {
-                Some(tried) = trying.join_next(), if !trying.is_empty() => {
-                    // A try that panicked or was cancelled is no longer ours to repeat.
-                    let Ok(tried) = tried else { continue };
-                    if self.is_from_nowhere(&tried, &addresses) {
+                biased;
+                tried = trying.next(), if !trying.is_empty() => {
+                    // One that panicked is no longer ours to repeat.
+                    let Some(tried) = tried else { continue };
+                    if self.is_from_nowhere(&tried, addresses.as_ref()) {
                         addresses.wait_for(lm).await;
-                        queue.push(tried.due.again(PAUSE));
+                        queue.push(tried.due.again(self.notice.host.now() + PAUSE));
                     } else {
                         first.had_a_try(&tried.due);
                         queue.extend(self.notice.settle(tried, start + GIVE_UP));
@@ -96,7 +113,7 @@ impl Round {
                     match self.notice.told.get(&due.key) {
                         // It came back by itself.
                         Some(Progress::Reclaimed) | None => first.had_a_try(&due),
-                        Some(_) => drop(trying.spawn(self.notice.clone().attempt(due, turn))),
+                        Some(_) => trying.start(due, turn),
                     }
                 }
             }
@@ -106,13 +123,59 @@ impl Round {
 
     /// Waits until the next client is due, and then for its turn among those of all lock managers. Cancel safe.
     async fn turn(&self, next: Option<Instant>) -> Option<OwnedSemaphorePermit> {
-        tokio::time::sleep_until(next?).await;
+        let host = &self.notice.host;
+        host.sleep(next?.saturating_duration_since(host.now())).await;
         self.turns.clone().acquire_owned().await.ok()
     }
 
     /// The address left between two tries: the client was not tried, and is again once the address is back.
-    fn is_from_nowhere(&self, tried: &Tried, addresses: &AddressWatch) -> bool {
+    fn is_from_nowhere(&self, tried: &Tried, addresses: &dyn Addresses) -> bool {
         matches!(tried.result, Err(CallError::NoSuchSource(_))) && !addresses.here(self.notice.lm)
+    }
+}
+
+impl Trying {
+    fn new(notice: Arc<Notice>) -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        Self { notice, number: 0, tasks: BTreeMap::new(), tell, told }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Begins a try. There are as many at once as there are turns.
+    fn start(&mut self, due: Due, turn: OwnedSemaphorePermit) {
+        self.number += 1;
+        let (number, notice) = (self.number, self.notice.clone());
+        let ended = Ended { number, due: None, tell: self.tell.clone() };
+        let task = self.notice.host.spawn(Box::pin(async move {
+            let mut ended = ended;
+            let result = notice.attempt(&due, turn).await;
+            ended.due = Some(Tried { due, result });
+        }));
+        self.tasks.insert(number, task);
+    }
+
+    /// The next try that ends; `None` of one that panicked. Cancel safe.
+    async fn next(&mut self) -> Option<Tried> {
+        // Never closed: we have a sender ourselves.
+        let (number, tried) = self.told.recv().await?;
+        self.tasks.remove(&number);
+        tried
+    }
+}
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        self.tasks.values().for_each(Spawned::abort);
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Nobody may want to know.
+        let _ = self.tell.send((self.number, self.due.take()));
     }
 }
 
@@ -147,20 +210,20 @@ impl Due {
         Self { at: Reverse(at), tries: 0, key: key.clone() }
     }
 
-    /// The same after a pause, no try counted.
-    fn again(mut self, pause: Duration) -> Self {
-        self.at = Reverse(Instant::now() + pause);
+    /// The same later, no try counted.
+    fn again(mut self, at: Instant) -> Self {
+        self.at = Reverse(at);
         self
     }
 }
 
 impl Notice {
     /// One try, with rpcbind asked for the port first.
-    async fn attempt(self: Arc<Self>, due: Due, turn: OwnedSemaphorePermit) -> Tried {
+    async fn attempt(&self, due: &Due, turn: OwnedSemaphorePermit) -> Result<(), CallError> {
         let give_up = doubled(TRY, due.tries).min(TRY_MAX);
         let result = self.call(&due.key, give_up).await;
         drop(turn);
-        Tried { due, result }
+        result
     }
 
     async fn call(&self, key: &Key, give_up: Duration) -> Result<(), CallError> {
@@ -201,7 +264,8 @@ impl Notice {
             }
             Err(error) => tracing::debug!(%address, lock_manager = %lm, %error, "SM_NOTIFY not answered"),
         }
-        if Instant::now() >= give_up_at {
+        let now = self.host.now();
+        if now >= give_up_at {
             self.told.advance(&due.key, Progress::GaveUp);
             tracing::warn!(
                 client = %name, %address, lock_manager = %lm,
@@ -211,7 +275,7 @@ impl Notice {
         }
         let pause = doubled(PAUSE, due.tries).min(PAUSE_MAX);
         due.tries += 1;
-        Some(due.again(pause))
+        Some(due.again(now + pause))
     }
 }
 

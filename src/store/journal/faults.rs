@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::files::{Files, Handle};
+use super::site::{Site, SiteError};
+use crate::store::record::Durability;
 
 /// What a disk writes whole.
 const SECTOR: usize = 512;
@@ -236,6 +238,19 @@ impl Files for MemFiles {
     fn free(&self, _dir: &Path) -> u64 {
         let inner = self.lock();
         inner.space.map_or(u64::MAX, |space| space.saturating_sub(inner.used()))
+    }
+
+    fn is_dir(&self, dir: &Path) -> io::Result<bool> {
+        let inner = self.simple("is_dir")?;
+        if inner.dirs.contains(dir) || inner.names.keys().any(|name| name.parent() == Some(dir)) {
+            return Ok(true);
+        }
+        inner.find(dir).map(|_| false)
+    }
+
+    /// As a cluster file system: several nodes may have it mounted.
+    fn site(&self, _dir: &Path, _durability: Durability) -> Result<Site, SiteError> {
+        Ok(Site { file_system: "memory".into(), shared: true, warning: None })
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

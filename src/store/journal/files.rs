@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::site;
+use super::site::{self, Site, SiteError};
+use crate::store::record::Durability;
 
 /// Directory operations. Errors are the system's own.
 pub trait Files: Send + Sync + std::fmt::Debug {
@@ -18,6 +19,13 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Whether a name is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Whether this directory is one; an error if there is nothing.
+    fn is_dir(&self, dir: &Path) -> io::Result<bool>;
+    /// What kind of place a directory is for a journal, if it is fit for one.
+    ///
+    /// # Errors
+    /// [`SiteError`]: it is not.
+    fn site(&self, dir: &Path, durability: Durability) -> Result<Site, SiteError>;
     /// Bytes that can still be written there, as far as the file system says; the largest number if it does not.
     fn free(&self, _dir: &Path) -> u64 {
         u64::MAX
@@ -78,6 +86,14 @@ impl Files for Disk {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists()
+    }
+
+    fn is_dir(&self, dir: &Path) -> io::Result<bool> {
+        Ok(std::fs::metadata(dir)?.is_dir())
+    }
+
+    fn site(&self, dir: &Path, durability: Durability) -> Result<Site, SiteError> {
+        site::check(dir, durability)
     }
 
     fn free(&self, dir: &Path) -> u64 {

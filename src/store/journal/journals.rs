@@ -22,6 +22,9 @@ use crate::store::record::{Durability, Record};
 
 /// Most bytes written and synced together: a few milliseconds of any disk.
 const GROUP: usize = 1 << 20;
+/// Tells Unix seconds.
+pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// How often a full disk is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,9 @@ pub struct Journals {
     files: Arc<dyn Files>,
     base: PathBuf,
     options: Options,
+    clock: Clock,
+    /// Without threads: [`Journals::step`] does the work.
+    stepped: bool,
     dirs: Mutex<HashMap<String, PathBuf>>,
     owners: Mutex<HashMap<String, Arc<Owner>>>,
 }
@@ -71,7 +77,36 @@ struct Chores {
 impl Journals {
     /// Journals in `base`, one directory per lock manager.
     pub fn new(files: Arc<dyn Files>, base: PathBuf, options: Options) -> Self {
-        Self { files, base, options, dirs: Mutex::default(), owners: Mutex::default() }
+        Self::with(files, base, options, Box::new(now), false)
+    }
+
+    /// The same without threads of its own, and with a clock that tells Unix seconds: whoever has it calls [`Journals::step`] and, now and then, [`Journals::keep_house`]. For the simulator, in which one seed is one run.
+    pub fn stepped(files: Arc<dyn Files>, base: PathBuf, options: Options, clock: Clock) -> Self {
+        Self::with(files, base, options, clock, true)
+    }
+
+    fn with(files: Arc<dyn Files>, base: PathBuf, options: Options, clock: Clock, stepped: bool) -> Self {
+        Self { files, base, options, clock, stepped, dirs: Mutex::default(), owners: Mutex::default() }
+    }
+
+    /// Writes what waits for it, or flushes, of one lock manager. False: there is nothing to do.
+    pub fn step(&self, lock_manager: &str) -> bool {
+        let owner = lock(&self.owners).get(lock_manager).cloned();
+        owner.is_some_and(|owner| owner.step())
+    }
+
+    /// Makes a spare segment or a snapshot, if need be.
+    pub fn keep_house(&self, lock_manager: &str) {
+        let owner = lock(&self.owners).get(lock_manager).cloned();
+        if let Some(owner) = owner {
+            owner.do_chores();
+        }
+    }
+
+    /// Whether batches wait to be written.
+    pub fn has_work(&self, lock_manager: &str) -> bool {
+        let owner = lock(&self.owners).get(lock_manager).cloned();
+        owner.is_some_and(|owner| !lock(&owner.queue).batches.is_empty())
     }
 
     /// Puts a lock manager's journal elsewhere: on the disk that moves with its address. The directory is never made here: were
@@ -122,7 +157,7 @@ impl Journals {
     /// Marks the record as handed over to another place and stops writing: it will not be taken up here again unless it is
     /// imported or forced. Every file is closed when this returns.
     pub fn hand_over(&self, lock_manager: &str, epoch: Epoch, to: &str) -> Result<(), JournalError> {
-        self.end(lock_manager, epoch, Record::HandedOver { time: now(), to: to.into() })?;
+        self.end(lock_manager, epoch, Record::HandedOver { time: (self.clock)(), to: to.into() })?;
         epoch::mark_handed_over(self.files.as_ref(), &self.dir(lock_manager), epoch.0)
     }
 
@@ -169,7 +204,8 @@ impl Journals {
         Ok((epoch, epoch > 0 && epoch::handed_over(self.files.as_ref(), dir, epoch)?))
     }
 
-    pub(super) fn files(&self) -> &dyn Files {
+    /// The file system that the journals lie in.
+    pub fn files(&self) -> &dyn Files {
         self.files.as_ref()
     }
 
@@ -245,9 +281,9 @@ impl LockStore for Journals {
             name: lock_manager.to_owned(),
             epoch: epoch.0,
         };
-        let writer = Writer::open(place, &self.options, loaded, now())?;
+        let writer = Writer::open(place, &self.options, loaded, (self.clock)())?;
         // Damage must not be met again and again: a snapshot of what was kept replaces it.
-        let owner = Owner::start(writer, &self.options, epoch.0, !loaded.findings.is_empty())?;
+        let owner = Owner::start(writer, &self.options, epoch.0, !loaded.findings.is_empty(), self.stepped)?;
         let before = lock(&self.owners).insert(lock_manager.to_owned(), owner);
         before.map_or(Ok(()), |before| before.stop(None).or(Ok(())))
     }
@@ -271,7 +307,7 @@ impl LockStore for Journals {
     }
 
     fn release(&self, lock_manager: &str, epoch: Epoch) -> Result<(), JournalError> {
-        self.end(lock_manager, epoch, Record::Released { time: now() })
+        self.end(lock_manager, epoch, Record::Released { time: (self.clock)() })
     }
 }
 
@@ -290,6 +326,7 @@ impl Owner {
         options: &Options,
         epoch: u64,
         compact: bool,
+        stepped: bool,
     ) -> Result<Arc<Self>, JournalError> {
         let owner = Arc::new(Owner {
             epoch,
@@ -306,6 +343,9 @@ impl Owner {
             gone: AtomicBool::new(false),
             threads: Mutex::default(),
         });
+        if stepped {
+            return Ok(owner);
+        }
         let dir = owner.place.dir.clone();
         for (name, work) in [("journal-commit", Owner::commit as fn(&Owner)), ("journal-keeper", Owner::keep)]
         {
@@ -346,6 +386,10 @@ impl Owner {
         self.space.stop();
         self.ready.notify_all();
         self.chores.notify_all();
+        if lock(&self.threads).is_empty() && !self.gone.load(Ordering::Acquire) {
+            // Nobody else writes.
+            self.commit();
+        }
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             // A thread that panicked has said so itself; what it owed is reported below.
             let _ = thread.join();
@@ -367,18 +411,7 @@ impl Owner {
         while let Some(group) = self.next_group() {
             let mut writer = lock(&self.writer);
             let Some(writer) = writer.as_mut() else { return };
-            if group.is_empty() {
-                // Time to flush. What failed is remembered, and said to the next batch.
-                let _ = writer.sync();
-                continue;
-            }
-            self.carry_out(writer, group);
-            if writer.take_rolled() {
-                let mut chores = lock(&self.keeper);
-                chores.look = true;
-                chores.compact |= writer.full_segments() >= self.options.compact_after;
-                self.chores.notify_one();
-            }
+            self.write(writer, group);
         }
         let last = lock(&self.queue).stop.take().flatten();
         let mut writer = lock(&self.writer);
@@ -391,6 +424,45 @@ impl Owner {
         let mut queue = lock(&self.queue);
         queue.stop = Some(None);
         queue.stopped = Some(result);
+    }
+
+    /// Writes what came together; nothing: it is time to flush.
+    fn write(&self, writer: &mut Writer, group: VecDeque<(Batch, Done)>) {
+        if group.is_empty() {
+            // What failed is remembered, and said to the next batch.
+            let _ = writer.sync();
+            return;
+        }
+        self.carry_out(writer, group);
+        if writer.take_rolled() {
+            let mut chores = lock(&self.keeper);
+            chores.look = true;
+            chores.compact |= writer.full_segments() >= self.options.compact_after;
+            self.chores.notify_one();
+        }
+    }
+
+    /// See [`Journals::step`].
+    fn step(&self) -> bool {
+        let group = std::mem::take(&mut lock(&self.queue).batches);
+        let mut writer = lock(&self.writer);
+        let Some(open) = writer.as_mut() else { return false };
+        let dirty = open.is_dirty() && self.options.durability != Durability::None;
+        let work = !group.is_empty() || dirty;
+        if work {
+            self.write(open, group);
+        }
+        work
+    }
+
+    fn do_chores(&self) {
+        let mut chores = lock(&self.keeper);
+        let (look, compact) = (std::mem::take(&mut chores.look), std::mem::take(&mut chores.compact));
+        drop(chores);
+        if look || compact {
+            let again = self.keep_house(compact);
+            lock(&self.keeper).look |= again;
+        }
     }
 
     /// Waits for batches. Empty: time to flush. `None`: stop.
@@ -480,18 +552,24 @@ impl Owner {
             let compact = std::mem::take(&mut chores.compact);
             chores.look = false;
             drop(chores);
-            look_again = match keep_spare(&self.place, &self.space) {
-                Ok(()) | Err(JournalError::Stopped) => false,
-                Err(e) => {
-                    tracing::warn!("{e}");
-                    true
-                }
-            };
-            match if compact { self.compact() } else { Ok(()) } {
-                Ok(()) | Err(JournalError::Stopped) => {}
-                Err(e) => tracing::warn!("the journal of {} was not compacted: {e}", self.place.name),
-            }
+            look_again = self.keep_house(compact);
         }
+    }
+
+    /// Makes a spare segment, and a snapshot if need be. True: to be done again, as there was no space.
+    fn keep_house(&self, compact: bool) -> bool {
+        let again = match keep_spare(&self.place, &self.space) {
+            Ok(()) | Err(JournalError::Stopped) => false,
+            Err(e) => {
+                tracing::warn!("{e}");
+                true
+            }
+        };
+        match if compact { self.compact() } else { Ok(()) } {
+            Ok(()) | Err(JournalError::Stopped) => {}
+            Err(e) => tracing::warn!("the journal of {} was not compacted: {e}", self.place.name),
+        }
+        again
     }
 
     fn compact(&self) -> Result<(), JournalError> {

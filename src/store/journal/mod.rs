@@ -28,7 +28,7 @@ mod writer;
 pub use codec::TooLong;
 pub use error::{Finding, JournalError};
 pub use files::{Disk, Files, Handle};
-pub use journals::Journals;
+pub use journals::{Clock, Journals};
 pub use peek::{Peek, Summary};
 pub use repair::{Cut, Loss, dump, repair, verify};
 

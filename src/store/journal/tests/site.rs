@@ -124,6 +124,12 @@ impl Handle for Old {
 }
 
 impl Files for Odd {
+    fn is_dir(&self, dir: &Path) -> io::Result<bool> {
+        self.0.is_dir(dir)
+    }
+    fn site(&self, dir: &Path, durability: Durability) -> Result<Site, SiteError> {
+        self.0.site(dir, durability)
+    }
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         self.0.make_dir(dir)
     }
