@@ -35,6 +35,8 @@ pub enum Fault {
 #[derive(Clone, Default)]
 pub struct MemFiles {
     inner: Arc<Mutex<Inner>>,
+    /// Which of the nodes that have it mounted this one is.
+    node: u32,
 }
 
 #[derive(Default)]
@@ -44,7 +46,8 @@ struct Inner {
     durable_names: BTreeMap<PathBuf, usize>,
     /// Directories that were made. They outlive a power cut: whether they do is no question that the journal asks.
     dirs: BTreeSet<PathBuf>,
-    changes: Vec<Change>,
+    /// With the node that made each.
+    changes: Vec<(u32, Change)>,
     ops: u64,
     faults: BTreeMap<u64, Fault>,
     space: Option<u64>,
@@ -56,6 +59,8 @@ struct Inner {
 struct Inode {
     live: Vec<u8>,
     durable: Vec<u8>,
+    /// Who wrote it last.
+    writer: u32,
     /// By sector, what it held after each write since the last sync, oldest first.
     pending: BTreeMap<usize, Vec<Vec<u8>>>,
 }
@@ -108,16 +113,50 @@ impl MemFiles {
     pub fn crashed(&self, seed: u64) -> MemFiles {
         let inner = self.lock();
         let mut dice = Dice::new(seed);
-        let names = dice.names(&inner);
+        let names = dice.names(&inner, None);
         let mut after = Inner::default();
         for (name, old) in names {
             let bytes = dice.contents(&inner.inodes[old]);
             after.names.insert(name, after.inodes.len());
-            after.inodes.push(Inode { live: bytes.clone(), durable: bytes, pending: BTreeMap::new() });
+            after.inodes.push(Inode { live: bytes.clone(), durable: bytes, ..Inode::default() });
         }
         after.durable_names = after.names.clone();
         after.dirs = inner.dirs.clone();
-        MemFiles { inner: Arc::new(Mutex::new(after)) }
+        MemFiles { inner: Arc::new(Mutex::new(after)), node: 0 }
+    }
+
+    /// The same file system as another node has it mounted: what a node has not synced is lost with that node alone.
+    pub fn mounted_by(&self, node: u32) -> MemFiles {
+        MemFiles { inner: self.inner.clone(), node }
+    }
+
+    /// A node loses its power: of what it wrote and did not sync, and of the names that it changed, anything may be lost, as in
+    /// [`MemFiles::crashed`]. Others go on, with the files that they have open.
+    pub fn power_cut(&self, node: u32, seed: u64) {
+        let mut inner = self.lock();
+        let mut dice = Dice::new(seed);
+        let durable = dice.names(&inner, Some(node));
+        inner.durable_names = durable;
+        inner.changes.retain(|(by, _)| *by != node);
+        let mut names = inner.durable_names.clone();
+        inner.changes.iter().for_each(|(_, change)| change.apply(&mut names));
+        inner.names = names;
+        for inode in inner.inodes.iter_mut().filter(|inode| inode.writer == node) {
+            if inode.pending.is_empty() && inode.live.len() == inode.durable.len() {
+                continue;
+            }
+            inode.live = dice.contents(inode);
+            inode.durable = inode.live.clone();
+            inode.pending.clear();
+        }
+    }
+
+    /// Gives back the memory of files that have no name any more. Nobody may have one open.
+    pub fn forget_unnamed(&self) {
+        let mut inner = self.lock();
+        let named: BTreeSet<usize> = inner.names.values().chain(inner.durable_names.values()).copied().collect();
+        let unnamed = inner.inodes.iter_mut().enumerate().filter(|(id, _)| !named.contains(id));
+        unnamed.for_each(|(_, inode)| *inode = Inode::default());
     }
 
     /// Flips one bit of a file, on the disk and in the cache.
@@ -196,13 +235,14 @@ impl Inner {
         self.names.get(path).copied().ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    fn write(&mut self, id: usize, bytes: &[u8], at: usize) -> io::Result<()> {
+    fn write(&mut self, node: u32, id: usize, bytes: &[u8], at: usize) -> io::Result<()> {
         let end = at + bytes.len();
         let growth = end.saturating_sub(self.inodes[id].live.len()) as u64;
         if growth > 0 && self.space.is_some_and(|space| self.used() + growth > space) {
             return Err(Fault::NoSpace.error());
         }
         let inode = &mut self.inodes[id];
+        inode.writer = node;
         if inode.live.len() < end {
             inode.live.resize(end, 0);
         }
@@ -218,8 +258,31 @@ impl Inner {
 }
 
 fn sector_of(bytes: &[u8], sector: usize) -> &[u8] {
+    let (from, to) = sector_range(bytes, sector);
+    &bytes[from..to]
+}
+
+fn sector_range(bytes: &[u8], sector: usize) -> (usize, usize) {
     let from = (sector * SECTOR).min(bytes.len());
-    &bytes[from..(from + SECTOR).min(bytes.len())]
+    (from, (from + SECTOR).min(bytes.len()))
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+        match self {
+            Change::Add(name, id) => {
+                names.insert(name.clone(), *id);
+            }
+            Change::Remove(name) => {
+                names.remove(name);
+            }
+            Change::Rename(from, to) => {
+                if let Some(id) = names.remove(from) {
+                    names.insert(to.clone(), id);
+                }
+            }
+        }
+    }
 }
 
 impl Files for MemFiles {
@@ -268,7 +331,7 @@ impl Files for MemFiles {
         let id = inner.inodes.len();
         inner.inodes.push(Inode::default());
         inner.names.insert(path.into(), id);
-        inner.changes.push(Change::Add(path.into(), id));
+        inner.changes.push((self.node, Change::Add(path.into(), id)));
         drop(inner);
         Ok(self.handle(id))
     }
@@ -288,7 +351,7 @@ impl Files for MemFiles {
         let id = inner.find(from)?;
         inner.names.remove(from);
         inner.names.insert(to.into(), id);
-        inner.changes.push(Change::Rename(from.into(), to.into()));
+        inner.changes.push((self.node, Change::Rename(from.into(), to.into())));
         Ok(())
     }
 
@@ -299,7 +362,7 @@ impl Files for MemFiles {
             return Err(ErrorKind::AlreadyExists.into());
         }
         inner.names.insert(to.into(), id);
-        inner.changes.push(Change::Add(to.into(), id));
+        inner.changes.push((self.node, Change::Add(to.into(), id)));
         Ok(())
     }
 
@@ -307,7 +370,7 @@ impl Files for MemFiles {
         let mut inner = self.simple("remove")?;
         inner.find(path)?;
         inner.names.remove(path);
-        inner.changes.push(Change::Remove(path.into()));
+        inner.changes.push((self.node, Change::Remove(path.into())));
         Ok(())
     }
 
@@ -342,25 +405,29 @@ impl Handle for MemHandle {
         let fault = self.files.begin("write");
         let mut inner = self.files.lock();
         let at = usize::try_from(at).unwrap_or(usize::MAX / 2);
-        let Some(fault) = fault else { return inner.write(self.id, bytes, at) };
+        let Some(fault) = fault else { return inner.write(self.files.node, self.id, bytes, at) };
         inner.random =
             inner.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // The kernel takes whole pages, or none.
         let end = (at + (inner.random >> 33) as usize % (bytes.len() + SECTOR)) / SECTOR * SECTOR;
         let part = end.saturating_sub(at).min(bytes.len());
-        inner.write(self.id, &bytes[..part], at)?;
+        inner.write(self.files.node, self.id, &bytes[..part], at)?;
         Err(fault.error())
     }
 
     fn sync(&self) -> io::Result<()> {
         let fault = self.files.begin("sync");
         let mut inner = self.files.lock();
-        let inode = &mut inner.inodes[self.id];
-        inode.pending.clear();
+        let Inode { live, durable, pending, .. } = &mut inner.inodes[self.id];
+        let written = std::mem::take(pending);
         match fault {
             Some(fault) => Err(fault.error()),
             None => {
-                inode.durable = inode.live.clone();
+                durable.resize(live.len(), 0);
+                for sector in written.into_keys() {
+                    let (from, to) = sector_range(live, sector);
+                    durable[from..to].copy_from_slice(&live[from..to]);
+                }
                 Ok(())
             }
         }
@@ -385,32 +452,24 @@ impl Dice {
         (self.random >> 16) as usize % below.max(1)
     }
 
-    fn names(&mut self, inner: &Inner) -> BTreeMap<PathBuf, usize> {
+    /// What is left of the changes to names, of those that `only` made if it is given.
+    fn names(&mut self, inner: &Inner, only: Option<u32>) -> BTreeMap<PathBuf, usize> {
         let mut names = inner.durable_names.clone();
         // One half of the seeds keeps the order of changes, as journalling file systems do; the other does not.
         let prefix = self.seed.is_multiple_of(2).then(|| self.next(inner.changes.len() + 1));
-        for (i, change) in inner.changes.iter().enumerate() {
+        let mine = |by: u32| only.is_none_or(|only| only == by);
+        for (i, (by, change)) in inner.changes.iter().enumerate() {
+            if !mine(*by) {
+                continue;
+            }
             let kept = match (self.seed, prefix) {
                 (0, _) => false,
                 (1, _) => true,
                 (_, Some(prefix)) => i < prefix,
                 (_, None) => self.next(2) == 0,
             };
-            if !kept {
-                continue;
-            }
-            match change {
-                Change::Add(name, id) => {
-                    names.insert(name.clone(), *id);
-                }
-                Change::Remove(name) => {
-                    names.remove(name);
-                }
-                Change::Rename(from, to) => {
-                    if let Some(id) = names.remove(from) {
-                        names.insert(to.clone(), id);
-                    }
-                }
+            if kept {
+                change.apply(&mut names);
             }
         }
         names
