@@ -84,6 +84,12 @@ impl Calls {
         self.open.iter().find(is).or_else(|| self.past.iter().find(is))
     }
 
+    /// Any of them, answered or not.
+    pub(super) fn any(&self, pick: u64) -> Option<&Call> {
+        let count = (self.open.len() + self.past.len()).max(1);
+        self.open.iter().chain(&self.past).nth((pick % count as u64) as usize)
+    }
+
     /// It is answered.
     pub(super) fn close(&mut self, id: CallId) {
         let Some(mut call) = self.remove(id) else { return };

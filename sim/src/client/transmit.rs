@@ -8,7 +8,7 @@ use lockferry_checker::history::{CallId, Event, Micros, Request};
 
 use super::calls::{Call, Role};
 use super::message::{self, Args, CANCEL, LOCK, MSG, NLM, NOTIFY, NSM, TEST, UNLOCK};
-use super::{Client, Effect, Kind, SECOND, Stats};
+use super::{Client, Effect, Kind, NEVER, SECOND, Stats};
 
 /// Notices are repeated at least this often.
 const NOTICE_PAUSE: Micros = 60 * SECOND;
@@ -65,6 +65,9 @@ impl Client {
         let longest = if matches!(call.role, Role::Notice(_)) { NOTICE_PAUSE } else { longest };
         let pause = call.pause.min(longest);
         (call.due, call.pause) = (now + pause, pause * 2);
+        if call.role == Role::Stray {
+            call.due = NEVER;
+        }
         let call = *call;
         self.stats.repeats += 1;
         self.send(&call, out);
@@ -78,6 +81,14 @@ impl Client {
             if server.address == to && server.tcp && call.procedure != NOTIFY && call.role != Role::Stray {
                 self.resend(now, at, out);
             }
+        }
+    }
+
+    /// Sends any of the calls that are remembered again, whether it is answered or not.
+    pub(super) fn send_old(&mut self, pick: u64, out: &mut Vec<Effect>) {
+        if let Some(call) = self.calls.any(pick).copied() {
+            self.stats.repeats += 1;
+            self.send(&call, out);
         }
     }
 
@@ -135,7 +146,8 @@ impl Client {
         })
     }
 
-    fn name(&self, which: usize) -> &[u8] {
+    /// Its own name (0), or that of one of the others.
+    pub(super) fn name(&self, which: usize) -> &[u8] {
         match which.checked_sub(1).and_then(|other| self.config.others.get(other)) {
             Some((_, name, _)) => name,
             None => &self.config.name,
