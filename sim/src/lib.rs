@@ -1,1 +1,4 @@
 //! Whole clusters of lockferry in one thread: one seed is one run.
+
+pub mod client;
+pub mod random;
