@@ -884,7 +884,7 @@ impl Sim {
 
     /// Whether there is a client at an address.
     pub fn is_client_up(&self, address: IpAddr) -> bool {
-        lock(&self.clients).iter().any(|c| c.address == address && c.client.is_alive())
+        lock(&self.clients).iter().any(|c| c.address == address && c.client.is_up())
     }
 
     /// A client's connections to an address of ours are reset.

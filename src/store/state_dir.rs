@@ -30,7 +30,8 @@ pub struct StateDir {
     dir: PathBuf,
     label: String,
     places: Mutex<BTreeMap<String, PathBuf>>,
-    _lock: Flock<File>,
+    /// None: it is in memory only.
+    _lock: Option<Flock<File>>,
 }
 
 impl StateDir {
@@ -43,7 +44,12 @@ impl StateDir {
         let lock = lock_dir(dir)?;
         let label = format!("{}/{}", host_name(), node_id(dir)?);
         let places = Mutex::new(read_places(&dir.join("places"))?);
-        Ok(StateDir { dir: dir.into(), label, places, _lock: lock })
+        Ok(StateDir { dir: dir.into(), label, places, _lock: Some(lock) })
+    }
+
+    /// One that lies on no disk and is forgotten with the value: for the simulator, whose journals all have places of their own.
+    pub fn in_memory(label: &str) -> StateDir {
+        StateDir { dir: PathBuf::new(), label: label.into(), places: Mutex::default(), _lock: None }
     }
 
     /// The directory.
@@ -92,7 +98,9 @@ impl StateDir {
         if next.len() > MAX_PLACES {
             return Err(bad("too many journals lie elsewhere"));
         }
-        replace_file(&self.dir.join("places"), places_text(&next).as_bytes())?;
+        if self._lock.is_some() {
+            replace_file(&self.dir.join("places"), places_text(&next).as_bytes())?;
+        }
         *places = next;
         Ok(())
     }

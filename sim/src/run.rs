@@ -1,0 +1,163 @@
+//! One run from its seed to its verdict.
+//!
+//! Must never let two runs of one seed differ.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lockferry_checker::history::{ClientId, Event, Micros};
+use lockferry_checker::{Checker, Summary, Violation};
+
+use crate::client::{Client, Config, Kind, Pace, Stats};
+use crate::cluster::{self, Site};
+use crate::random::Random;
+use crate::script;
+use crate::settings::{MS, Plan, Settings, Trouble};
+use crate::sim::Sim;
+use crate::watcher::Watcher;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What was wrong, if anything.
+    pub violation: Option<Violation>,
+    /// What the checker looked at.
+    pub summary: Summary,
+    /// A hash of the history.
+    pub digest: u64,
+    /// How long it was, by the observer's clock.
+    pub lasted: Micros,
+    /// Lock requests that clients sent, repetitions counted.
+    pub requests: u64,
+    /// Take-overs.
+    pub taken_up: u64,
+    /// What the clients count, together.
+    pub stats: Stats,
+    /// The history, if it was to be kept.
+    pub history: Vec<(Micros, Event)>,
+    /// It ended before it came to rest.
+    pub cut_short: bool,
+}
+
+/// Runs one seed. `keep`: the history too.
+pub fn run(settings: &Settings, keep: bool) -> Report {
+    let mut random = Random::new(settings.seed);
+    let mut dice = random.fork();
+    let settings = Settings { trouble: draw_trouble(settings.trouble, &mut dice), ..settings.clone() };
+    let plan = Plan::draw(&settings, &mut random.fork());
+    let site = Arc::new(Site::new(&plan, &exports_dir(), &mut random.fork()));
+    let watcher = Watcher::new(checker(&settings, &plan), settings.until, settings.trace, keep);
+    let sim = Sim::new(settings, plan, random.fork(), watcher, site.disks());
+    add_clients(&sim, &site, &mut random.fork());
+    script::start(&sim, site, &mut random.fork());
+    sim.run();
+    let (mut stats, lasted) = (Stats::default(), sim.now());
+    for client in 0..sim.client_count() {
+        sim.with_client(client, |c, _, _| add(&mut stats, c.stats()));
+    }
+    sim.take_down();
+    let mut watcher = sim.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cut_short = !watcher.is_over();
+    let (violation, summary, digest, history) = watcher.take();
+    Report {
+        seed: sim.settings.seed,
+        violation,
+        summary: summary.unwrap_or_default(),
+        digest,
+        lasted,
+        requests: watcher.requests,
+        taken_up: watcher.taken_up,
+        stats,
+        history,
+        cut_short,
+    }
+}
+
+/// The exported directories: only their names matter. One place for all runs, as file handles depend on the path.
+fn exports_dir() -> PathBuf {
+    PathBuf::from("/tmp/lockferry-sim")
+}
+
+/// Makes the directories that runs export.
+///
+/// # Errors
+/// The system's.
+pub fn prepare() -> std::io::Result<()> {
+    (0..4).try_for_each(|n| std::fs::create_dir_all(exports_dir().join(n.to_string())))
+}
+
+/// Each kind is left out of some runs: what the others do is seen more sharply then.
+fn draw_trouble(allowed: Trouble, dice: &mut Random) -> Trouble {
+    let mut drawn = allowed;
+    for name in Trouble::NAMES {
+        let on = dice.chance(550);
+        if let Some(switch) = drawn.switch(name) {
+            *switch &= on;
+        }
+    }
+    drawn
+}
+
+fn checker(settings: &Settings, plan: &Plan) -> Checker {
+    let trouble = settings.trouble;
+    Checker::new(lockferry_checker::Settings {
+        late: plan.latest + plan.park.as_micros() as Micros + 80_000 * MS,
+        slack: 5_000 * MS,
+        copies: plan.doubled > 0,
+        nolocks: trouble.disks,
+        ..lockferry_checker::Settings::default()
+    })
+}
+
+fn add_clients(sim: &Arc<Sim>, site: &Site, random: &mut Random) {
+    let plan = &sim.plan;
+    for n in 0..plan.clients {
+        let liar = sim.settings.trouble.liars && n > 0 && random.chance(250);
+        let kind = match random.below(5) {
+            _ if liar => Kind::Bad,
+            0 => Kind::Async,
+            _ => Kind::Linux,
+        };
+        let others = (0..plan.clients).filter(|o| *o != n);
+        let others = others.map(|o| (ClientId(o), cluster::client_name(o).into_bytes(), cluster::client_address(o)));
+        let pace = Pace { mean: plan.pace, owners: plan.owners, width: plan.width, ..Pace::default() };
+        let address = cluster::client_address(n);
+        let config = Config {
+            id: ClientId(n),
+            name: cluster::client_name(n).into_bytes(),
+            address,
+            seed: random.next(),
+            kind,
+            files: site.files(plan),
+            others: others.collect(),
+            pace,
+        };
+        let mut effects = Vec::new();
+        let client = Client::new(config, sim.now(), &mut effects);
+        sim.add_client(client, address, effects);
+    }
+}
+
+fn add(all: &mut Stats, one: Stats) {
+    all.locks += one.locks;
+    all.unlocks += one.unlocks;
+    all.cancels += one.cancels;
+    all.tests += one.tests;
+    all.reclaims += one.reclaims;
+    all.granted += one.granted;
+    all.denied += one.denied;
+    all.blocked += one.blocked;
+    all.grace += one.grace;
+    all.nolocks += one.nolocks;
+    all.deadlocks += one.deadlocks;
+    all.accepted += one.accepted;
+    all.refused += one.refused;
+    all.noticed += one.noticed;
+    all.reclaimed += one.reclaimed;
+    all.lost += one.lost;
+    all.repeats += one.repeats;
+    all.boots += one.boots;
+    all.mischief += one.mischief;
+}

@@ -1,0 +1,582 @@
+//! The HA scripts and the bad luck of a run: they move addresses as cluster managers do, well and badly; machines crash, stand still and come
+//! back; ways are cut; and in the end everything comes to rest.
+//!
+//! Must never touch a daemon by another way than its commands, its machine and its disks.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use lockferry::node::verbs::{StartGrace, Verb};
+use lockferry::store::journal::faults::Fault;
+use lockferry_checker::history::{Command, Event, Micros, NodeId, Opened, Result as Came};
+use tokio::sync::oneshot;
+
+use crate::cluster::{self, Group, Site};
+use crate::random::Random;
+use crate::settings::{MS, SECOND};
+use crate::sim::{End, Sim};
+
+/// What the scripts of a run share.
+pub struct Scripts {
+    site: Arc<Site>,
+    /// Groups that still have moves to make.
+    busy: AtomicU32,
+    /// Nothing bad happens any more.
+    calm: AtomicBool,
+    commands: AtomicU32,
+}
+
+/// Starts all of them.
+pub fn start(sim: &Arc<Sim>, site: Arc<Site>, random: &mut Random) {
+    let scripts = Arc::new(Scripts {
+        busy: AtomicU32::new(site.groups.len() as u32),
+        site,
+        calm: AtomicBool::new(false),
+        commands: AtomicU32::new(0),
+    });
+    for group in 0..scripts.site.groups.len() {
+        let (sim2, scripts2, random) = (sim.clone(), scripts.clone(), random.fork());
+        let task = async move { Manager { sim: sim2, scripts: scripts2, random, group, home: 0 }.run().await };
+        sim.scripts.spawn(Box::pin(task));
+    }
+    let trouble = Luck { sim: sim.clone(), scripts: scripts.clone(), random: random.fork() };
+    sim.scripts.spawn(Box::pin(trouble.run()));
+    let (sim2, scripts2, mut keeper) = (sim.clone(), scripts, random.fork());
+    sim.scripts.spawn(Box::pin(async move { keep_machines(&sim2, &scripts2, &mut keeper).await }));
+}
+
+impl Scripts {
+    fn group(&self, group: usize) -> &Group {
+        &self.site.groups[group]
+    }
+}
+
+/// Gives a command and waits for what comes of it. `None`: the daemon is gone.
+async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) -> Option<Came> {
+    let id = u64::from(scripts.commands.fetch_add(1, Ordering::Relaxed));
+    let life = sim.machine(machine, |m| m.life.clone())?;
+    let control = life.parts.get()?.control.clone();
+    let node = NodeId(machine as u32);
+    let window = match &verb {
+        Verb::StartGrace(start) => start.grace.unwrap_or(sim.plan.window).as_micros() as Micros,
+        _ => 0,
+    };
+    let told = match &verb {
+        Verb::StartGrace(start) => {
+            Command::StartGrace { lm: start.ip, window, adopt: start.adopt, full: start.full }
+        }
+        Verb::UnlockIp { ip } => Command::UnlockIp { lm: *ip },
+        Verb::EndGrace { ip } => Command::EndGrace { lm: *ip },
+        Verb::UnlockClient { client, ip: Some(ip) } => {
+            let client = scripts.site.client_named(client.as_bytes())?;
+            Command::UnlockClient { client, lm: *ip }
+        }
+        _ => return None,
+    };
+    sim.record(Event::Told { id, node, command: told });
+    let (tell, came) = oneshot::channel();
+    let starts = matches!(verb, Verb::StartGrace(_));
+    let (here, daemon) = (Arc::downgrade(sim), life.clone());
+    sim.plan_job(
+        &life,
+        Box::new(move || {
+            let done = control.execute(&verb, false);
+            let came = match &done {
+                Err(_) => Came::Failed,
+                Ok(done) if starts => Came::TakenUp(match done {
+                    done if !done.changed => Opened::Unchanged,
+                    done if done.all_wait => Opened::Full,
+                    done if done.text.contains("adopted") => Opened::Adopted,
+                    done if done.marked == 0 && done.text.contains("bound") => Opened::Unchanged,
+                    _ => Opened::Window,
+                }),
+                Ok(_) => Came::Done,
+            };
+            // What a daemon says with its last breath nobody hears.
+            if let Some(sim) = here.upgrade().filter(|_| daemon.is_alive()) {
+                sim.record(Event::Came { id, result: came });
+                // The script may be gone.
+                let _ = tell.send(came);
+            }
+        }),
+    );
+    // A daemon that is gone drops its jobs with itself; but one that hangs is not waited for for ever, as HA managers do.
+    tokio::select! {
+        biased;
+        came = came => came.ok(),
+        () = sim.sleep(90 * SECOND) => None,
+        () = gone(sim, &life) => None,
+    }
+}
+
+async fn gone(sim: &Arc<Sim>, life: &Arc<crate::life::Life>) {
+    while life.is_alive() {
+        sim.sleep(SECOND).await;
+    }
+}
+
+/// One cluster manager: it looks after a group of addresses.
+struct Manager {
+    sim: Arc<Sim>,
+    scripts: Arc<Scripts>,
+    random: Random,
+    group: usize,
+    home: usize,
+}
+
+impl Manager {
+    async fn run(mut self) {
+        self.home = self.group % self.sim.machine_count();
+        self.sim.sleep(200 * MS).await;
+        self.take(self.home).await;
+        let mut moves = 0;
+        while moves < self.sim.plan.moves {
+            let span = self.sim.plan.between / 2 + self.random.below(self.sim.plan.between);
+            if self.watch(span).await {
+                moves += 1;
+                continue;
+            }
+            self.make_a_move().await;
+            moves += 1;
+        }
+        let before = self.scripts.busy.fetch_sub(1, Ordering::Relaxed);
+        if before == 1 {
+            self.scripts.calm.store(true, Ordering::Relaxed);
+        }
+        while !self.scripts.calm.load(Ordering::Relaxed) {
+            self.watch(5 * SECOND).await;
+        }
+        self.come_to_rest().await;
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        self.scripts.group(self.group).addresses.clone()
+    }
+
+    /// Waits, and moves the group if its home fails meanwhile. True: it did.
+    async fn watch(&mut self, span: Micros) -> bool {
+        let until = self.sim.now() + span;
+        while self.sim.now() < until {
+            self.sim.sleep((300 * MS).min(until - self.sim.now())).await;
+            if self.is_served(self.home) {
+                continue;
+            }
+            // A manager believes it after a while; by then the daemon may be back.
+            let patience = 200 * MS + self.random.below(8 * SECOND);
+            self.sim.sleep(patience).await;
+            if self.is_served(self.home) {
+                continue;
+            }
+            if let Some(next) = self.another() {
+                self.fence(self.home).await;
+                self.take(next).await;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn is_served(&self, machine: usize) -> bool {
+        let here = self.sim.machine(machine, |m| {
+            let addresses = m.addresses.borrow().clone();
+            m.life.is_some().then_some(addresses)
+        });
+        here.is_some_and(|here| self.addresses().iter().all(|ip| here.contains(ip)))
+    }
+
+    /// Another machine whose daemon runs.
+    fn another(&mut self) -> Option<usize> {
+        let running = |m: &usize| self.sim.machine(*m, |m| m.life.is_some());
+        let others: Vec<usize> =
+            (0..self.sim.machine_count()).filter(|m| *m != self.home).filter(running).collect();
+        self.random.pick(&others).copied()
+    }
+
+    /// Makes as sure as this manager does that a machine serves the group no longer.
+    async fn fence(&mut self, machine: usize) {
+        let sloppy = self.sim.settings.trouble.scripts && self.random.chance(300);
+        if !sloppy {
+            for ip in self.addresses() {
+                self.sim.leave(ip, machine);
+            }
+        }
+    }
+
+    /// Takes the group up on a machine.
+    async fn take(&mut self, machine: usize) {
+        self.home = machine;
+        let early = self.random.chance(500);
+        for ip in self.addresses() {
+            if early {
+                self.sim.join(ip, machine);
+            }
+            self.start(machine, ip).await;
+            let pause = self.random.below(300 * MS);
+            self.sim.sleep(pause).await;
+            self.sim.join(ip, machine);
+        }
+    }
+
+    /// `start_grace`, again if it fails, as scripts do.
+    async fn start(&mut self, machine: usize, ip: IpAddr) -> bool {
+        let adopt = self.random.chance(100);
+        let full = self.random.chance(20);
+        for _ in 0..4 {
+            let grace = self.random.chance(200).then(|| Duration::from_secs(2 + self.random.below(12)));
+            let start = StartGrace { adopt, full, grace, ..StartGrace::new(ip) };
+            match command(&self.sim, &self.scripts, machine, Verb::StartGrace(start)).await {
+                Some(Came::Failed) => {}
+                Some(_) => {
+                    if self.sim.settings.trouble.scripts && self.random.chance(100) {
+                        command(&self.sim, &self.scripts, machine, Verb::StartGrace(StartGrace::new(ip))).await;
+                    }
+                    return true;
+                }
+                None => return false,
+            }
+            let pause = 100 * MS + self.random.below(2 * SECOND);
+            self.sim.sleep(pause).await;
+        }
+        false
+    }
+
+    async fn stop(&mut self, machine: usize, ip: IpAddr) {
+        command(&self.sim, &self.scripts, machine, Verb::UnlockIp { ip }).await;
+    }
+
+    async fn make_a_move(&mut self) {
+        let bad = self.sim.settings.trouble.scripts;
+        match self.random.below(if bad { 20 } else { 12 }) {
+            0..=8 => self.planned().await,
+            9 => self.restart_in_place().await,
+            10 => self.end_window().await,
+            11 => self.free_a_client().await,
+            12..=14 => self.both().await,
+            15..=16 => self.without_a_word().await,
+            17 => self.back_and_forth().await,
+            18 => self.wrong_machine().await,
+            _ => self.planned().await,
+        }
+    }
+
+    /// As it is meant to be, in one of the usual orders.
+    async fn planned(&mut self) {
+        let Some(next) = self.another() else { return };
+        let (old, address_first) = (self.home, self.random.chance(400));
+        for ip in self.addresses() {
+            if address_first {
+                self.sim.leave(ip, old);
+            }
+            self.stop(old, ip).await;
+            self.sim.leave(ip, old);
+        }
+        let pause = self.random.below(500 * MS);
+        self.sim.sleep(pause).await;
+        self.take(next).await;
+    }
+
+    async fn restart_in_place(&mut self) {
+        let home = self.home;
+        for ip in self.addresses() {
+            self.stop(home, ip).await;
+        }
+        self.take(home).await;
+    }
+
+    async fn end_window(&mut self) {
+        let home = self.home;
+        for ip in self.addresses() {
+            command(&self.sim, &self.scripts, home, Verb::EndGrace { ip }).await;
+        }
+    }
+
+    async fn free_a_client(&mut self) {
+        let names: Vec<String> = self.scripts.site.names.iter().map(|(name, _)| name.clone()).collect();
+        let Some(client) = self.random.pick(&names).cloned() else { return };
+        let home = self.home;
+        if self.random.chance(300) {
+            for ip in self.addresses() {
+                let verb = Verb::UnlockClient { client: client.clone(), ip: Some(ip) };
+                command(&self.sim, &self.scripts, home, verb).await;
+            }
+        }
+    }
+
+    /// Split brain: two machines take it up at once, and both have the address.
+    async fn both(&mut self) {
+        let Some(next) = self.another() else { return };
+        let old = self.home;
+        for ip in self.addresses() {
+            self.sim.join(ip, next);
+            let (sim, scripts) = (self.sim.clone(), self.scripts.clone());
+            let again = async move {
+                command(&sim, &scripts, old, Verb::UnlockIp { ip }).await;
+                command(&sim, &scripts, old, Verb::StartGrace(StartGrace::new(ip))).await;
+            };
+            let twice = self.random.chance(500);
+            if twice {
+                self.sim.scripts.spawn(Box::pin(again));
+            }
+            self.start(next, ip).await;
+        }
+        let pause = self.random.below(6 * SECOND);
+        self.sim.sleep(pause).await;
+        for ip in self.addresses() {
+            self.sim.leave(ip, old);
+            self.stop(old, ip).await;
+        }
+        self.home = next;
+        for ip in self.addresses() {
+            self.start(next, ip).await;
+            self.sim.join(ip, next);
+        }
+    }
+
+    /// Another machine takes it up, and the old one is not told; its address goes later.
+    async fn without_a_word(&mut self) {
+        let Some(next) = self.another() else { return };
+        let old = self.home;
+        self.take(next).await;
+        let pause = self.random.below(4 * SECOND);
+        self.sim.sleep(pause).await;
+        for ip in self.addresses() {
+            self.sim.leave(ip, old);
+        }
+    }
+
+    async fn back_and_forth(&mut self) {
+        self.planned().await;
+        let pause = self.random.below(SECOND);
+        self.sim.sleep(pause).await;
+        self.planned().await;
+    }
+
+    /// It is taken up where the address never comes to.
+    async fn wrong_machine(&mut self) {
+        let Some(wrong) = self.another() else { return };
+        let home = self.home;
+        for ip in self.addresses() {
+            self.start(wrong, ip).await;
+        }
+        let pause = self.random.below(3 * SECOND);
+        self.sim.sleep(pause).await;
+        for ip in self.addresses() {
+            self.stop(wrong, ip).await;
+        }
+        self.take(home).await;
+    }
+
+    /// The last move: to a machine that stays.
+    async fn come_to_rest(&mut self) {
+        let home = self.home;
+        // The keeper has every machine up within this time.
+        self.sim.sleep(60 * SECOND).await;
+        for ip in self.addresses() {
+            for machine in (0..self.sim.machine_count()).filter(|m| *m != home) {
+                self.sim.leave(ip, machine);
+                self.stop(machine, ip).await;
+            }
+            self.sim.join(ip, home);
+            while !self.start(home, ip).await {
+                self.sim.sleep(SECOND).await;
+            }
+        }
+        let before = self.scripts.site.resting.fetch_add(1, Ordering::Relaxed);
+        if before + 1 == self.scripts.site.groups.len() as u32 {
+            let homes = &self.scripts.site;
+            self.rest(homes.clone()).await;
+        }
+    }
+
+    async fn rest(&mut self, site: Arc<Site>) {
+        self.sim.sleep(SECOND).await;
+        for client in 0..self.sim.client_count() {
+            self.sim.with_client(client, |c, now, _| c.calm(now));
+        }
+        self.sim.record(Event::Calm);
+        self.sim.sleep(site.rest).await;
+        cluster::compare_lists(&self.sim, &site);
+        self.sim.record(Event::Rest);
+        self.sim.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end();
+    }
+}
+
+/// Starts daemons that are gone, and machines that have no power, after a while.
+async fn keep_machines(sim: &Arc<Sim>, scripts: &Scripts, random: &mut Random) {
+    for machine in 0..sim.machine_count() {
+        cluster::boot(sim, &scripts.site, machine);
+    }
+    let mut due: Vec<Option<Micros>> = vec![None; sim.machine_count()];
+    loop {
+        sim.sleep(250 * MS).await;
+        let calm = scripts.calm.load(Ordering::Relaxed);
+        for (machine, due) in due.iter_mut().enumerate() {
+            if sim.machine(machine, |m| m.life.is_some()) {
+                *due = None;
+                continue;
+            }
+            let powered = sim.machine(machine, |m| m.powered);
+            let most = match (calm, powered) {
+                (true, _) => 5 * SECOND,
+                (false, true) => 12 * SECOND,
+                (false, false) => 60 * SECOND,
+            };
+            let at = *due.get_or_insert_with(|| sim.now() + random.below(most));
+            if sim.now() >= at.min(sim.now() + most) {
+                cluster::boot(sim, &scripts.site, machine);
+                *due = None;
+            }
+        }
+    }
+}
+
+/// Bad luck.
+struct Luck {
+    sim: Arc<Sim>,
+    scripts: Arc<Scripts>,
+    random: Random,
+}
+
+impl Luck {
+    async fn run(mut self) {
+        loop {
+            let every = self.sim.plan.trouble_every;
+            let span = every / 2 + self.random.below(every);
+            self.sim.sleep(span).await;
+            if self.scripts.calm.load(Ordering::Relaxed) {
+                self.mend();
+                return;
+            }
+            self.strike().await;
+        }
+    }
+
+    fn mend(&self) {
+        self.sim.mend();
+        for disk in self.sim.disks.values() {
+            disk.limit_space(None);
+            disk.fail_no_more();
+        }
+        (0..self.sim.machine_count()).for_each(|machine| self.sim.thaw(machine));
+    }
+
+    async fn strike(&mut self) {
+        let trouble = self.sim.settings.trouble;
+        let machine = self.random.below(self.sim.machine_count() as u64) as usize;
+        let span = self.random.below(70 * SECOND);
+        let client = self.random.below(self.sim.client_count() as u64) as usize;
+        match self.random.below(16) {
+            0 if trouble.crashes => self.sim.kill(machine),
+            1 if trouble.crashes => self.sim.power_cut(machine),
+            2..=4 if trouble.crashes || trouble.freezes => self.light_fuse(machine),
+            5 if trouble.freezes => self.sim.freeze(machine, span),
+            6..=7 if trouble.partitions => self.cut(machine).await,
+            8 if trouble.disks => self.fail_disk(),
+            9 if trouble.disks => self.fill_disk().await,
+            10 if trouble.damage => self.damage(),
+            11 if trouble.clocks => self.jump(machine),
+            12 if trouble.clients => self.reboot(client, span).await,
+            13 if trouble.clients => {
+                let until = self.sim.now() + span;
+                self.sim.with_client(client, |c, _, _| c.stall(until));
+            }
+            14 if trouble.clients && self.random.chance(150) => {
+                self.sim.with_client(client, |c, now, out| c.die(now, out));
+            }
+            _ => {}
+        }
+    }
+
+    fn light_fuse(&mut self, machine: usize) {
+        let operations = self.random.below(120) as u32;
+        self.sim.machine(machine, |m| {
+            if let Some(life) = &m.life {
+                life.light_fuse(operations);
+            }
+        });
+    }
+
+    /// Cuts the ways between a machine and some clients, one or both.
+    async fn cut(&mut self, machine: usize) {
+        let (ways, share) = (self.random.below(3), 300 + self.random.below(701) as u32);
+        for client in 0..self.sim.client_count() {
+            if !self.random.chance(share) {
+                continue;
+            }
+            let (server, client) = (End::Server(machine), End::Client(client));
+            if ways != 0 {
+                self.sim.set_cut(server, client, true);
+            }
+            if ways != 1 {
+                self.sim.set_cut(client, server, true);
+            }
+        }
+        let sim = self.sim.clone();
+        let span = self.random.below(50 * SECOND);
+        self.sim.scripts.spawn(Box::pin(async move {
+            sim.sleep(span).await;
+            sim.mend();
+        }));
+    }
+
+    fn fail_disk(&mut self) {
+        let disks: Vec<_> = self.sim.disks.values().collect();
+        let Some(disk) = self.random.pick(&disks) else { return };
+        let fault = match self.random.below(3) {
+            0 => Fault::NoSpace,
+            1 => Fault::NoFiles,
+            _ => Fault::Io,
+        };
+        disk.fail_at(disk.ops() + self.random.below(60), fault);
+    }
+
+    async fn fill_disk(&mut self) {
+        let disks: Vec<PathBuf> = self.sim.disks.keys().cloned().collect();
+        let Some(dir) = self.random.pick(&disks).cloned() else { return };
+        let room = self.random.below(100_000);
+        let Some(disk) = self.sim.disks.get(&dir) else { return };
+        disk.limit_space(Some(disk.used() + room));
+        let (sim, span) = (self.sim.clone(), self.random.below(30 * SECOND));
+        self.sim.scripts.spawn(Box::pin(async move {
+            sim.sleep(span).await;
+            if let Some(disk) = sim.disks.get(&dir) {
+                disk.limit_space(None);
+            }
+        }));
+    }
+
+    /// Flips a bit of a record while nobody has it.
+    fn damage(&mut self) {
+        let groups = &self.scripts.site.groups;
+        let Some(group) = self.random.pick(groups) else { return };
+        let idle = group.addresses.iter().all(|ip| !cluster::is_loaded_anywhere(&self.sim, *ip));
+        if !idle {
+            return;
+        }
+        for ip in &group.addresses {
+            let Some(disk) = self.sim.disks.get(&cluster::journal_dir(*ip)) else { continue };
+            let files: Vec<(PathBuf, usize)> =
+                disk.contents().into_iter().map(|(path, bytes)| (path, bytes.len())).collect();
+            if let Some((path, len)) = self.random.pick(&files) {
+                disk.flip(path, self.random.below(*len as u64 * 8));
+            }
+        }
+    }
+
+    fn jump(&mut self, machine: usize) {
+        let by = self.random.below(20_000) as i64 - 10_000;
+        self.sim.machine(machine, |m| m.day_off_s += by);
+    }
+
+    async fn reboot(&mut self, client: usize, span: Micros) {
+        self.sim.with_client(client, |c, now, out| c.die(now, out));
+        let sim = self.sim.clone();
+        self.sim.scripts.spawn(Box::pin(async move {
+            sim.sleep(span / 3).await;
+            sim.with_client(client, |c, now, out| c.boot(now, out));
+        }));
+    }
+}
