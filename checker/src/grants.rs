@@ -1,0 +1,381 @@
+//! What a granted lock proves, and what it contradicts: exclusion, loss, theft, order.
+
+use crate::calls::Call;
+use crate::checker::{Checker, Verdict, settle};
+use crate::history::{Bytes, ClientId, Lock};
+use crate::map::{Hold, Mode, Moment, STILL};
+use crate::own::{Kind, Op, Wait, overlap};
+use crate::verdict::Invariant;
+
+/// A lock that a client was told is granted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grant<'a> {
+    pub(crate) owner: u32,
+    pub(crate) file: u32,
+    pub(crate) bytes: Bytes,
+    pub(crate) mode: Mode,
+    pub(crate) state: u32,
+    /// It took effect after this.
+    pub(crate) first: Moment,
+    pub(crate) reclaim: bool,
+    /// The client takes it, and nothing stands against its being right.
+    pub(crate) sure: bool,
+    /// `None`: granted by callback.
+    pub(crate) call: Option<&'a Call>,
+}
+
+impl<'a> Grant<'a> {
+    pub(crate) fn of(checker: &Checker, call: Option<&'a Call>) -> Self {
+        let (owner, file, bytes) = call.map_or((0, 0, Bytes { start: 0, end: 0 }), |c| (c.owner, c.file, c.bytes));
+        let first = checker.now;
+        Self { owner, file, bytes, mode: Mode::Shared, state: 0, first, reclaim: false, sure: false, call }
+    }
+}
+
+impl Checker {
+    pub(crate) fn granted(&mut self, grant: Grant<'_>) -> Verdict {
+        let full = self.full_since(self.world.info(grant.owner).lm, grant.first.at);
+        if grant.reclaim {
+            self.summary.reclaimed += 1;
+            if !full {
+                self.look_for_theft(&grant)?;
+            }
+        }
+        let waited = self.waited(&grant);
+        if grant.sure && let Some(own) = self.owns.get_mut(&(grant.file, grant.owner)) {
+            own.take_all(grant.bytes, grant.mode);
+        }
+        self.take(&grant, full);
+        self.weaken_by_concurrent(&grant);
+        if self.settings.state_frees && grant.sure && !grant.reclaim && grant.state != 0 {
+            self.free_older_states(&grant);
+        }
+        self.look_at_others(&grant, full)?;
+        if let Some(wait) = waited {
+            self.look_at_order(&grant, &wait)?;
+            self.drop_wait(grant.file, grant.owner, wait);
+        }
+        Ok(())
+    }
+
+    fn waited(&self, grant: &Grant<'_>) -> Option<Wait> {
+        let own = self.owns.get(&(grant.file, grant.owner))?;
+        own.wait(grant.bytes, grant.mode).filter(|_| !grant.reclaim).copied()
+    }
+
+    /// I3: every byte must be one that the owner may have held in that mode or a stronger one. What it may hold is only what it asked
+    /// for and was not refused; a reclaim under way gives nothing, unless a full window was ever open.
+    fn look_for_theft(&self, grant: &Grant<'_>) -> Verdict {
+        let had_full = self.world.manager_of(grant.owner).had_full;
+        let covers = |hold: &Hold, mode: Mode| {
+            hold.may[mode as usize].until >= grant.first.seq
+                || hold.pending[mode as usize] > 0
+                || (had_full && hold.reclaiming[mode as usize] > 0)
+        };
+        let file = &self.files[grant.file as usize];
+        let mut next = Some(grant.bytes.start);
+        for (bytes, segment) in file.map.touching(grant.bytes) {
+            let Some(hold) = segment.hold(grant.owner) else { continue };
+            let held = covers(hold, Mode::Exclusive) || (grant.mode == Mode::Shared && covers(hold, Mode::Shared));
+            if held && next.is_some_and(|next| bytes.start <= next) {
+                next = bytes.end.checked_add(1);
+            }
+        }
+        match next {
+            Some(next) if next <= grant.bytes.end => {
+                let what = format!(
+                    "{} was granted, but from byte {next} on that owner cannot have held {}",
+                    self.say_grant(grant),
+                    mode_word(grant.mode)
+                );
+                self.fail(Invariant::I3, what)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes what the owner now holds. A plain LOCK replaces the mode; a reclaim never weakens.
+    fn take(&mut self, grant: &Grant<'_>, full: bool) {
+        let now = self.now;
+        for (_, segment) in self.files[grant.file as usize].map.all_within(grant.bytes) {
+            let hold = segment.hold_or_new(grant.owner);
+            let state = match (grant.reclaim, full) {
+                (false, _) => grant.state,
+                (true, true) => 0,
+                (true, false) => hold.state,
+            };
+            let other = hold.may[grant.mode.other() as usize];
+            let replaced = other.last.seq < grant.first.seq && other.last.at <= grant.first.at;
+            if !grant.reclaim && replaced {
+                let must = hold.must;
+                hold.end(grant.mode.other(), now.seq);
+                hold.must = must;
+                if hold.may[grant.mode as usize].last.seq < grant.first.seq {
+                    hold.state = state;
+                }
+            }
+            settle(hold, grant.mode, now, state);
+            // The known state may have been stamped by this very LOCK on what was there.
+            if !grant.reclaim && replaced && hold.may[grant.mode.other() as usize].until != STILL {
+                hold.state = state;
+            }
+            if grant.sure {
+                let known = self.world.must(hold);
+                take_for_sure(hold, grant, known, now);
+            }
+        }
+    }
+
+    /// What else of this owner may have taken effect after the grant: an UNLOCK frees it, a CANCEL may end what a callback gave, a
+    /// shared LOCK weakens it.
+    fn weaken_by_concurrent(&mut self, grant: &Grant<'_>) {
+        let Some(own) = self.owns.get(&(grant.file, grant.owner)) else { return };
+        let this = grant.call.map(|call| call.id);
+        let concurrent =
+            |op: &&Op| Some(op.call) != this && op.reaches(grant.first) && overlap(op.bytes, grant.bytes);
+        let ops: Vec<Op> = own.ops.iter().filter(concurrent).copied().collect();
+        if ops.is_empty() {
+            return;
+        }
+        self.summary.unsure += 1;
+        let map = &mut self.files[grant.file as usize].map;
+        for op in ops {
+            let bytes = Bytes {
+                start: op.bytes.start.max(grant.bytes.start),
+                end: op.bytes.end.min(grant.bytes.end),
+            };
+            for (_, segment) in map.within(bytes) {
+                let Some(hold) = segment.hold_mut(grant.owner) else { continue };
+                match op.kind {
+                    Kind::Unlock => hold.must = None,
+                    Kind::Cancel { mode } if hold.must == Some(mode) => hold.must = None,
+                    Kind::Lock { mode: Mode::Shared, reclaim: false, .. } if hold.must == Some(Mode::Exclusive) => {
+                        hold.must = Some(Mode::Shared);
+                    }
+                    Kind::Cancel { .. } | Kind::Lock { .. } => {}
+                }
+            }
+        }
+    }
+
+    /// I1 and I2: nobody else surely holds what excludes this. What others may have held before, and excludes it, is gone now.
+    ///
+    /// Two locks that are both sure exclude each other now, whatever the order in which they were granted. If this one is not sure any
+    /// more (an UNLOCK of it was sent meanwhile), the other must have been sure all the time since it was asked for.
+    fn look_at_others(&mut self, grant: &Grant<'_>, full: bool) -> Verdict {
+        let map = std::mem::take(&mut self.files[grant.file as usize].map);
+        let mut found = None;
+        let mut cleared = Vec::new();
+        for (bytes, segment) in map.touching(grant.bytes) {
+            if segment.holds.len() < 2 {
+                continue;
+            }
+            let own = segment.hold(grant.owner).and_then(|own| self.world.must(own));
+            for other in segment.holds.iter().filter(|hold| hold.owner != grant.owner) {
+                let must = self.world.must(other);
+                let now = own.zip(must).is_some_and(|(own, must)| own.conflicts(must));
+                let then = must.is_some_and(|must| must.conflicts(grant.mode)) && other.since.seq < grant.first.seq;
+                if (now || then) && !self.forgivable(grant, other, full) {
+                    found = found.or_else(|| Some((bytes, other.clone())));
+                }
+                for mode in Mode::ALL {
+                    let may = other.may[mode as usize];
+                    let older = may.last.seq < grant.first.seq && may.last.at <= grant.first.at;
+                    if may.until == STILL && mode.conflicts(grant.mode) && older {
+                        cleared.push((bytes, other.owner, mode));
+                    }
+                }
+            }
+        }
+        self.files[grant.file as usize].map = map;
+        if let Some((bytes, other)) = found {
+            return self.clash(grant, bytes, &other);
+        }
+        let now = self.now.seq;
+        for (bytes, owner, mode) in cleared {
+            for (_, segment) in self.files[grant.file as usize].map.within(bytes) {
+                if let Some(hold) = segment.hold_mut(owner) {
+                    hold.end(mode, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// In a full window the record may be incomplete. There an unproven reclaim may take what another has not yet reclaimed; and what
+    /// the record has lost is in nobody's way who comes through another address.
+    pub(crate) fn forgivable(&self, grant: &Grant<'_>, other: &Hold, full: bool) -> bool {
+        let (mine, theirs) = (self.world.info(grant.owner).lm, self.world.manager_of(other.owner));
+        let unreclaimed = other.effective < theirs.unreclaimed_before();
+        let unproven = other.effective < theirs.unproven_before();
+        (grant.reclaim && full && unreclaimed) || (unproven && self.world.info(other.owner).lm != mine)
+    }
+
+    fn clash(&self, grant: &Grant<'_>, bytes: Bytes, other: &Hold) -> Verdict {
+        let invariant = self.loss_or(other, Invariant::I1);
+        let what = format!(
+            "{} was granted, but {} surely holds bytes {}..={} of it {} since {}: granted to it then, and neither unlocked nor \
+             lost since{}",
+            self.say_grant(grant),
+            self.say_owner(other.owner),
+            bytes.start,
+            bytes.end,
+            other.must.map_or("", mode_word),
+            other.since.at,
+            self.moved_words(other),
+        );
+        self.fail(invariant, what)
+    }
+
+    /// What was taken before a move or a crash was lost by it; what is left of a range that was split, by that.
+    pub(crate) fn loss_or(&self, hold: &Hold, otherwise: Invariant) -> Invariant {
+        if self.world.manager_of(hold.owner).changed.seq > hold.effective {
+            Invariant::I2
+        } else if hold.split {
+            Invariant::I13
+        } else {
+            otherwise
+        }
+    }
+
+    pub(crate) fn moved_words(&self, hold: &Hold) -> String {
+        let manager = self.world.manager_of(hold.owner);
+        if manager.changed.seq > hold.effective {
+            format!(" ({} has moved, crashed or been released meanwhile, the last time at {})", manager.ip, manager.changed.at)
+        } else {
+            String::new()
+        }
+    }
+
+    /// I6: a request that waited longer, and was in the way of nothing but this one's turn, should have been granted before.
+    ///
+    /// Only where the two exclude each other, the second was first sent after the client of the first knew that it waits, nothing has
+    /// moved since, and whoever may have been in the way of the first was in the way of the second too: then, when the second was
+    /// granted, they were gone.
+    fn look_at_order(&self, grant: &Grant<'_>, wait: &Wait) -> Verdict {
+        let file = &self.files[grant.file as usize];
+        let lm = self.world.info(grant.owner).lm;
+        for owner in file.waiting.iter().filter(|owner| **owner != grant.owner) {
+            let info = self.world.info(*owner);
+            if info.lm != lm || info.forged() {
+                continue;
+            }
+            let Some(own) = self.owns.get(&(grant.file, *owner)) else { continue };
+            for first in own.waits.iter().filter(|first| self.was_earlier(info.peer, first, wait)) {
+                if !self.blocked_by_others(grant, *owner, first, wait.first) {
+                    let what = format!(
+                        "{} was granted after waiting since {}, before {}'s LOCK of bytes {}..={} {}, which had been told at {} that it waits \
+                         and could have been granted as well",
+                        self.say_grant(grant),
+                        wait.first.at,
+                        self.say_owner(*owner),
+                        first.bytes.start,
+                        first.bytes.end,
+                        mode_word(first.mode),
+                        first.blocked.at,
+                    );
+                    return self.fail(Invariant::I6, what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn was_earlier(&self, peer: u32, first: &Wait, second: &Wait) -> bool {
+        let peer = &self.world.peers[peer as usize];
+        first.blocked.seq < second.first.seq
+            && !first.doubtful
+            && overlap(first.bytes, second.bytes)
+            && first.mode.conflicts(second.mode)
+            && peer.unlocking == 0
+            && peer.unlocked < first.first.seq
+    }
+
+    fn blocked_by_others(&self, grant: &Grant<'_>, owner: u32, first: &Wait, since: Moment) -> bool {
+        if self.world.manager_of(owner).moved_since(first.first.seq) {
+            return true;
+        }
+        let map = &self.files[grant.file as usize].map;
+        map.touching(first.bytes).any(|(bytes, segment)| {
+            let inside = bytes.start >= grant.bytes.start && bytes.end <= grant.bytes.end;
+            segment.holds.iter().filter(|hold| hold.owner != owner && hold.owner != grant.owner).any(|hold| {
+                Mode::ALL.iter().any(|mode| {
+                    let blocks_first = mode.conflicts(first.mode) && hold.may_since(*mode, since.seq);
+                    let blocks_second = inside && mode.conflicts(grant.mode);
+                    blocks_first && !blocks_second
+                })
+            })
+        })
+    }
+
+    /// A LOCK under a new NSM state comes from a rebooted client: its older locks go.
+    fn free_older_states(&mut self, grant: &Grant<'_>) {
+        let peer = self.world.info(grant.owner).peer;
+        let known = &mut self.world.peers[peer as usize].state;
+        if *known != grant.state {
+            *known = grant.state;
+            self.free_states(peer, grant.state, grant.first);
+        }
+    }
+
+    /// NLM GRANTED arrives.
+    pub(crate) fn called_back(&mut self, client: ClientId, lock: Lock, accepted: bool) -> Verdict {
+        let now = self.now;
+        let (owner, file) = (self.world.owner(lock.owner, client), self.file(lock.file));
+        let mode = Mode::of(lock.exclusive);
+        let forged = self.world.info(owner).forged();
+        let stale = self.owns.get(&(file, owner)).is_some_and(|own| own.has_stale(lock.bytes, mode, now.at));
+        let Some(own) = self.owns.get_mut(&(file, owner)) else { return Ok(()) };
+        if !accepted {
+            // Refused the first time it is taken back, later not: the request stays one that may be held until it is unlocked or cancelled.
+            own.waits.iter_mut().filter(|w| w.bytes == lock.bytes && w.mode == mode).for_each(|w| w.doubtful = true);
+            return Ok(());
+        }
+        let wait = own.waits.iter().find(|wait| wait.bytes == lock.bytes && wait.mode == mode).copied();
+        let (first, state, sure) = match (wait, own.blocking_op(lock.bytes, mode)) {
+            (Some(wait), _) => (wait.first, wait.state, !wait.doubtful),
+            (None, Some(op)) => {
+                // Its BLOCKED comes later, if ever.
+                (op.first, 0, true)
+            }
+            // The client says that it takes what it does not wait for: nothing is proven by that.
+            (None, None) => return Ok(()),
+        };
+        self.summary.called_back += 1;
+        let sure = sure && !stale && !forged;
+        let grant = Grant {
+            owner,
+            file,
+            bytes: lock.bytes,
+            mode,
+            state,
+            first,
+            reclaim: false,
+            sure,
+            call: None,
+        };
+        let verdict = self.granted(grant);
+        self.tidy(file, owner, lock.bytes);
+        verdict
+    }
+}
+
+fn take_for_sure(hold: &mut Hold, grant: &Grant<'_>, known: Option<Mode>, now: Moment) {
+    if known.is_none() {
+        hold.split = false;
+    }
+    let stays = known.is_some_and(|known| known == grant.mode || (grant.reclaim && known > grant.mode));
+    if !stays {
+        hold.must = Some(grant.mode);
+        hold.since = now;
+    }
+    hold.effective = grant.first.seq;
+    hold.callback = grant.call.is_none();
+}
+
+pub(crate) fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Shared => "shared",
+        Mode::Exclusive => "exclusive",
+    }
+}

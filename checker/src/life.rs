@@ -1,0 +1,229 @@
+//! What ends or moves many locks at once: reboots, operators' commands, crashes, take-overs.
+
+use crate::calls::{Call, Stage};
+use crate::checker::{Checker, Verdict, settle};
+use crate::history::{ClientId, Command, Event, Micros, NodeId, Opened, Result};
+use crate::map::{Mode, Moment, STILL};
+use crate::takeups::Kept;
+use crate::verdict::Invariant;
+
+/// A command without a result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    node: NodeId,
+    command: Command,
+    first: Moment,
+}
+
+impl Checker {
+    /// Commands, daemons and nodes.
+    pub(crate) fn service(&mut self, event: &Event) {
+        let now = self.now;
+        match event {
+            Event::Told { id, node, command } => self.told(*id, *node, *command),
+            Event::Came { id, result } => self.came(*id, *result),
+            Event::Resumed { node, lm, opened, window } => self.resumed(*node, *lm, *opened, *window),
+            Event::Down { node } => self.down(*node),
+            Event::Routed { lm, node, here } => {
+                let lm = self.world.manager(*lm);
+                self.world.managers[lm as usize].route(*node, *here, now);
+            }
+            Event::Frozen { node, frozen } => self.world.nodes.freeze(*node, *frozen, now),
+            _ => {}
+        }
+        self.world.schedule(self.settings.hold);
+    }
+
+    fn told(&mut self, id: u64, node: NodeId, command: Command) {
+        let now = self.now;
+        self.told.insert(id, Told { node, command, first: now });
+        match command {
+            Command::StartGrace { lm, window, .. } => {
+                let lm = self.world.manager(lm);
+                self.world.managers[lm as usize].told(id, node, window, now);
+                self.wake_ghosts(lm);
+            }
+            Command::UnlockIp { lm } => {
+                let lm = self.world.manager(lm);
+                self.world.managers[lm as usize].releasing(now);
+            }
+            Command::EndGrace { lm } => {
+                let lm = self.world.manager(lm);
+                self.world.managers[lm as usize].ending(now);
+            }
+            Command::UnlockClient { client, lm } => {
+                let lm = self.world.manager(lm);
+                let peer = self.world.peer(client, client, lm);
+                self.world.peers[peer as usize].unlocking += 1;
+            }
+        }
+        // An end that was told before is now.
+        self.world.schedule(self.settings.hold);
+        self.world.advance(self.settings.hold, now);
+    }
+
+    fn came(&mut self, id: u64, result: Result) {
+        let now = self.now;
+        let Some(told) = self.told.remove(&id) else { return };
+        match told.command {
+            Command::StartGrace { lm, .. } => {
+                let lm = self.world.manager(lm);
+                let manager = &mut self.world.managers[lm as usize];
+                match result {
+                    Result::TakenUp(Opened::Unchanged) => manager.kept(id, Kept::Unchanged, now),
+                    Result::TakenUp(Opened::Adopted) => manager.kept(id, Kept::Adopted, now),
+                    Result::TakenUp(opened) => {
+                        self.summary.windows += 1;
+                        manager.opened(id, opened == Opened::Full, now);
+                    }
+                    Result::Done | Result::Failed => manager.kept(id, Kept::Failed, now),
+                }
+                self.wake_ghosts(lm);
+            }
+            Command::UnlockIp { lm } => {
+                let lm = self.world.manager(lm);
+                if result == Result::Done {
+                    self.world.managers[lm as usize].released(now);
+                }
+            }
+            Command::EndGrace { lm } => {
+                let lm = self.world.manager(lm);
+                if result == Result::Done {
+                    self.world.managers[lm as usize].ended(told.node, now);
+                }
+            }
+            Command::UnlockClient { client, lm } => {
+                let lm = self.world.manager(lm);
+                let peer = self.world.peer(client, client, lm);
+                self.client_unlocked(peer);
+                if result == Result::Done {
+                    self.free(peer, told.first, |_| true);
+                }
+            }
+        }
+    }
+
+    fn client_unlocked(&mut self, peer: u32) {
+        let peer = &mut self.world.peers[peer as usize];
+        peer.unlocking = peer.unlocking.saturating_sub(1);
+        peer.unlocked = self.now.seq;
+    }
+
+    fn resumed(&mut self, node: NodeId, lm: std::net::IpAddr, opened: Opened, window: Micros) {
+        let now = self.now;
+        let (lm, down) = (self.world.manager(lm), self.world.nodes.last_down(node));
+        let window = match opened {
+            Opened::Unchanged | Opened::Adopted => None,
+            Opened::Window => Some((window, false)),
+            Opened::Full => Some((window, true)),
+        };
+        self.summary.windows += u64::from(window.is_some());
+        self.world.managers[lm as usize].resumed(node, window, down, self.settings.slack, now);
+        self.wake_ghosts(lm);
+    }
+
+    fn down(&mut self, node: NodeId) {
+        let now = self.now;
+        self.world.nodes.down(node, now);
+        let lost: Vec<u64> = self.told.iter().filter(|(_, told)| told.node == node).map(|(id, _)| *id).collect();
+        for id in lost {
+            // Whatever it did is done.
+            if let Some(Told { command: Command::UnlockClient { client, lm }, .. }) = self.told.remove(&id) {
+                let lm = self.world.manager(lm);
+                let peer = self.world.peer(client, client, lm);
+                self.client_unlocked(peer);
+            }
+        }
+        for lm in 0..self.world.managers.len() as u32 {
+            self.world.managers[lm as usize].down(node, now);
+            self.wake_ghosts(lm);
+        }
+    }
+
+    /// The lock manager moves: copies under way of LOCKs that were refused may be new to whoever serves it then.
+    fn wake_ghosts(&mut self, lm: u32) {
+        let ghosts = std::mem::take(&mut self.world.managers[lm as usize].ghosts);
+        let now = self.now.at;
+        for ghost in ghosts.iter().filter(|ghost| ghost.until > now) {
+            self.settle(*ghost);
+        }
+        self.world.managers[lm as usize].ghosts = ghosts;
+    }
+
+    /// A client stops, or boots: it knows of no lock. The service does not know that yet.
+    pub(crate) fn stopped(&mut self, client: ClientId, alive: bool) {
+        let id = self.world.client(client);
+        let open = std::mem::take(&mut self.world.clients[id as usize].open);
+        for call in open {
+            if let Some(call) = self.calls.get(&call).copied().filter(|call| call.stage == Stage::Open) {
+                self.give_up(&call);
+            }
+        }
+        let known = &mut self.world.clients[id as usize];
+        known.died = self.now.seq;
+        known.alive = alive;
+        self.settle_waits(id);
+    }
+
+    /// What waits may be granted for all that anybody will ever hear.
+    fn settle_waits(&mut self, client: u32) {
+        let world = &self.world;
+        let waiting: Vec<(u32, u32)> = self
+            .owns
+            .iter()
+            .filter(|((_, owner), own)| world.info(*owner).client == client && !own.waits.is_empty())
+            .map(|(key, _)| *key)
+            .collect();
+        for (file, owner) in waiting {
+            let waits = self.owns.get(&(file, owner)).map(|own| own.waits.clone()).unwrap_or_default();
+            for wait in waits {
+                let last = Moment { seq: self.now.seq, at: wait.last_copy.max(self.now.at) };
+                for (_, segment) in self.files[file as usize].map.all_within(wait.bytes) {
+                    settle(segment.hold_or_new(owner), wait.mode, last, wait.state);
+                }
+                self.drop_wait(file, owner, wait);
+            }
+        }
+    }
+
+    /// SM_NOTIFY was answered: what the client took under another, known state is freed.
+    pub(crate) fn rebooted(&mut self, call: &Call, state: u32) {
+        let crate::history::Request::Notify { client, .. } = call.request else { return };
+        let peer = self.world.peer(client, client, call.lm);
+        self.free_states(peer, state, call.first);
+    }
+
+    pub(crate) fn free_states(&mut self, peer: u32, state: u32, first: Moment) {
+        self.free(peer, first, |of| of != 0 && of != state);
+    }
+
+    /// What calls gave to a client surely before `first`, under states that `which` names, is gone.
+    fn free(&mut self, peer: u32, first: Moment, which: impl Fn(u32) -> bool) {
+        let now = self.now.seq;
+        let files: Vec<u32> = self.world.peers[peer as usize].files.keys().copied().collect();
+        for file in files {
+            for (_, segment) in self.files[file as usize].map.every() {
+                for hold in &mut segment.holds {
+                    if self.world.owners[hold.owner as usize].peer == peer && which(hold.state) {
+                        for mode in Mode::ALL {
+                            let last = hold.may[mode as usize].last;
+                            let older = last.seq < first.seq && last.at <= first.at;
+                            if hold.may[mode as usize].until == STILL && older {
+                                hold.end(mode, now);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The server's state is odd while it is up, or the client takes the notice for one of its end.
+    pub(crate) fn noticed(&self, client: ClientId, lm: std::net::IpAddr, state: u32) -> Verdict {
+        if state.is_multiple_of(2) {
+            let what = format!("client {} was sent SM_NOTIFY from {lm} with the state {state}, which is even", client.0);
+            return self.fail(Invariant::I7, what);
+        }
+        Ok(())
+    }
+}

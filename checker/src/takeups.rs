@@ -1,0 +1,359 @@
+//! One lock manager's moves from node to node, and what they may have ended. Knows times and commands; must never look at locks.
+//!
+//! Two questions are asked. *Lost*: may a lock that was taken before a move have expired by now? The earliest end of its window decides:
+//! no window ends before the time that was told, counted from the telling, unless `end_grace` was told; a window cannot end for want
+//! of unreclaimed locks while one is unreclaimed. *Expired*: must it have expired? The latest end decides: the time that was told,
+//! counted from the answer to `start_grace`, from the arrival of the address or from the end of a pause of the node, whichever came last.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use crate::history::{Bytes, Micros, NodeId};
+use crate::map::{Mode, Moment};
+
+/// A take-over that opened a window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Take {
+    pub(crate) node: NodeId,
+    /// Nothing of it happened before.
+    pub(crate) told: Moment,
+    /// It was done by then.
+    pub(crate) came: Moment,
+    pub(crate) window: Micros,
+    pub(crate) full: bool,
+    /// The window cannot end before.
+    earliest: Micros,
+    /// The node is gone, or has released the address: no timer runs.
+    suspended: bool,
+    /// `end_grace` succeeded.
+    ended: Option<Micros>,
+}
+
+/// A `start_grace` that nobody knows the result of.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    id: u64,
+    node: NodeId,
+    told: Moment,
+    window: Micros,
+}
+
+/// A LOCK of which a copy may still arrive, and that the record knows nothing of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ghost {
+    pub(crate) owner: u32,
+    pub(crate) file: u32,
+    pub(crate) bytes: Bytes,
+    pub(crate) mode: Mode,
+    pub(crate) state: u32,
+    pub(crate) until: Micros,
+}
+
+/// One lock manager.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    pub(crate) ip: IpAddr,
+    /// What was taken up to this event, and not reclaimed since, may be lost.
+    pub(crate) lost_before: u64,
+    /// The last event that may have changed who serves it.
+    pub(crate) changed: Moment,
+    /// A full window was opened at some time.
+    pub(crate) had_full: bool,
+    pub(crate) ghosts: VecDeque<Ghost>,
+    /// Windows whose earliest end is to come.
+    takes: Vec<Take>,
+    /// The last window, if nothing came after it.
+    last: Option<Take>,
+    pending: Vec<Pending>,
+    served_by: Option<NodeId>,
+    unserved: Option<Micros>,
+    routed: Option<(NodeId, Micros)>,
+    /// The last time at which a full window, of a take-over that another has followed, may have been open.
+    full_over: Option<Micros>,
+}
+
+impl Manager {
+    pub(crate) fn new(ip: IpAddr) -> Self {
+        Self {
+            ip,
+            lost_before: 0,
+            changed: Moment::default(),
+            had_full: false,
+            ghosts: VecDeque::new(),
+            takes: Vec::new(),
+            last: None,
+            pending: Vec::new(),
+            served_by: None,
+            unserved: None,
+            routed: None,
+            full_over: None,
+        }
+    }
+
+    /// `start_grace` is told.
+    pub(crate) fn told(&mut self, id: u64, node: NodeId, window: Micros, now: Moment) {
+        self.changed = now;
+        self.pending.push(Pending { id, node, told: now, window });
+    }
+
+    /// It opened a window.
+    pub(crate) fn opened(&mut self, id: u64, full: bool, now: Moment) {
+        let Some(at) = self.pending.iter().position(|p| p.id == id) else { return };
+        let p = self.pending.remove(at);
+        self.open(p.node, p.told, p.window, p.told.at.saturating_add(p.window), full, now);
+    }
+
+    /// It opened nothing.
+    pub(crate) fn kept(&mut self, id: u64, how: Kept, now: Moment) {
+        let Some(at) = self.pending.iter().position(|p| p.id == id) else { return };
+        let p = self.pending.remove(at);
+        self.changed = now;
+        match how {
+            Kept::Unchanged => {}
+            Kept::Adopted => self.go_on(p.node, now),
+            Kept::Failed => self.forget_last(now),
+        }
+    }
+
+    /// A daemon has taken it up by itself. When exactly is unknown: not before `down`, the last time that node went down.
+    pub(crate) fn resumed(&mut self, node: NodeId, window: Option<(Micros, bool)>, down: Moment, slack: Micros, now: Moment) {
+        match window {
+            Some((window, full)) => {
+                let earliest = now.at.saturating_add(window).saturating_sub(slack);
+                self.open(node, down, window, earliest, full, now);
+            }
+            None => {
+                self.changed = now;
+                self.go_on(node, now);
+            }
+        }
+    }
+
+    fn open(&mut self, node: NodeId, told: Moment, window: Micros, earliest: Micros, full: bool, now: Moment) {
+        // A window that had not ended when this one opened never ends: what it left unreclaimed is for this one.
+        self.takes.clear();
+        self.forget_last(now);
+        let take = Take { node, told, came: now, window, full, earliest, suspended: false, ended: None };
+        self.takes.push(take);
+        self.last = Some(take);
+        self.had_full |= full;
+        self.served_by = Some(node);
+        self.unserved = None;
+        self.changed = now;
+    }
+
+    fn go_on(&mut self, node: NodeId, now: Moment) {
+        for take in &mut self.takes {
+            take.suspended = false;
+        }
+        // Whether and until when a window goes on is not told: nothing surely expires.
+        self.forget_last(now);
+        self.served_by = Some(node);
+        self.unserved = None;
+    }
+
+    /// `unlock_ip` is told: from here on it may be released, and then no window ends. Not known to be released before the answer.
+    pub(crate) fn releasing(&mut self, now: Moment) {
+        self.forget_last(now);
+        self.changed = now;
+        self.unserved = Some(now.at);
+    }
+
+    /// It is released.
+    pub(crate) fn released(&mut self, now: Moment) {
+        self.changed = now;
+        for take in &mut self.takes {
+            take.suspended = true;
+        }
+    }
+
+    /// `end_grace` is told: from here on the window may be over.
+    pub(crate) fn ending(&mut self, now: Moment) {
+        for take in &mut self.takes {
+            take.earliest = take.earliest.min(now.at);
+        }
+        for pending in &mut self.pending {
+            pending.window = now.at.saturating_sub(pending.told.at).min(pending.window);
+        }
+    }
+
+    /// `end_grace` succeeded there.
+    pub(crate) fn ended(&mut self, node: NodeId, now: Moment) {
+        if let Some(last) = self.last.as_mut().filter(|last| last.node == node) {
+            last.ended = Some(now.at);
+        }
+    }
+
+    /// A node's daemon is gone.
+    pub(crate) fn down(&mut self, node: NodeId, now: Moment) {
+        if self.pending.iter().any(|p| p.node == node) {
+            self.changed = now;
+            self.full_over = Some(now.at);
+            self.pending.retain(|p| p.node != node);
+        }
+        for take in self.takes.iter_mut().filter(|take| take.node == node) {
+            take.suspended = true;
+        }
+        if self.served_by.is_none_or(|by| by == node) {
+            self.changed = now;
+            self.forget_last(now);
+            self.unserved = Some(now.at);
+        }
+    }
+
+    pub(crate) fn route(&mut self, node: NodeId, here: bool, now: Moment) {
+        if here {
+            self.routed = Some((node, now.at));
+        } else if self.routed.is_some_and(|(at, _)| at == node) {
+            self.routed = None;
+        }
+    }
+
+    /// Notes what may be lost by now.
+    pub(crate) fn advance(&mut self, hold: Micros, now: Moment) {
+        if !self.takes.is_empty() {
+            for take in self.takes.iter().filter(|take| !take.suspended && take.earliest <= now.at) {
+                self.lost_before = self.lost_before.max(take.came.seq);
+            }
+            self.takes.retain(|take| take.suspended || take.earliest > now.at);
+        }
+        if self.pending.iter().any(|p| p.told.at.saturating_add(p.window) <= now.at) {
+            self.lost_before = self.lost_before.max(now.seq);
+        }
+        // Nobody has taken it up for the hold time: its locks may be forgotten.
+        if self.unserved.is_some_and(|since| since.saturating_add(hold) <= now.at) {
+            self.unserved = None;
+            self.lost_before = self.lost_before.max(now.seq);
+        }
+    }
+
+    /// When [`Self::advance`] has something to do next.
+    pub(crate) fn next(&self, hold: Micros) -> Micros {
+        let takes = self.takes.iter().filter(|take| !take.suspended).map(|take| take.earliest);
+        let pending = self.pending.iter().map(|p| p.told.at.saturating_add(p.window));
+        let unserved = self.unserved.iter().map(|since| since.saturating_add(hold));
+        takes.chain(pending).chain(unserved).min().unwrap_or(Micros::MAX)
+    }
+
+    /// A full window may have been open at some time from `from` on.
+    pub(crate) fn full_since(&self, from: Micros, nodes: &Nodes, slack: Micros) -> bool {
+        !self.pending.is_empty()
+            || self.full_over.is_some_and(|over| over >= from)
+            || self.last.is_some_and(|last| last.full && self.latest(&last, nodes, slack) >= from)
+    }
+
+    /// A window may be open.
+    pub(crate) fn in_window(&self, now: Micros) -> bool {
+        !self.pending.is_empty() || self.takes.iter().any(|take| take.suspended || take.earliest > now)
+    }
+
+    /// A full window is or was ever possible.
+    pub(crate) fn had_any_doubt(&self) -> bool {
+        self.had_full || !self.pending.is_empty() || self.full_over.is_some()
+    }
+
+    /// A lock taken before that event and not reclaimed since is not yet reclaimed in a window that may still be open.
+    pub(crate) fn unreclaimed_before(&self) -> u64 {
+        let takes = self.takes.iter().map(|take| take.came.seq).max().unwrap_or(0);
+        if self.pending.is_empty() { takes } else { u64::MAX }
+    }
+
+    /// A lock taken before that event and not reclaimed since is one of a record that may be incomplete.
+    pub(crate) fn unproven_before(&self) -> u64 {
+        let takes = self.takes.iter().filter(|take| take.full).map(|take| take.came.seq).max().unwrap_or(0);
+        if self.pending.is_empty() { takes } else { u64::MAX }
+    }
+
+    /// What was taken surely before this, and surely not since, has surely expired before the time `from`.
+    pub(crate) fn expired_before(&self, from: Micros, nodes: &Nodes, slack: Micros) -> Option<Moment> {
+        let last = self.last.filter(|_| self.pending.is_empty())?;
+        (self.latest(&last, nodes, slack) < from).then_some(last.told)
+    }
+
+    /// The event of the last take-over or crash before now.
+    pub(crate) fn moved_since(&self, seq: u64) -> bool {
+        self.changed.seq > seq || !self.pending.is_empty()
+    }
+
+    fn latest(&self, take: &Take, nodes: &Nodes, slack: Micros) -> Micros {
+        let Some((_, since)) = self.routed.filter(|(node, _)| *node == take.node) else { return Micros::MAX };
+        let Some(thawed) = nodes.awake_since(take.node) else { return Micros::MAX };
+        let start = take.came.at.max(since).max(thawed);
+        let deadline = start.saturating_add(take.window);
+        let end = match take.ended {
+            Some(ended) if !take.full || ended < deadline => deadline.min(ended.max(thawed)),
+            _ => deadline,
+        };
+        end.saturating_add(slack)
+    }
+
+    /// The last window is not the last one any more, or nobody knows how it goes on.
+    fn forget_last(&mut self, now: Moment) {
+        if self.last.take().is_some_and(|last| last.full) {
+            self.full_over = Some(now.at);
+        }
+    }
+}
+
+/// How a `start_grace` left things alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It was taken up there already.
+    Unchanged,
+    /// The locks stand as they stood, and so may a window that another daemon left open.
+    Adopted,
+    /// It was refused, but may have raised the epoch: nobody may be serving now.
+    Failed,
+}
+
+/// What is known of the nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    known: Vec<(NodeId, Node)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    down: Moment,
+    frozen: bool,
+    thawed: Micros,
+}
+
+impl Nodes {
+    fn node(&mut self, id: NodeId) -> &mut Node {
+        let at = match self.known.iter().position(|(known, _)| *known == id) {
+            Some(at) => at,
+            None => {
+                self.known.push((id, Node::default()));
+                self.known.len() - 1
+            }
+        };
+        &mut self.known[at].1
+    }
+
+    pub(crate) fn down(&mut self, id: NodeId, now: Moment) {
+        let node = self.node(id);
+        node.down = now;
+        node.frozen = false;
+    }
+
+    pub(crate) fn freeze(&mut self, id: NodeId, frozen: bool, now: Moment) {
+        let node = self.node(id);
+        node.frozen = frozen;
+        node.thawed = now.at;
+    }
+
+    /// When it went down the last time.
+    pub(crate) fn last_down(&self, id: NodeId) -> Moment {
+        self.known.iter().find(|(known, _)| *known == id).map(|(_, node)| node.down).unwrap_or_default()
+    }
+
+    /// Since when it has not been paused; `None`: it is.
+    fn awake_since(&self, id: NodeId) -> Option<Micros> {
+        match self.known.iter().find(|(known, _)| *known == id) {
+            Some((_, node)) if node.frozen => None,
+            Some((_, node)) => Some(node.thawed),
+            None => Some(0),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the checker is told before it begins, and what it says in the end. Holds data only.
+
+use std::fmt;
+
+use crate::history::Micros;
+
+/// The promise that was broken. The numbers are those of the design.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Invariant {
+    /// Exclusion: two owners hold what excludes each other.
+    I1,
+    /// No loss: an acknowledged lock is gone after a move or a crash.
+    I2,
+    /// No theft: a reclaim of what was not the owner's was granted.
+    I3,
+    /// Scope: what happened to one lock manager touched requests of another.
+    I4,
+    /// Only conflicts wait, and only they are refused.
+    I5,
+    /// Progress: a window that does not end, a waiter out of turn.
+    I6,
+    /// Epochs grow.
+    I7,
+    /// Durable before acknowledged.
+    I8,
+    /// A copy of a request changes nothing and gets the same answer.
+    I9,
+    /// UNLOCK and CANCEL are always legal.
+    I10,
+    /// Split, merge, upgrade and downgrade equal a byte map.
+    I13,
+    /// The lists equal the record, and both what clients know.
+    I14,
+    /// At rest something is still waiting, or still without an answer.
+    Liveness,
+}
+
+/// What the service did wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Against which promise.
+    pub invariant: Invariant,
+    /// When it became visible.
+    pub at: Micros,
+    /// What happened and what it contradicts, as a sentence.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {} µs: {}", self.invariant, self.at, self.what)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// What the checker must know of the run that it watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The longest that a copy of a message may take to be acted on: its time in the network and in queues, and what the server holds
+    /// a request back (`grace.park`).
+    pub late: Micros,
+    /// How late a node may notice that an address is there, fire a timer, or say that it has resumed.
+    pub slack: Micros,
+    /// The hold time: a released lock manager that nobody takes up keeps its locks at least that long.
+    pub hold: Micros,
+    /// The network may copy a message by itself. If not, only what a client sent twice can arrive twice.
+    pub copies: bool,
+    /// DENIED_NOLOCKS is a fair answer to a new LOCK from the start (see [`crate::Checker::excuse_nolocks`]).
+    pub nolocks: bool,
+    /// Statuses that say nothing of locks (ROFS, STALE_FH, FBIG, FAILED) are fair answers to LOCK and TEST.
+    pub others: bool,
+    /// A plain LOCK that is granted with a new NSM state frees the older locks of that client through that address.
+    pub state_frees: bool,
+    /// Rows of the list and of the record must have the same condition; otherwise only the same kind: held, granted by callback, or
+    /// not reclaimed.
+    pub exact_conditions: bool,
+    /// How long an answered call is remembered, to compare the answers to its copies.
+    pub remember: Micros,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            late: 5_000_000,
+            slack: 1_000_000,
+            hold: 86_400_000_000,
+            copies: true,
+            nolocks: false,
+            others: false,
+            state_frees: true,
+            exact_conditions: false,
+            remember: 60_000_000,
+        }
+    }
+}
+
+/// What was looked at in a run in which nothing was wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Events.
+    pub events: u64,
+    /// Calls, copies not counted.
+    pub calls: u64,
+    /// Locks granted by an answer.
+    pub granted: u64,
+    /// Locks granted by a callback that the client took.
+    pub called_back: u64,
+    /// Reclaims granted.
+    pub reclaimed: u64,
+    /// LOCKs refused or blocked.
+    pub refused: u64,
+    /// Answers to TEST.
+    pub tested: u64,
+    /// Take-overs that opened a window.
+    pub windows: u64,
+    /// Lists and records that were compared with what clients know.
+    pub lists: u64,
+    /// Grants of which the client could not be sure, because something else of the same owner was under way.
+    pub unsure: u64,
+}
