@@ -36,7 +36,9 @@ pub struct Group {
     pub addresses: Vec<IpAddr>,
     /// The export.
     pub export: PathBuf,
-    /// The identity of its file system.
+    /// What its file system is called in the settings.
+    pub fsid: u64,
+    /// What it is called in handles.
     pub file_system: u64,
 }
 
@@ -82,17 +84,24 @@ impl Site {
             .map(|(n, count)| Group {
                 addresses: addresses.by_ref().take(*count).collect(),
                 export: dir.join(n.to_string()),
-                file_system: 71 + n as u64,
+                fsid: 71 + n as u64,
+                file_system: 0,
             })
             .collect();
         let config = config(plan, &groups);
+        let mut groups = groups;
+        let table = ExportTable::open(&config.exports);
+        for group in &mut groups {
+            let prefix = table.prefix_of(&group.export).and_then(|p| <[u8; 8]>::try_from(&*p).ok());
+            group.file_system = prefix.map_or(0, u64::from_be_bytes);
+        }
         Self {
             groups,
             names: (0..plan.clients).map(|n| (client_name(n), ClientId(n))).collect(),
             rest: plan.window.as_micros() as Micros + 240 * SECOND,
             resting: AtomicU32::new(0),
             config,
-            seed: random.next(),
+            seed: random.number(),
         }
     }
 
@@ -119,10 +128,10 @@ impl Site {
     /// The files that clients lock.
     pub fn files(&self, plan: &Plan) -> Vec<FileRef> {
         let of_group = |group: &Group| {
-            let (export, fs) = (ExportTable::number_of(&group.export), group.file_system);
+            let (export, fs, id) = (ExportTable::number_of(&group.export), group.file_system, group.fsid);
             let addresses = group.addresses.clone();
             (1..=plan.files).map(move |n| FileRef {
-                file: file_id(fs, n),
+                file: file_id(id, n),
                 handle: crate::host::handle(export, fs, n),
                 lms: addresses.clone(),
             })
@@ -131,15 +140,14 @@ impl Site {
     }
 }
 
-fn file_id(file_system: u64, number: u64) -> FileId {
-    FileId(file_system << 32 | number)
+fn file_id(fsid: u64, number: u64) -> FileId {
+    FileId(fsid << 32 | number)
 }
 
 fn config(plan: &Plan, groups: &[Group]) -> NodeConfig {
-    let exports = groups.iter().map(|group| ExportConfig {
-        fsid: Some(group.file_system),
-        ..ExportConfig::new(group.export.clone())
-    });
+    let exports = groups
+        .iter()
+        .map(|group| ExportConfig { fsid: Some(group.fsid), ..ExportConfig::new(group.export.clone()) });
     let managers = groups.iter().flat_map(|group| {
         group.addresses.iter().map(|ip| LockManagerConfig {
             address: *ip,
@@ -200,7 +208,7 @@ pub fn boot(sim: &Arc<Sim>, site: &Arc<Site>, machine: usize) {
         spawn: crate::rpc::check_later(world),
         drc: drc.clone(),
         log: Box::new(|_| {}),
-        secrets: [(); 3].map(|()| secrets.next()),
+        secrets: [(); 3].map(|()| secrets.number()),
     };
     let node = Node::new(&site.config, parts);
     let router = Arc::new(Router::new(node.programs().to_vec(), drc));
@@ -281,7 +289,7 @@ fn listed_row(site: &Site, row: &lockferry::state::LockRow) -> Option<Row> {
     let owner = owner(site, &row.client, row.address, row.lm, row.svid)?;
     let bytes = Bytes { start: row.range.start, end: row.range.end };
     let exclusive = row.mode == Mode::Exclusive;
-    Some((Lock { owner, file: file_of(&row.file)?, bytes, exclusive }, condition))
+    Some((Lock { owner, file: file_of(site, &row.file)?, bytes, exclusive }, condition))
 }
 
 fn stored_rows(site: &Site, disks: Disks, lm: IpAddr) -> Option<Vec<Row>> {
@@ -302,7 +310,7 @@ fn stored_rows(site: &Site, disks: Disks, lm: IpAddr) -> Option<Vec<Row>> {
         let owner = owner(site, &client.name, client.address, lm, place.owner.svid)?;
         let bytes = Bytes { start: place.range.start, end: place.range.end };
         let exclusive = fields.mode == Mode::Exclusive;
-        Some((Lock { owner, file: file_of(&place.file)?, bytes, exclusive }, condition))
+        Some((Lock { owner, file: file_of(site, &place.file)?, bytes, exclusive }, condition))
     });
     Some(rows.collect())
 }
@@ -313,8 +321,9 @@ fn owner(site: &Site, name: &[u8], address: IpAddr, lm: IpAddr, svid: u32) -> Op
     Some(Owner { client, lm, svid })
 }
 
-fn file_of(key: &[u8]) -> Option<FileId> {
+fn file_of(site: &Site, key: &[u8]) -> Option<FileId> {
     let (fs, rest) = key.split_first_chunk::<8>()?;
     let number = rest.get(2..)?.try_into().ok()?;
-    Some(file_id(u64::from_be_bytes(*fs), u64::from_be_bytes(number)))
+    let group = site.groups.iter().find(|group| group.file_system == u64::from_be_bytes(*fs))?;
+    Some(file_id(group.fsid, u64::from_be_bytes(number)))
 }

@@ -112,6 +112,9 @@ fn note(totals: &Mutex<Totals>, report: &Report, alone: bool) {
         println!("seed {}: {violation}", report.seed);
     }
     if alone {
-        println!("seed {} digest {:016x} {:?}\n{:?}", report.seed, report.digest, report.summary, report.stats);
+        println!(
+            "seed {} digest {:016x} {:?}\n{:?}",
+            report.seed, report.digest, report.summary, report.stats
+        );
     }
 }

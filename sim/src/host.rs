@@ -195,13 +195,8 @@ fn encode(xid: u32, spec: &CallSpec) -> Vec<u8> {
             Cred::Sys(AuthSys { machine_name: Box::default(), uid: 0, gid: 0, gids: Box::default() })
         }
     };
-    let header = CallHeader {
-        xid,
-        program: spec.program,
-        version: spec.version,
-        procedure: spec.procedure,
-        cred,
-    };
+    let header =
+        CallHeader { xid, program: spec.program, version: spec.version, procedure: spec.procedure, cred };
     let mut message = Vec::with_capacity(256);
     write_call(&mut message, &header);
     message.extend_from_slice(&spec.args);

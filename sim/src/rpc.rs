@@ -103,7 +103,6 @@ pub fn check_later(world: World) -> Spawn {
         let Some(sim) = world.sim.upgrade() else { return false };
         let span = 50 + sim.chances().disk.below(3_000);
         sim.plan(span, crate::sim::What::Check(world.life.clone(), job));
-        let _ = world.now();
         true
     })
 }

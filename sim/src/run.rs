@@ -121,14 +121,15 @@ fn add_clients(sim: &Arc<Sim>, site: &Site, random: &mut Random) {
             _ => Kind::Linux,
         };
         let others = (0..plan.clients).filter(|o| *o != n);
-        let others = others.map(|o| (ClientId(o), cluster::client_name(o).into_bytes(), cluster::client_address(o)));
+        let others =
+            others.map(|o| (ClientId(o), cluster::client_name(o).into_bytes(), cluster::client_address(o)));
         let pace = Pace { mean: plan.pace, owners: plan.owners, width: plan.width, ..Pace::default() };
         let address = cluster::client_address(n);
         let config = Config {
             id: ClientId(n),
             name: cluster::client_name(n).into_bytes(),
             address,
-            seed: random.next(),
+            seed: random.number(),
             kind,
             files: site.files(plan),
             others: others.collect(),

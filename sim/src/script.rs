@@ -39,7 +39,8 @@ pub fn start(sim: &Arc<Sim>, site: Arc<Site>, random: &mut Random) {
     });
     for group in 0..scripts.site.groups.len() {
         let (sim2, scripts2, random) = (sim.clone(), scripts.clone(), random.fork());
-        let task = async move { Manager { sim: sim2, scripts: scripts2, random, group, home: 0 }.run().await };
+        let task =
+            async move { Manager { sim: sim2, scripts: scripts2, random, group, home: 0 }.run().await };
         sim.scripts.spawn(Box::pin(task));
     }
     let trouble = Luck { sim: sim.clone(), scripts: scripts.clone(), random: random.fork() };
@@ -84,6 +85,9 @@ async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) 
         &life,
         Box::new(move || {
             let done = control.execute(&verb, false);
+            if let (Some(sim), Err(why)) = (here.upgrade().filter(|sim| sim.settings.trace), &done) {
+                println!("{:>12} {} refused: {why}", sim.now(), verb.name());
+            }
             let came = match &done {
                 Err(_) => Came::Failed,
                 Ok(done) if starts => Came::TakenUp(match done {
@@ -231,7 +235,8 @@ impl Manager {
                 Some(Came::Failed) => {}
                 Some(_) => {
                     if self.sim.settings.trouble.scripts && self.random.chance(100) {
-                        command(&self.sim, &self.scripts, machine, Verb::StartGrace(StartGrace::new(ip))).await;
+                        command(&self.sim, &self.scripts, machine, Verb::StartGrace(StartGrace::new(ip)))
+                            .await;
                     }
                     return true;
                 }

@@ -54,8 +54,18 @@ impl Trouble {
         scripts: true,
     };
     /// Names, as the command line has them.
-    pub const NAMES: [&str; 10] =
-        ["network", "partitions", "crashes", "freezes", "clocks", "disks", "damage", "clients", "liars", "scripts"];
+    pub const NAMES: [&str; 10] = [
+        "network",
+        "partitions",
+        "crashes",
+        "freezes",
+        "clocks",
+        "disks",
+        "damage",
+        "clients",
+        "liars",
+        "scripts",
+    ];
 
     /// The switch of that name.
     pub fn switch(&mut self, name: &str) -> Option<&mut bool> {

@@ -294,7 +294,8 @@ impl Sim {
             What::ScriptWake(waker) => waker.wake(),
             What::Thaw(machine) => self.thaw(machine),
             What::Wake(life, waker) => {
-                if let Some(What::Wake(_, waker)) = self.unless_frozen(&life, |life| What::Wake(life, waker)) {
+                if let Some(What::Wake(_, waker)) = self.unless_frozen(&life, |life| What::Wake(life, waker))
+                {
                     waker.wake();
                 }
             }
@@ -303,7 +304,8 @@ impl Sim {
             What::Chore(life, lm) => self.chore(&life, lm),
             What::Job(life) => self.job(&life),
             What::Check(life, job) => {
-                if let Some(What::Check(life, job)) = self.unless_frozen(&life, |life| What::Check(life, job)) {
+                if let Some(What::Check(life, job)) = self.unless_frozen(&life, |life| What::Check(life, job))
+                {
                     job();
                     self.after(&life);
                 }
@@ -551,7 +553,7 @@ impl Sim {
             machines[machine].addresses.send_replace(Arc::default())
         };
         addresses.iter().for_each(|ip| self.leave(*ip, machine));
-        let seeds: Vec<u64> = self.disks.keys().map(|_| self.chances().disk.next()).collect();
+        let seeds: Vec<u64> = self.disks.keys().map(|_| self.chances().disk.number()).collect();
         for (disk, seed) in self.disks.values().zip(seeds) {
             disk.power_cut(machine as u32 + 1, seed);
         }
@@ -615,7 +617,11 @@ impl Sim {
         let now = Duration::from_micros(self.now());
         let off = self.machine(machine, |m| m.day_off_s);
         let day = EPOCH + now;
-        if off < 0 { day.saturating_sub(Duration::from_secs(off.unsigned_abs())) } else { day + Duration::from_secs(off.unsigned_abs()) }
+        if off < 0 {
+            day.saturating_sub(Duration::from_secs(off.unsigned_abs()))
+        } else {
+            day + Duration::from_secs(off.unsigned_abs())
+        }
     }
 
     /// Wakes a task of a daemon at a time of its machine's clock.
@@ -870,7 +876,11 @@ impl Sim {
     /// Cuts the way from one end to another, or mends it.
     pub fn set_cut(&self, from: End, to: End, cut: bool) {
         let mut inner = lock(&self.inner);
-        if cut { inner.cut.insert((from, to)) } else { inner.cut.remove(&(from, to)) };
+        if cut {
+            inner.cut.insert((from, to))
+        } else {
+            inner.cut.remove(&(from, to))
+        };
     }
 
     /// Mends all ways.

@@ -46,14 +46,17 @@ impl Watcher {
         }
         match &event {
             Event::Sent { .. } => self.requests += 1,
-            Event::Came { result: Came::TakenUp(Opened::Adopted | Opened::Window | Opened::Full), .. }
+            Event::Came {
+                result: Came::TakenUp(Opened::Adopted | Opened::Window | Opened::Full), ..
+            }
             | Event::Resumed { .. } => self.taken_up += 1,
             _ => {}
         }
         if self.trace {
             println!("{at:>12} {event:?}");
         }
-        self.digest = self.digest.rotate_left(5).wrapping_mul(0x0000_0100_0000_01b3) ^ fingerprint(at, &event);
+        self.digest =
+            self.digest.rotate_left(5).wrapping_mul(0x0000_0100_0000_01b3) ^ fingerprint(at, &event);
         if let Some(checker) = &mut self.checker
             && let Err(violation) = checker.observe(at, &event)
         {

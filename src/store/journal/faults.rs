@@ -154,7 +154,8 @@ impl MemFiles {
     /// Gives back the memory of files that have no name any more. Nobody may have one open.
     pub fn forget_unnamed(&self) {
         let mut inner = self.lock();
-        let named: BTreeSet<usize> = inner.names.values().chain(inner.durable_names.values()).copied().collect();
+        let named: BTreeSet<usize> =
+            inner.names.values().chain(inner.durable_names.values()).copied().collect();
         let unnamed = inner.inodes.iter_mut().enumerate().filter(|(id, _)| !named.contains(id));
         unnamed.for_each(|(_, inode)| *inode = Inode::default());
     }
