@@ -254,7 +254,7 @@ impl Checker {
             }
         }
         if !reclaim {
-            self.haunt(self.ghost(call, mode, state), call.first, call.sent);
+            self.haunt(self.ghost(call, mode, state), call.first, call.sent, false);
         }
         Ok(())
     }
@@ -285,7 +285,7 @@ impl Checker {
         }
         self.unpend(call.file, call.owner, call.bytes, mode, false);
         if taken {
-            self.haunt(self.ghost(call, mode, state), call.first, call.sent);
+            self.haunt(self.ghost(call, mode, state), call.first, call.sent, self.settings.blocked_anew);
         }
     }
 
@@ -421,8 +421,15 @@ impl Checker {
         let Some((mode, reclaim, _, state)) = call.lock().filter(|_| !call.forged && earlier != answer) else {
             return Ok(());
         };
-        // BLOCKED may become anything, and the two answers may have passed each other.
+        // BLOCKED may become anything, and the two answers may have passed each other. Whether the client takes such a GRANTED is
+        // not known: from here on the lock may be held, and no longer surely waits.
         if earlier == Answer::Blocked || answer == Answer::Blocked {
+            let own = self.owns.get(&(call.file, call.owner));
+            let wait = own.and_then(|own| own.wait(call.bytes, mode)).copied();
+            if let Some(wait) = wait.filter(|_| answer == Answer::Granted) {
+                self.settle(self.ghost(call, mode, state));
+                self.drop_wait(call.file, call.owner, wait);
+            }
             return Ok(());
         }
         // What was refused is not recorded: another node may decide anew.

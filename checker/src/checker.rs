@@ -165,13 +165,13 @@ impl Checker {
 
     /// A copy of a LOCK that was not granted, or waits no longer, may reach a node that never heard of it: what was refused is not
     /// recorded, and waiting requests need not be durable. Nothing happens to it while the same node serves.
-    pub(crate) fn haunt(&mut self, ghost: Ghost, first: Moment, sent: u32) {
+    pub(crate) fn haunt(&mut self, ghost: Ghost, first: Moment, sent: u32, anew: bool) {
         let now = self.now;
         if ghost.until <= now.at || !(self.settings.copies || sent > 1) {
             return;
         }
         let lm = self.world.info(ghost.owner).lm as usize;
-        if self.world.managers[lm].moved_since(first.seq) {
+        if anew || self.world.managers[lm].moved_since(first.seq) {
             self.settle(ghost);
         }
         // It may move again while the copy lives.
@@ -212,7 +212,7 @@ impl Checker {
             state: wait.state,
             until: wait.last_copy,
         };
-        self.haunt(ghost, wait.first, 2);
+        self.haunt(ghost, wait.first, 2, self.settings.blocked_anew);
     }
 }
 

@@ -42,6 +42,9 @@ impl Checker {
             }
         }
         let waited = self.waited(&grant);
+        if let Some(wait) = &waited {
+            self.look_at_order(&grant, wait)?;
+        }
         if grant.sure && let Some(own) = self.owns.get_mut(&(grant.file, grant.owner)) {
             own.take_all(grant.bytes, grant.mode);
         }
@@ -52,7 +55,6 @@ impl Checker {
         }
         self.look_at_others(&grant, full)?;
         if let Some(wait) = waited {
-            self.look_at_order(&grant, &wait)?;
             self.drop_wait(grant.file, grant.owner, wait);
         }
         Ok(())
@@ -298,11 +300,12 @@ impl Checker {
         let map = &self.files[grant.file as usize].map;
         map.touching(first.bytes).any(|(bytes, segment)| {
             let inside = bytes.start >= grant.bytes.start && bytes.end <= grant.bytes.end;
-            segment.holds.iter().filter(|hold| hold.owner != owner && hold.owner != grant.owner).any(|hold| {
-                Mode::ALL.iter().any(|mode| {
-                    let blocks_first = mode.conflicts(first.mode) && hold.may_since(*mode, since.seq);
-                    let blocks_second = inside && mode.conflicts(grant.mode);
-                    blocks_first && !blocks_second
+            segment.holds.iter().filter(|hold| hold.owner != owner).any(|hold| {
+                // The second owner's own earlier locks stay in the way of the first; what it waits for does not count.
+                let own = hold.owner == grant.owner;
+                Mode::ALL.iter().filter(|mode| mode.conflicts(first.mode)).any(|mode| {
+                    let gone = inside && mode.conflicts(grant.mode);
+                    if own { hold.may[*mode as usize].until >= since.seq } else { hold.may_since(*mode, since.seq) && !gone }
                 })
             })
         })
@@ -329,6 +332,7 @@ impl Checker {
         if !accepted {
             // Refused the first time it is taken back, later not: the request stays one that may be held until it is unlocked or cancelled.
             own.waits.iter_mut().filter(|w| w.bytes == lock.bytes && w.mode == mode).for_each(|w| w.doubtful = true);
+            self.refused_copy(owner, file, lock.bytes, mode);
             return Ok(());
         }
         let wait = own.waits.iter().find(|wait| wait.bytes == lock.bytes && wait.mode == mode).copied();
@@ -357,6 +361,21 @@ impl Checker {
         let verdict = self.granted(grant);
         self.tidy(file, owner, lock.bytes);
         verdict
+    }
+}
+
+impl Checker {
+    /// A copy of the callback that the network made was refused, as the client has the lock already: that refusal may reach the server
+    /// before the acceptance, and reads like one of the first transmission. A lock that an answer has confirmed since stays.
+    fn refused_copy(&mut self, owner: u32, file: u32, bytes: Bytes, mode: Mode) {
+        if !self.settings.copies {
+            return;
+        }
+        for (_, segment) in self.files[file as usize].map.within(bytes) {
+            if let Some(hold) = segment.hold_mut(owner).filter(|hold| hold.callback && hold.must == Some(mode)) {
+                hold.must = None;
+            }
+        }
     }
 }
 
