@@ -210,6 +210,7 @@ impl Checker {
                 }
                 Ok(())
             }
+            Request::Test { .. } if call.stage != Stage::Open => Ok(()),
             Request::Test { lock } => self.tested(call, Mode::of(lock.exclusive), answer),
             Request::Notify { state, .. } => {
                 if !call.forged {
@@ -239,10 +240,11 @@ impl Checker {
             return self.granted(Grant { call, sure, reclaim, first, mode, state, ..Grant::of(self, call) });
         }
         self.summary.refused += 1;
-        self.refusal(call, mode, answer)?;
         if call.stage != Stage::Open {
+            // What excused it may be forgotten.
             return Ok(());
         }
+        self.refusal(call, mode, answer)?;
         if answer == Answer::Blocked && !reclaim {
             self.blocked(call, mode, state);
             return Ok(());
@@ -261,7 +263,8 @@ impl Checker {
 
     fn ghost(&self, call: &Call, mode: Mode, state: u32) -> Ghost {
         let until = call.last.saturating_add(self.settings.late);
-        Ghost { owner: call.owner, file: call.file, bytes: call.bytes, mode, state, until }
+        let block = call.lock().is_some_and(|(_, _, block, _)| block);
+        Ghost { owner: call.owner, file: call.file, bytes: call.bytes, mode, block, state, until }
     }
 
     fn blocked(&mut self, call: &Call, mode: Mode, state: u32) {
@@ -326,7 +329,7 @@ impl Checker {
         }
         for bytes in parts {
             let (owner, file, mode, state) = (call.owner, call.file, wait.mode, wait.state);
-            self.settle(Ghost { owner, file, bytes, mode, state, until: self.now.at });
+            self.settle(Ghost { owner, file, bytes, mode, block: false, state, until: self.now.at });
         }
     }
 
@@ -447,8 +450,7 @@ impl Checker {
 /// What closed calls gave surely before `from` is gone.
 pub(crate) fn end_older(hold: &mut crate::map::Hold, from: Moment, now: u64) {
     for mode in Mode::ALL {
-        let last = hold.may[mode as usize].last;
-        if last.seq < from.seq && last.at <= from.at {
+        if hold.may[mode as usize].older(from) {
             hold.end(mode, now);
         }
     }

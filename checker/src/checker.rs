@@ -156,6 +156,7 @@ impl Checker {
         for (_, segment) in self.files[ghost.file as usize].map.all_within(ghost.bytes) {
             let hold = segment.hold_or_new(ghost.owner);
             settle(hold, ghost.mode, last, ghost.state);
+            hold.may[ghost.mode as usize].queued |= ghost.block;
             // It would replace what the owner holds.
             if ghost.mode == Mode::Shared && hold.must == Some(Mode::Exclusive) {
                 hold.must = Some(Mode::Shared);
@@ -209,6 +210,7 @@ impl Checker {
             file,
             bytes: wait.bytes,
             mode: wait.mode,
+            block: true,
             state: wait.state,
             until: wait.last_copy,
         };
@@ -223,7 +225,7 @@ pub(crate) fn settle(hold: &mut crate::map::Hold, mode: Mode, last: Moment, stat
     if may.until == crate::map::STILL {
         may.last = Moment { seq: may.last.seq.max(last.seq), at: may.last.at.max(last.at) };
     } else {
-        *may = crate::map::May { until: crate::map::STILL, last };
+        *may = crate::map::May { until: crate::map::STILL, last, queued: false };
     }
     if fresh {
         hold.state = state;

@@ -1,6 +1,6 @@
 //! What a granted lock proves, and what it contradicts: exclusion, loss, theft, order.
 
-use crate::calls::Call;
+use crate::calls::{Call, Stage};
 use crate::checker::{Checker, Verdict, settle};
 use crate::history::{Bytes, ClientId, Lock};
 use crate::map::{Hold, Mode, Moment, STILL};
@@ -37,7 +37,8 @@ impl Checker {
         let full = self.full_since(self.world.info(grant.owner).lm, grant.first.at);
         if grant.reclaim {
             self.summary.reclaimed += 1;
-            if !full {
+            // Of a call that was abandoned it may be forgotten what excuses it.
+            if !full && grant.call.is_none_or(|call| call.stage == Stage::Open) {
                 self.look_for_theft(&grant)?;
             }
         }
@@ -107,7 +108,7 @@ impl Checker {
                 (true, false) => hold.state,
             };
             let other = hold.may[grant.mode.other() as usize];
-            let replaced = other.last.seq < grant.first.seq && other.last.at <= grant.first.at;
+            let replaced = other.older(grant.first) && !other.queued;
             if !grant.reclaim && replaced {
                 let must = hold.must;
                 hold.end(grant.mode.other(), now.seq);
@@ -182,8 +183,8 @@ impl Checker {
                 }
                 for mode in Mode::ALL {
                     let may = other.may[mode as usize];
-                    let older = may.last.seq < grant.first.seq && may.last.at <= grant.first.at;
-                    if may.until == STILL && mode.conflicts(grant.mode) && older {
+                    // What may be waiting behind this is not gone.
+                    if may.until == STILL && mode.conflicts(grant.mode) && may.older(grant.first) && !may.queued {
                         cleared.push((bytes, other.owner, mode));
                     }
                 }

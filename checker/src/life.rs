@@ -179,7 +179,9 @@ impl Checker {
             for wait in waits {
                 let last = Moment { seq: self.now.seq, at: wait.last_copy.max(self.now.at) };
                 for (_, segment) in self.files[file as usize].map.all_within(wait.bytes) {
-                    settle(segment.hold_or_new(owner), wait.mode, last, wait.state);
+                    let hold = segment.hold_or_new(owner);
+                    settle(hold, wait.mode, last, wait.state);
+                    hold.may[wait.mode as usize].queued = true;
                 }
                 self.drop_wait(file, owner, wait);
             }
@@ -206,9 +208,8 @@ impl Checker {
                 for hold in &mut segment.holds {
                     if self.world.owners[hold.owner as usize].peer == peer && which(hold.state) {
                         for mode in Mode::ALL {
-                            let last = hold.may[mode as usize].last;
-                            let older = last.seq < first.seq && last.at <= first.at;
-                            if hold.may[mode as usize].until == STILL && older {
+                            let may = hold.may[mode as usize];
+                            if may.until == STILL && may.older(first) {
                                 hold.end(mode, now);
                             }
                         }

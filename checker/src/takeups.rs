@@ -45,6 +45,7 @@ pub(crate) struct Ghost {
     pub(crate) file: u32,
     pub(crate) bytes: Bytes,
     pub(crate) mode: Mode,
+    pub(crate) block: bool,
     pub(crate) state: u32,
     pub(crate) until: Micros,
 }
@@ -255,7 +256,8 @@ impl Manager {
     /// A lock taken before that event and not reclaimed since is not yet reclaimed in a window that may still be open.
     pub(crate) fn unreclaimed_before(&self) -> u64 {
         let takes = self.takes.iter().map(|take| take.came.seq).max().unwrap_or(0);
-        if self.pending.is_empty() { takes } else { u64::MAX }
+        // Where nobody serves, all locks are recorded and unreclaimed.
+        if self.pending.is_empty() && self.unserved.is_none() { takes } else { u64::MAX }
     }
 
     /// A lock taken before that event and not reclaimed since is one of a record that may be incomplete.

@@ -151,7 +151,7 @@ impl World {
     /// All that a closed call gave this hold has surely expired before the time `from`.
     pub(crate) fn surely_expired(&self, hold: &Hold, mode: Mode, from: Micros, slack: Micros) -> bool {
         let Some(told) = self.manager_of(hold.owner).expired_before(from, &self.nodes, slack) else { return false };
-        let last = hold.may[mode as usize].last;
-        !hold.under_way(mode) && last.seq < told.seq && last.at <= told.at
+        let may = hold.may[mode as usize];
+        !hold.under_way(mode) && !may.queued && may.older(told)
     }
 }

@@ -377,7 +377,10 @@ impl Server {
         let (who, lock) = (granting.waiter.who, granting.waiter.lock);
         if let Some(table) = self.held.get_mut(&(lock.file, who)) {
             for i in cells(lock.bytes) {
-                table[i] = granting.before[i];
+                // What was exclusive before a downgrade may have been shared with others since.
+                if lock.exclusive || !granting.before[i].is_some_and(|before| before.exclusive) {
+                    table[i] = granting.before[i];
+                }
             }
         }
         self.wake(lock.file);
