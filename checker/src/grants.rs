@@ -48,6 +48,9 @@ impl Checker {
         }
         if grant.sure && let Some(own) = self.owns.get_mut(&(grant.file, grant.owner)) {
             own.take_all(grant.bytes, grant.mode);
+            if grant.call.is_none() {
+                own.expect_stale(grant.bytes, grant.mode);
+            }
         }
         self.take(&grant, full);
         self.weaken_by_concurrent(&grant);
@@ -136,20 +139,21 @@ impl Checker {
         let this = grant.call.map(|call| call.id);
         let concurrent =
             |op: &&Op| Some(op.call) != this && op.reaches(grant.first) && overlap(op.bytes, grant.bytes);
-        let ops: Vec<Op> = own.ops.iter().filter(concurrent).copied().collect();
+        let mut ops: Vec<(Kind, Bytes)> =
+            own.ops.iter().filter(concurrent).map(|op| (op.kind, op.bytes)).collect();
+        // A request that waits may be granted at any time, and weakens too.
+        let waits = own.waits.iter().filter(|wait| overlap(wait.bytes, grant.bytes));
+        ops.extend(waits.map(|wait| (Kind::Lock { mode: wait.mode, reclaim: false, block: true }, wait.bytes)));
         if ops.is_empty() {
             return;
         }
         self.summary.unsure += 1;
         let map = &mut self.files[grant.file as usize].map;
-        for op in ops {
-            let bytes = Bytes {
-                start: op.bytes.start.max(grant.bytes.start),
-                end: op.bytes.end.min(grant.bytes.end),
-            };
+        for (kind, of) in ops {
+            let bytes = Bytes { start: of.start.max(grant.bytes.start), end: of.end.min(grant.bytes.end) };
             for (_, segment) in map.within(bytes) {
                 let Some(hold) = segment.hold_mut(grant.owner) else { continue };
-                match op.kind {
+                match kind {
                     Kind::Unlock => hold.must = None,
                     Kind::Cancel { mode } if hold.must == Some(mode) => hold.must = None,
                     Kind::Lock { mode: Mode::Shared, reclaim: false, .. } if hold.must == Some(Mode::Exclusive) => {
@@ -329,11 +333,13 @@ impl Checker {
         let mode = Mode::of(lock.exclusive);
         let forged = self.world.info(owner).forged();
         let stale = self.owns.get(&(file, owner)).is_some_and(|own| own.has_stale(lock.bytes, mode, now.at));
+        if !accepted {
+            self.refused_copy(owner, file, lock.bytes, mode);
+        }
         let Some(own) = self.owns.get_mut(&(file, owner)) else { return Ok(()) };
         if !accepted {
             // Refused the first time it is taken back, later not: the request stays one that may be held until it is unlocked or cancelled.
             own.waits.iter_mut().filter(|w| w.bytes == lock.bytes && w.mode == mode).for_each(|w| w.doubtful = true);
-            self.refused_copy(owner, file, lock.bytes, mode);
             return Ok(());
         }
         let wait = own.waits.iter().find(|wait| wait.bytes == lock.bytes && wait.mode == mode).copied();
@@ -384,9 +390,13 @@ fn take_for_sure(hold: &mut Hold, grant: &Grant<'_>, known: Option<Mode>, now: M
     if known.is_none() {
         hold.split = false;
     }
-    let stays = known.is_some_and(|known| known == grant.mode || (grant.reclaim && known > grant.mode));
+    // A weaker lock may have come after this one.
+    let shared = hold.may[Mode::Shared as usize];
+    let weakened = shared.until == STILL && (shared.queued || !shared.older(grant.first));
+    let mode = if weakened { Mode::Shared } else { grant.mode };
+    let stays = known.is_some_and(|known| known == mode || (grant.reclaim && known > mode && !weakened));
     if !stays {
-        hold.must = Some(grant.mode);
+        hold.must = Some(mode);
         hold.since = now;
     }
     hold.effective = grant.first.seq;
