@@ -288,6 +288,10 @@ impl Checker {
         }
         self.unpend(call.file, call.owner, call.bytes, mode, false);
         if taken {
+            // Usually it was blocked before the callback. But if a copy of the callback was refused, and the lock taken back, it waits again.
+            if self.settings.copies {
+                self.settle(self.ghost(call, mode, state));
+            }
             self.haunt(self.ghost(call, mode, state), call.first, call.sent, self.settings.blocked_anew);
         }
     }

@@ -121,6 +121,11 @@ impl Checker {
                 }
             }
             settle(hold, grant.mode, now, state);
+            let stronger = &mut hold.may[Mode::Exclusive as usize];
+            if grant.reclaim && stronger.until == STILL {
+                // A reclaim of less leaves what is there as it is, and keeps it.
+                stronger.last = now;
+            }
             // The known state may have been stamped by this very LOCK on what was there.
             if !grant.reclaim && replaced && hold.may[grant.mode.other() as usize].until != STILL {
                 hold.state = state;
@@ -378,9 +383,15 @@ impl Checker {
         if !self.settings.copies {
             return;
         }
+        let now = self.now;
         for (_, segment) in self.files[file as usize].map.within(bytes) {
             if let Some(hold) = segment.hold_mut(owner).filter(|hold| hold.callback && hold.must == Some(mode)) {
                 hold.must = None;
+                // What was there before the callback is there again.
+                let state = hold.state;
+                if hold.may[mode.other() as usize].until > 0 {
+                    settle(hold, mode.other(), now, state);
+                }
             }
         }
     }

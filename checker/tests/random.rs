@@ -58,3 +58,81 @@ fn nothing_is_wrong_with_moves_crashes_and_reboots() {
 fn nothing_is_wrong_with_many_moves() {
     all_pass(6);
 }
+
+/// Each mistake, and the promises that it may be reported against.
+fn mistakes() -> Vec<(Bug, Vec<Invariant>)> {
+    use Invariant as I;
+    vec![
+        (Bug::GrantsShareBesideExclusive, vec![I::I1]),
+        (Bug::UpgradeDespiteReaders, vec![I::I1]),
+        (Bug::LosesOneLockInAMove, vec![I::I2]),
+        (Bug::LosesGrantingInAMove, vec![I::I2]),
+        (Bug::WindowTooShort, vec![I::I2]),
+        (Bug::ReclaimRefusedAtEnd, vec![I::I2]),
+        (Bug::TestIgnoresReclaimable, vec![I::I2]),
+        (Bug::MoveReleasesAnother, vec![I::I1, I::I2]),
+        (Bug::CacheLostInAMove, vec![I::I1, I::I2, I::I5]),
+        (Bug::ReclaimWithoutProof, vec![I::I3]),
+        (Bug::ReclaimOfStrongerMode, vec![I::I3, I::I1, I::I2]),
+        (Bug::ReclaimWeakens, vec![I::I1, I::I2]),
+        (Bug::WindowFreezesOtherAddresses, vec![I::I4]),
+        (Bug::WindowFreezesItsAddress, vec![I::I5, I::I4]),
+        (Bug::DeadlockOutOfNothing, vec![I::I5]),
+        (Bug::WrongHolder, vec![I::I5, I::I13]),
+        (Bug::OneOwnerForTwoAddresses, vec![I::I1, I::I13]),
+        (Bug::AlwaysTakesBack, vec![I::I1, I::I2, I::I14]),
+        (Bug::ForgedUnlockFrees, vec![I::I1, I::I2, I::I13]),
+        (Bug::LateNotifyFreesNewLocks, vec![I::I1, I::I2, I::I13]),
+        (Bug::NotifyFreesNothing, vec![I::I5, I::I14, I::I13, I::Liveness]),
+        (Bug::WindowNeverEnds, vec![I::I6, I::Liveness]),
+        (Bug::LastWaiterFirst, vec![I::I6]),
+        (Bug::LostWakeUp, vec![I::Liveness, I::I6]),
+        (Bug::NeverAnswersOnce, vec![I::Liveness]),
+        (Bug::UnlockCopyActs, vec![I::I1, I::I2, I::I13]),
+        (Bug::LockCopyActs, vec![I::I5, I::I13, I::I14, I::I9, I::I1]),
+        (Bug::CopyIsDenied, vec![I::I9, I::I5, I::I2]),
+        (Bug::UnlockRefusedInGrace, vec![I::I10]),
+        (Bug::CancelRefused, vec![I::I10]),
+        (Bug::GrantToCancelled, vec![I::I5, I::I13]),
+        (Bug::UnlockFreesAll, vec![I::I13, I::I1]),
+        (Bug::UnlockForgetsTheLastByte, vec![I::I5, I::I13]),
+        (Bug::LockKeepsOldModeBeside, vec![I::I13, I::I5]),
+        (Bug::ListLacksOne, vec![I::I14]),
+        (Bug::RecordLacksOne, vec![I::I14]),
+        (Bug::EvenState, vec![I::I7]),
+    ]
+}
+
+#[test]
+fn every_mistake_is_found() {
+    let mut silent = Vec::new();
+    for (bug, expected) in mistakes() {
+        let mut seen: Vec<(Invariant, u64)> = Vec::new();
+        let mut found = 0;
+        let mut first = String::new();
+        let tries = 60;
+        for seed in 0..tries {
+            for chaos in [1, 2, 6] {
+                if let (_, Err(violation)) = checked(bug, seed, chaos) {
+                    found += 1;
+                    if first.is_empty() {
+                        first = violation.to_string();
+                    }
+                    match seen.iter_mut().find(|(invariant, _)| *invariant == violation.invariant) {
+                        Some((_, count)) => *count += 1,
+                        None => seen.push((violation.invariant, 1)),
+                    }
+                }
+            }
+        }
+        seen.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        println!("| {bug:?} | {found}/{} | {seen:?} |", tries * 3);
+        if std::env::var("WORDS").is_ok() {
+            println!("    {first}");
+        }
+        if !seen.iter().any(|(invariant, _)| expected.contains(invariant)) {
+            silent.push(bug);
+        }
+    }
+    assert!(silent.is_empty(), "not found, or reported as something else: {silent:?}");
+}
