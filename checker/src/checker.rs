@@ -205,6 +205,9 @@ impl Checker {
             self.files[file as usize].waiting.retain(|waiting| *waiting != owner);
         }
         self.unpend(file, owner, wait.bytes, wait.mode, false);
+        if wait.mode == Mode::Shared {
+            self.keep_downgraded(file, owner, wait);
+        }
         let ghost = Ghost {
             owner,
             file,
@@ -215,6 +218,21 @@ impl Checker {
             until: wait.last_copy,
         };
         self.haunt(ghost, wait.first, 2, self.settings.blocked_anew);
+    }
+}
+
+impl Checker {
+    /// A shared LOCK of what the owner holds exclusively was cancelled, but may have been granted before: what is left may be shared.
+    fn keep_downgraded(&mut self, file: u32, owner: u32, wait: Wait) {
+        let now = self.now;
+        for (_, segment) in self.files[file as usize].map.within(wait.bytes) {
+            if let Some(hold) = segment.hold_mut(owner)
+                && hold.may[Mode::Exclusive as usize].until == crate::map::STILL
+            {
+                let state = hold.state;
+                settle(hold, Mode::Shared, now, state);
+            }
+        }
     }
 }
 

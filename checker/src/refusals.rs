@@ -93,7 +93,7 @@ impl Checker {
                 Invariant::I6,
                 format!("only {} can have been in its way, whose locks were not reclaimed in a window that is over", self.say_owner(owner)),
             ),
-            InTheWay::Nothing => (self.scope(call), String::from("no other owner can have held any of it meanwhile")),
+            InTheWay::Nothing => (self.scope(call, said.contains("Grace")), String::from("no other owner can have held any of it meanwhile")),
         };
         if self.world.any_full_since(call.first.at, self.settings.slack) {
             return Ok(());
@@ -101,8 +101,13 @@ impl Checker {
         self.fail(invariant, format!("{} {said}, but {why}", self.say(call)))
     }
 
-    /// Whose fault it is: of what happened to another lock manager, or not.
-    fn scope(&self, call: &Call) -> Invariant {
+    /// Whose fault it is: of a window that should be over, of what happened to another lock manager, or none of these.
+    fn scope(&self, call: &Call, grace: bool) -> Invariant {
+        let manager = &self.world.managers[call.lm as usize];
+        let over = manager.expired_before(call.first.at, &self.world.nodes, self.settings.slack).is_some();
+        if grace && over {
+            return Invariant::I6;
+        }
         let moved = |lm: u32| self.world.managers[lm as usize].in_window(self.now.at);
         let others = (0..self.world.managers.len() as u32).any(|lm| lm != call.lm && moved(lm));
         if others && !moved(call.lm) { Invariant::I4 } else { Invariant::I5 }

@@ -80,11 +80,11 @@ fn mistakes() -> Vec<(Bug, Vec<Invariant>)> {
         (Bug::DeadlockOutOfNothing, vec![I::I5]),
         (Bug::WrongHolder, vec![I::I5, I::I13]),
         (Bug::OneOwnerForTwoAddresses, vec![I::I1, I::I13]),
-        (Bug::AlwaysTakesBack, vec![I::I1, I::I2, I::I14]),
+        (Bug::AlwaysTakesBack, vec![I::I1, I::I2, I::I14, I::I13]),
         (Bug::ForgedUnlockFrees, vec![I::I1, I::I2, I::I13]),
         (Bug::LateNotifyFreesNewLocks, vec![I::I1, I::I2, I::I13]),
         (Bug::NotifyFreesNothing, vec![I::I5, I::I14, I::I13, I::Liveness]),
-        (Bug::WindowNeverEnds, vec![I::I6, I::Liveness]),
+        (Bug::WindowNeverEnds, vec![I::I6, I::I5, I::Liveness]),
         (Bug::LastWaiterFirst, vec![I::I6]),
         (Bug::LostWakeUp, vec![I::Liveness, I::I6]),
         (Bug::NeverAnswersOnce, vec![I::Liveness]),
@@ -112,7 +112,8 @@ fn every_mistake_is_found() {
         let mut first = String::new();
         let tries = 60;
         for seed in 0..tries {
-            for chaos in [1, 2, 6] {
+            // Who never polls is not woken after a move; and a lost wake-up would be repaired by a poll.
+            for chaos in if bug == Bug::LostWakeUp { [0, 0, 0] } else { [1, 2, 6] } {
                 if let (_, Err(violation)) = checked(bug, seed, chaos) {
                     found += 1;
                     if first.is_empty() {

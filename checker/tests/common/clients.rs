@@ -282,7 +282,7 @@ impl World {
             if !self.quiet && self.dice.one_in(20) {
                 self.procs[at].waiting = None;
                 self.begin(at, Request::Cancel { lock });
-            } else if self.quiet || self.dice.one_in(6) {
+            } else if (self.quiet || self.dice.one_in(6)) && self.server.bug != Bug::LostWakeUp {
                 self.begin(at, Request::Lock { lock, block: true, reclaim: false, state });
             }
             return;
@@ -340,9 +340,14 @@ impl World {
         let Some((_, request)) = self.calls.remove(&call) else { return };
         if let Some(at) = self.procs.iter().position(|p| p.reclaiming.is_some_and(|(c, _)| c == call)) {
             let (_, lock) = self.procs[at].reclaiming.take().unwrap();
-            if answer != Answer::Granted {
-                for i in cells(lock.bytes) {
-                    self.procs[at].held[lock.file.0 as usize][i] = None;
+            let table = &mut self.procs[at].held[lock.file.0 as usize];
+            let mine = cells(lock.bytes).all(|i| table[i].is_some());
+            for i in cells(lock.bytes) {
+                if answer == Answer::Granted && table[i] != Some(true) {
+                    table[i] = Some(lock.exclusive);
+                }
+                if answer != Answer::Granted && mine {
+                    table[i] = None;
                 }
             }
             return;
@@ -425,7 +430,15 @@ impl World {
                         i += 1;
                     }
                     proc.reclaims.push(lock(proc.owner, file, from, i - 1, exclusive));
+                    if exclusive && self.dice.one_in(4) {
+                        proc.reclaims.push(lock(proc.owner, file, from, from + (i - 1 - from) / 2, false));
+                    }
                 }
+            }
+            // Some claim what was never theirs.
+            if self.dice.one_in(6) {
+                let (from, to) = self.dice.range();
+                proc.reclaims.push(lock(proc.owner, self.dice.below(FILES as u64) as usize, from, to, self.dice.one_in(2)));
             }
         }
     }
