@@ -66,6 +66,8 @@ impl Checker {
         if let Some(call) = self.calls.get_mut(&id) {
             call.last = now.at;
             call.sent += 1;
+            let call = *call;
+            self.doubt_rivals(&call);
             return;
         }
         self.summary.calls += 1;
@@ -137,6 +139,7 @@ impl Checker {
             }
         }
         map.beside(call.bytes, call.owner, |hold| hold.split = true);
+        self.doubt_rivals(call);
         // A further LOCK of the owner may satisfy, or replace, what waits.
         if let Some(own) = self.owns.get_mut(&(call.file, call.owner)) {
             for wait in &mut own.waits {

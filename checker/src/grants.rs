@@ -33,7 +33,9 @@ impl<'a> Grant<'a> {
 }
 
 impl Checker {
-    pub(crate) fn granted(&mut self, grant: Grant<'_>) -> Verdict {
+    pub(crate) fn granted(&mut self, mut grant: Grant<'_>) -> Verdict {
+        // It may have been granted before a full window, unreclaimed in it, and taken by another there.
+        grant.sure &= grant.first.seq >= self.world.manager_of(grant.owner).unproven_before();
         let full = self.full_since(self.world.info(grant.owner).lm, grant.first.at);
         if grant.reclaim {
             self.summary.reclaimed += 1;
@@ -377,6 +379,32 @@ impl Checker {
 }
 
 impl Checker {
+    /// A reclaim may reach a full window: there it takes what others have not reclaimed yet, proven or not, and nobody may hear of it.
+    pub(crate) fn doubt_rivals(&mut self, call: &Call) {
+        let Some((mode, true, _, _)) = call.lock() else { return };
+        if !self.full_since(call.lm, self.now.at) {
+            return;
+        }
+        for (_, segment) in self.files[call.file as usize].map.within(call.bytes) {
+            for hold in segment.holds.iter_mut().filter(|hold| hold.owner != call.owner) {
+                let unreclaimed = hold.effective < self.world.manager_of(hold.owner).unreclaimed_before();
+                if unreclaimed && hold.must.is_some_and(|must| must.conflicts(mode)) {
+                    hold.must = None;
+                }
+            }
+        }
+    }
+
+    /// The same for all reclaims under way.
+    pub(crate) fn doubt_all_rivals(&mut self) {
+        let open: Vec<_> = self.world.clients.iter().flat_map(|client| client.open.iter().copied()).collect();
+        for id in open {
+            if let Some(call) = self.calls.get(&id).copied() {
+                self.doubt_rivals(&call);
+            }
+        }
+    }
+
     /// A copy of the callback that the network made was refused, as the client has the lock already: that refusal may reach the server
     /// before the acceptance, and reads like one of the first transmission. A lock that an answer has confirmed since stays.
     fn refused_copy(&mut self, owner: u32, file: u32, bytes: Bytes, mode: Mode) {
@@ -385,7 +413,7 @@ impl Checker {
         }
         let now = self.now;
         for (_, segment) in self.files[file as usize].map.within(bytes) {
-            if let Some(hold) = segment.hold_mut(owner).filter(|hold| hold.callback && hold.must == Some(mode)) {
+            if let Some(hold) = segment.hold_mut(owner).filter(|hold| hold.callback && hold.must.is_some_and(|must| must <= mode)) {
                 hold.must = None;
                 // What was there before the callback is there again.
                 let state = hold.state;

@@ -142,6 +142,7 @@ impl Checker {
 
     /// The lock manager moves: copies under way of LOCKs that were refused may be new to whoever serves it then.
     fn wake_ghosts(&mut self, lm: u32) {
+        self.doubt_all_rivals();
         let ghosts = std::mem::take(&mut self.world.managers[lm as usize].ghosts);
         let now = self.now.at;
         for ghost in ghosts.iter().filter(|ghost| ghost.until > now) {
