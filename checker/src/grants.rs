@@ -388,7 +388,9 @@ impl Checker {
         for (_, segment) in self.files[call.file as usize].map.within(call.bytes) {
             for hold in segment.holds.iter_mut().filter(|hold| hold.owner != call.owner) {
                 let unreclaimed = hold.effective < self.world.manager_of(hold.owner).unreclaimed_before();
-                if unreclaimed && hold.must.is_some_and(|must| must.conflicts(mode)) {
+                // What the record holds may be stronger than what its owner is sure of.
+                let stronger = hold.may[Mode::Exclusive as usize].until == STILL;
+                if unreclaimed && hold.must.is_some_and(|must| must.conflicts(mode) || stronger) {
                     hold.must = None;
                 }
             }

@@ -375,8 +375,16 @@ impl Server {
     fn take_back(&mut self, at: usize) {
         let granting = self.granting.remove(at);
         let (who, lock) = (granting.waiter.who, granting.waiter.lock);
+        let others: Vec<Bytes> = (self.granting.iter().filter(|g| g.waiter.who == who && g.waiter.lock.file == lock.file))
+            .map(|g| g.waiter.lock.bytes)
+            .collect();
         if let Some(table) = self.held.get_mut(&(lock.file, who)) {
             for i in cells(lock.bytes) {
+                // What the owner has been given since is not part of it.
+                let newer = others.iter().any(|bytes| cells(*bytes).contains(&i));
+                if newer || table[i].is_none_or(|c| c.condition != Condition::Granting) {
+                    continue;
+                }
                 // What was exclusive before a downgrade may have been shared with others since.
                 if lock.exclusive || !granting.before[i].is_some_and(|before| before.exclusive) {
                     table[i] = granting.before[i];
