@@ -39,9 +39,7 @@ impl Call {
     /// For a LOCK: mode, reclaim, block, state.
     pub(crate) fn lock(&self) -> Option<(Mode, bool, bool, u32)> {
         match self.request {
-            Request::Lock { lock, block, reclaim, state } => {
-                Some((Mode::of(lock.exclusive), reclaim, block, state))
-            }
+            Request::Lock { lock, block, reclaim, state } => Some((Mode::of(lock.exclusive), reclaim, block, state)),
             _ => None,
         }
     }
@@ -68,6 +66,8 @@ impl Checker {
         if let Some(call) = self.calls.get_mut(&id) {
             call.last = now.at;
             call.sent += 1;
+            let call = *call;
+            self.doubt_rivals(&call);
             return;
         }
         self.summary.calls += 1;
@@ -139,11 +139,11 @@ impl Checker {
             }
         }
         map.beside(call.bytes, call.owner, |hold| hold.split = true);
+        self.doubt_rivals(call);
         // A further LOCK of the owner may satisfy, or replace, what waits.
         if let Some(own) = self.owns.get_mut(&(call.file, call.owner)) {
             for wait in &mut own.waits {
-                wait.doubtful |=
-                    overlap(wait.bytes, call.bytes) && !(wait.bytes == call.bytes && wait.mode == mode);
+                wait.doubtful |= overlap(wait.bytes, call.bytes) && !(wait.bytes == call.bytes && wait.mode == mode);
             }
         }
     }
@@ -166,9 +166,7 @@ impl Checker {
     /// Ends what a callback has given, which may not be confirmed; a lock that an answer has given stays.
     fn cancel_sent(&mut self, call: &Call, mode: Mode) {
         for (_, segment) in self.files[call.file as usize].map.within(call.bytes) {
-            if let Some(hold) =
-                segment.hold_mut(call.owner).filter(|hold| hold.callback && hold.must == Some(mode))
-            {
+            if let Some(hold) = segment.hold_mut(call.owner).filter(|hold| hold.callback && hold.must == Some(mode)) {
                 hold.must = None;
             }
         }
@@ -201,10 +199,7 @@ impl Checker {
         match call.request {
             Request::Lock { .. } => self.lock_answered(call, answer),
             Request::Unlock { .. } | Request::Cancel { .. } if answer != Answer::Granted && !call.forged => {
-                self.fail(
-                    Invariant::I10,
-                    format!("{} was answered {answer:?}; it is always legal", self.say(call)),
-                )
+                self.fail(Invariant::I10, format!("{} was answered {answer:?}; it is always legal", self.say(call)))
             }
             Request::Unlock { .. } => {
                 if !call.forged && answer == Answer::Granted {
@@ -218,6 +213,7 @@ impl Checker {
                 }
                 Ok(())
             }
+            Request::Test { .. } if call.stage != Stage::Open => Ok(()),
             Request::Test { lock } => self.tested(call, Mode::of(lock.exclusive), answer),
             Request::Notify { state, .. } => {
                 if !call.forged {
@@ -236,8 +232,7 @@ impl Checker {
             if known {
                 self.unpend(call.file, call.owner, call.bytes, mode, reclaim);
             }
-            if block
-                && call.sent > 1
+            if block && call.sent > 1
                 && let Some(own) = self.owns.get_mut(&(call.file, call.owner))
             {
                 own.expect_stale(call.bytes, mode);
@@ -248,10 +243,11 @@ impl Checker {
             return self.granted(Grant { call, sure, reclaim, first, mode, state, ..Grant::of(self, call) });
         }
         self.summary.refused += 1;
-        self.refusal(call, mode, answer)?;
         if call.stage != Stage::Open {
+            // What excused it may be forgotten.
             return Ok(());
         }
+        self.refusal(call, mode, answer)?;
         if answer == Answer::Blocked && !reclaim {
             self.blocked(call, mode, state);
             return Ok(());
@@ -263,14 +259,15 @@ impl Checker {
             }
         }
         if !reclaim {
-            self.haunt(self.ghost(call, mode, state), call.first, call.sent);
+            self.haunt(self.ghost(call, mode, state), call.first, call.sent, false);
         }
         Ok(())
     }
 
     fn ghost(&self, call: &Call, mode: Mode, state: u32) -> Ghost {
         let until = call.last.saturating_add(self.settings.late);
-        Ghost { owner: call.owner, file: call.file, bytes: call.bytes, mode, state, until }
+        let block = call.lock().is_some_and(|(_, _, block, _)| block);
+        Ghost { owner: call.owner, file: call.file, bytes: call.bytes, mode, block, state, until }
     }
 
     fn blocked(&mut self, call: &Call, mode: Mode, state: u32) {
@@ -294,7 +291,11 @@ impl Checker {
         }
         self.unpend(call.file, call.owner, call.bytes, mode, false);
         if taken {
-            self.haunt(self.ghost(call, mode, state), call.first, call.sent);
+            // Usually it was blocked before the callback. But if a copy of the callback was refused, and the lock taken back, it waits again.
+            if self.settings.copies {
+                self.settle(self.ghost(call, mode, state));
+            }
+            self.haunt(self.ghost(call, mode, state), call.first, call.sent, self.settings.blocked_anew);
         }
     }
 
@@ -335,7 +336,7 @@ impl Checker {
         }
         for bytes in parts {
             let (owner, file, mode, state) = (call.owner, call.file, wait.mode, wait.state);
-            self.settle(Ghost { owner, file, bytes, mode, state, until: self.now.at });
+            self.settle(Ghost { owner, file, bytes, mode, block: false, state, until: self.now.at });
         }
     }
 
@@ -414,9 +415,7 @@ impl Checker {
             self.tidy(call.file, call.owner, call.bytes);
         }
         self.over.push_back((now.at, call.id));
-        while let Some((at, id)) =
-            self.over.front().copied().filter(|(at, _)| at + self.settings.remember < now.at)
-        {
+        while let Some((at, id)) = self.over.front().copied().filter(|(at, _)| at + self.settings.remember < now.at) {
             debug_assert!(at <= now.at);
             self.calls.remove(&id);
             self.over.pop_front();
@@ -429,12 +428,18 @@ impl Checker {
 
     /// A further answer to the same call.
     fn got_again(&mut self, call: &Call, earlier: Answer, at: Micros, answer: Answer) -> Verdict {
-        let Some((mode, reclaim, _, state)) = call.lock().filter(|_| !call.forged && earlier != answer)
-        else {
+        let Some((mode, reclaim, _, state)) = call.lock().filter(|_| !call.forged && earlier != answer) else {
             return Ok(());
         };
-        // BLOCKED may become anything, and the two answers may have passed each other.
+        // BLOCKED may become anything, and the two answers may have passed each other. Whether the client takes such a GRANTED is
+        // not known: from here on the lock may be held, and no longer surely waits.
         if earlier == Answer::Blocked || answer == Answer::Blocked {
+            let own = self.owns.get(&(call.file, call.owner));
+            let wait = own.and_then(|own| own.wait(call.bytes, mode)).copied();
+            if let Some(wait) = wait.filter(|_| answer == Answer::Granted) {
+                self.settle(self.ghost(call, mode, state));
+                self.drop_wait(call.file, call.owner, wait);
+            }
             return Ok(());
         }
         // What was refused is not recorded: another node may decide anew.
@@ -452,8 +457,7 @@ impl Checker {
 /// What closed calls gave surely before `from` is gone.
 pub(crate) fn end_older(hold: &mut crate::map::Hold, from: Moment, now: u64) {
     for mode in Mode::ALL {
-        let last = hold.may[mode as usize].last;
-        if last.seq < from.seq && last.at <= from.at {
+        if hold.may[mode as usize].older(from) {
             hold.end(mode, now);
         }
     }

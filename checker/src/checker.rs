@@ -120,7 +120,12 @@ impl Checker {
     pub(crate) fn file(&mut self, id: FileId) -> u32 {
         let files = &mut self.files;
         *self.file_ids.entry(id).or_insert_with(|| {
-            files.push(File { id, map: ByteMap::default(), open: BTreeSet::new(), waiting: Vec::new() });
+            files.push(File {
+                id,
+                map: ByteMap::default(),
+                open: BTreeSet::new(),
+                waiting: Vec::new(),
+            });
             files.len() as u32 - 1
         })
     }
@@ -151,6 +156,7 @@ impl Checker {
         for (_, segment) in self.files[ghost.file as usize].map.all_within(ghost.bytes) {
             let hold = segment.hold_or_new(ghost.owner);
             settle(hold, ghost.mode, last, ghost.state);
+            hold.may[ghost.mode as usize].queued |= ghost.block;
             // It would replace what the owner holds.
             if ghost.mode == Mode::Shared && hold.must == Some(Mode::Exclusive) {
                 hold.must = Some(Mode::Shared);
@@ -160,13 +166,13 @@ impl Checker {
 
     /// A copy of a LOCK that was not granted, or waits no longer, may reach a node that never heard of it: what was refused is not
     /// recorded, and waiting requests need not be durable. Nothing happens to it while the same node serves.
-    pub(crate) fn haunt(&mut self, ghost: Ghost, first: Moment, sent: u32) {
+    pub(crate) fn haunt(&mut self, ghost: Ghost, first: Moment, sent: u32, anew: bool) {
         let now = self.now;
         if ghost.until <= now.at || !(self.settings.copies || sent > 1) {
             return;
         }
         let lm = self.world.info(ghost.owner).lm as usize;
-        if self.world.managers[lm].moved_since(first.seq) {
+        if anew || self.world.managers[lm].moved_since(first.seq) {
             self.settle(ghost);
         }
         // It may move again while the copy lives.
@@ -199,15 +205,34 @@ impl Checker {
             self.files[file as usize].waiting.retain(|waiting| *waiting != owner);
         }
         self.unpend(file, owner, wait.bytes, wait.mode, false);
+        if wait.mode == Mode::Shared {
+            self.keep_downgraded(file, owner, wait);
+        }
         let ghost = Ghost {
             owner,
             file,
             bytes: wait.bytes,
             mode: wait.mode,
+            block: true,
             state: wait.state,
             until: wait.last_copy,
         };
-        self.haunt(ghost, wait.first, 2);
+        self.haunt(ghost, wait.first, 2, self.settings.blocked_anew);
+    }
+}
+
+impl Checker {
+    /// A shared LOCK of what the owner holds exclusively was cancelled, but may have been granted before: what is left may be shared.
+    fn keep_downgraded(&mut self, file: u32, owner: u32, wait: Wait) {
+        let now = self.now;
+        for (_, segment) in self.files[file as usize].map.within(wait.bytes) {
+            if let Some(hold) = segment.hold_mut(owner)
+                && hold.may[Mode::Exclusive as usize].until == crate::map::STILL
+            {
+                let state = hold.state;
+                settle(hold, Mode::Shared, now, state);
+            }
+        }
     }
 }
 
@@ -218,7 +243,7 @@ pub(crate) fn settle(hold: &mut crate::map::Hold, mode: Mode, last: Moment, stat
     if may.until == crate::map::STILL {
         may.last = Moment { seq: may.last.seq.max(last.seq), at: may.last.at.max(last.at) };
     } else {
-        *may = crate::map::May { until: crate::map::STILL, last };
+        *may = crate::map::May { until: crate::map::STILL, last, queued: false };
     }
     if fresh {
         hold.state = state;

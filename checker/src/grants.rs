@@ -1,6 +1,6 @@
 //! What a granted lock proves, and what it contradicts: exclusion, loss, theft, order.
 
-use crate::calls::Call;
+use crate::calls::{Call, Stage};
 use crate::checker::{Checker, Verdict, settle};
 use crate::history::{Bytes, ClientId, Lock};
 use crate::map::{Hold, Mode, Moment, STILL};
@@ -26,27 +26,33 @@ pub(crate) struct Grant<'a> {
 
 impl<'a> Grant<'a> {
     pub(crate) fn of(checker: &Checker, call: Option<&'a Call>) -> Self {
-        let (owner, file, bytes) =
-            call.map_or((0, 0, Bytes { start: 0, end: 0 }), |c| (c.owner, c.file, c.bytes));
+        let (owner, file, bytes) = call.map_or((0, 0, Bytes { start: 0, end: 0 }), |c| (c.owner, c.file, c.bytes));
         let first = checker.now;
         Self { owner, file, bytes, mode: Mode::Shared, state: 0, first, reclaim: false, sure: false, call }
     }
 }
 
 impl Checker {
-    pub(crate) fn granted(&mut self, grant: Grant<'_>) -> Verdict {
+    pub(crate) fn granted(&mut self, mut grant: Grant<'_>) -> Verdict {
+        // It may have been granted before a full window, unreclaimed in it, and taken by another there.
+        grant.sure &= grant.first.seq >= self.world.manager_of(grant.owner).unproven_before();
         let full = self.full_since(self.world.info(grant.owner).lm, grant.first.at);
         if grant.reclaim {
             self.summary.reclaimed += 1;
-            if !full {
+            // Of a call that was abandoned it may be forgotten what excuses it.
+            if !full && grant.call.is_none_or(|call| call.stage == Stage::Open) {
                 self.look_for_theft(&grant)?;
             }
         }
         let waited = self.waited(&grant);
-        if grant.sure
-            && let Some(own) = self.owns.get_mut(&(grant.file, grant.owner))
-        {
+        if let Some(wait) = &waited {
+            self.look_at_order(&grant, wait)?;
+        }
+        if grant.sure && let Some(own) = self.owns.get_mut(&(grant.file, grant.owner)) {
             own.take_all(grant.bytes, grant.mode);
+            if grant.call.is_none() {
+                own.expect_stale(grant.bytes, grant.mode);
+            }
         }
         self.take(&grant, full);
         self.weaken_by_concurrent(&grant);
@@ -55,7 +61,6 @@ impl Checker {
         }
         self.look_at_others(&grant, full)?;
         if let Some(wait) = waited {
-            self.look_at_order(&grant, &wait)?;
             self.drop_wait(grant.file, grant.owner, wait);
         }
         Ok(())
@@ -79,8 +84,7 @@ impl Checker {
         let mut next = Some(grant.bytes.start);
         for (bytes, segment) in file.map.touching(grant.bytes) {
             let Some(hold) = segment.hold(grant.owner) else { continue };
-            let held =
-                covers(hold, Mode::Exclusive) || (grant.mode == Mode::Shared && covers(hold, Mode::Shared));
+            let held = covers(hold, Mode::Exclusive) || (grant.mode == Mode::Shared && covers(hold, Mode::Shared));
             if held && next.is_some_and(|next| bytes.start <= next) {
                 next = bytes.end.checked_add(1);
             }
@@ -109,7 +113,7 @@ impl Checker {
                 (true, false) => hold.state,
             };
             let other = hold.may[grant.mode.other() as usize];
-            let replaced = other.last.seq < grant.first.seq && other.last.at <= grant.first.at;
+            let replaced = other.older(grant.first) && !other.queued;
             if !grant.reclaim && replaced {
                 let must = hold.must;
                 hold.end(grant.mode.other(), now.seq);
@@ -119,6 +123,11 @@ impl Checker {
                 }
             }
             settle(hold, grant.mode, now, state);
+            let stronger = &mut hold.may[Mode::Exclusive as usize];
+            if grant.reclaim && stronger.until == STILL {
+                // A reclaim of less leaves what is there as it is, and keeps it.
+                stronger.last = now;
+            }
             // The known state may have been stamped by this very LOCK on what was there.
             if !grant.reclaim && replaced && hold.may[grant.mode.other() as usize].until != STILL {
                 hold.state = state;
@@ -137,25 +146,24 @@ impl Checker {
         let this = grant.call.map(|call| call.id);
         let concurrent =
             |op: &&Op| Some(op.call) != this && op.reaches(grant.first) && overlap(op.bytes, grant.bytes);
-        let ops: Vec<Op> = own.ops.iter().filter(concurrent).copied().collect();
+        let mut ops: Vec<(Kind, Bytes)> =
+            own.ops.iter().filter(concurrent).map(|op| (op.kind, op.bytes)).collect();
+        // A request that waits may be granted at any time, and weakens too.
+        let waits = own.waits.iter().filter(|wait| overlap(wait.bytes, grant.bytes));
+        ops.extend(waits.map(|wait| (Kind::Lock { mode: wait.mode, reclaim: false, block: true }, wait.bytes)));
         if ops.is_empty() {
             return;
         }
         self.summary.unsure += 1;
         let map = &mut self.files[grant.file as usize].map;
-        for op in ops {
-            let bytes = Bytes {
-                start: op.bytes.start.max(grant.bytes.start),
-                end: op.bytes.end.min(grant.bytes.end),
-            };
+        for (kind, of) in ops {
+            let bytes = Bytes { start: of.start.max(grant.bytes.start), end: of.end.min(grant.bytes.end) };
             for (_, segment) in map.within(bytes) {
                 let Some(hold) = segment.hold_mut(grant.owner) else { continue };
-                match op.kind {
+                match kind {
                     Kind::Unlock => hold.must = None,
                     Kind::Cancel { mode } if hold.must == Some(mode) => hold.must = None,
-                    Kind::Lock { mode: Mode::Shared, reclaim: false, .. }
-                        if hold.must == Some(Mode::Exclusive) =>
-                    {
+                    Kind::Lock { mode: Mode::Shared, reclaim: false, .. } if hold.must == Some(Mode::Exclusive) => {
                         hold.must = Some(Mode::Shared);
                     }
                     Kind::Cancel { .. } | Kind::Lock { .. } => {}
@@ -180,15 +188,14 @@ impl Checker {
             for other in segment.holds.iter().filter(|hold| hold.owner != grant.owner) {
                 let must = self.world.must(other);
                 let now = own.zip(must).is_some_and(|(own, must)| own.conflicts(must));
-                let then =
-                    must.is_some_and(|must| must.conflicts(grant.mode)) && other.since.seq < grant.first.seq;
+                let then = must.is_some_and(|must| must.conflicts(grant.mode)) && other.since.seq < grant.first.seq;
                 if (now || then) && !self.forgivable(grant, other, full) {
                     found = found.or_else(|| Some((bytes, other.clone())));
                 }
                 for mode in Mode::ALL {
                     let may = other.may[mode as usize];
-                    let older = may.last.seq < grant.first.seq && may.last.at <= grant.first.at;
-                    if may.until == STILL && mode.conflicts(grant.mode) && older {
+                    // What may be waiting behind this is not gone.
+                    if may.until == STILL && mode.conflicts(grant.mode) && may.older(grant.first) && !may.queued {
                         cleared.push((bytes, other.owner, mode));
                     }
                 }
@@ -248,10 +255,7 @@ impl Checker {
     pub(crate) fn moved_words(&self, hold: &Hold) -> String {
         let manager = self.world.manager_of(hold.owner);
         if manager.changed.seq > hold.effective {
-            format!(
-                " ({} has moved, crashed or been released meanwhile, the last time at {})",
-                manager.ip, manager.changed.at
-            )
+            format!(" ({} has moved, crashed or been released meanwhile, the last time at {})", manager.ip, manager.changed.at)
         } else {
             String::new()
         }
@@ -308,11 +312,12 @@ impl Checker {
         let map = &self.files[grant.file as usize].map;
         map.touching(first.bytes).any(|(bytes, segment)| {
             let inside = bytes.start >= grant.bytes.start && bytes.end <= grant.bytes.end;
-            segment.holds.iter().filter(|hold| hold.owner != owner && hold.owner != grant.owner).any(|hold| {
-                Mode::ALL.iter().any(|mode| {
-                    let blocks_first = mode.conflicts(first.mode) && hold.may_since(*mode, since.seq);
-                    let blocks_second = inside && mode.conflicts(grant.mode);
-                    blocks_first && !blocks_second
+            segment.holds.iter().filter(|hold| hold.owner != owner).any(|hold| {
+                // The second owner's own earlier locks stay in the way of the first; what it waits for does not count.
+                let own = hold.owner == grant.owner;
+                Mode::ALL.iter().filter(|mode| mode.conflicts(first.mode)).any(|mode| {
+                    let gone = inside && mode.conflicts(grant.mode);
+                    if own { hold.may[*mode as usize].until >= since.seq } else { hold.may_since(*mode, since.seq) && !gone }
                 })
             })
         })
@@ -335,13 +340,13 @@ impl Checker {
         let mode = Mode::of(lock.exclusive);
         let forged = self.world.info(owner).forged();
         let stale = self.owns.get(&(file, owner)).is_some_and(|own| own.has_stale(lock.bytes, mode, now.at));
+        if !accepted {
+            self.refused_copy(owner, file, lock.bytes, mode);
+        }
         let Some(own) = self.owns.get_mut(&(file, owner)) else { return Ok(()) };
         if !accepted {
             // Refused the first time it is taken back, later not: the request stays one that may be held until it is unlocked or cancelled.
-            own.waits
-                .iter_mut()
-                .filter(|w| w.bytes == lock.bytes && w.mode == mode)
-                .for_each(|w| w.doubtful = true);
+            own.waits.iter_mut().filter(|w| w.bytes == lock.bytes && w.mode == mode).for_each(|w| w.doubtful = true);
             return Ok(());
         }
         let wait = own.waits.iter().find(|wait| wait.bytes == lock.bytes && wait.mode == mode).copied();
@@ -356,11 +361,69 @@ impl Checker {
         };
         self.summary.called_back += 1;
         let sure = sure && !stale && !forged;
-        let grant =
-            Grant { owner, file, bytes: lock.bytes, mode, state, first, reclaim: false, sure, call: None };
+        let grant = Grant {
+            owner,
+            file,
+            bytes: lock.bytes,
+            mode,
+            state,
+            first,
+            reclaim: false,
+            sure,
+            call: None,
+        };
         let verdict = self.granted(grant);
         self.tidy(file, owner, lock.bytes);
         verdict
+    }
+}
+
+impl Checker {
+    /// A reclaim may reach a full window: there it takes what others have not reclaimed yet, proven or not, and nobody may hear of it.
+    pub(crate) fn doubt_rivals(&mut self, call: &Call) {
+        let Some((mode, true, _, _)) = call.lock() else { return };
+        if !self.full_since(call.lm, self.now.at) {
+            return;
+        }
+        for (_, segment) in self.files[call.file as usize].map.within(call.bytes) {
+            for hold in segment.holds.iter_mut().filter(|hold| hold.owner != call.owner) {
+                let unreclaimed = hold.effective < self.world.manager_of(hold.owner).unreclaimed_before();
+                // What the record holds may be stronger than what its owner is sure of.
+                let stronger = hold.may[Mode::Exclusive as usize].until == STILL;
+                if unreclaimed && hold.must.is_some_and(|must| must.conflicts(mode) || stronger) {
+                    hold.must = None;
+                }
+            }
+        }
+    }
+
+    /// The same for all reclaims under way.
+    pub(crate) fn doubt_all_rivals(&mut self) {
+        let open: Vec<_> = self.world.clients.iter().flat_map(|client| client.open.iter().copied()).collect();
+        for id in open {
+            if let Some(call) = self.calls.get(&id).copied() {
+                self.doubt_rivals(&call);
+            }
+        }
+    }
+
+    /// A copy of the callback that the network made was refused, as the client has the lock already: that refusal may reach the server
+    /// before the acceptance, and reads like one of the first transmission. A lock that an answer has confirmed since stays.
+    fn refused_copy(&mut self, owner: u32, file: u32, bytes: Bytes, mode: Mode) {
+        if !self.settings.copies {
+            return;
+        }
+        let now = self.now;
+        for (_, segment) in self.files[file as usize].map.within(bytes) {
+            if let Some(hold) = segment.hold_mut(owner).filter(|hold| hold.callback && hold.must.is_some_and(|must| must <= mode)) {
+                hold.must = None;
+                // What was there before the callback is there again.
+                let state = hold.state;
+                if hold.may[mode.other() as usize].until > 0 {
+                    settle(hold, mode.other(), now, state);
+                }
+            }
+        }
     }
 }
 
@@ -368,9 +431,13 @@ fn take_for_sure(hold: &mut Hold, grant: &Grant<'_>, known: Option<Mode>, now: M
     if known.is_none() {
         hold.split = false;
     }
-    let stays = known.is_some_and(|known| known == grant.mode || (grant.reclaim && known > grant.mode));
+    // A weaker lock may have come after this one.
+    let shared = hold.may[Mode::Shared as usize];
+    let weakened = shared.until == STILL && (shared.queued || !shared.older(grant.first));
+    let mode = if weakened { Mode::Shared } else { grant.mode };
+    let stays = known.is_some_and(|known| known == mode || (grant.reclaim && known > mode && !weakened));
     if !stays {
-        hold.must = Some(grant.mode);
+        hold.must = Some(mode);
         hold.since = now;
     }
     hold.effective = grant.first.seq;

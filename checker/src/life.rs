@@ -125,8 +125,7 @@ impl Checker {
     fn down(&mut self, node: NodeId) {
         let now = self.now;
         self.world.nodes.down(node, now);
-        let lost: Vec<u64> =
-            self.told.iter().filter(|(_, told)| told.node == node).map(|(id, _)| *id).collect();
+        let lost: Vec<u64> = self.told.iter().filter(|(_, told)| told.node == node).map(|(id, _)| *id).collect();
         for id in lost {
             // Whatever it did is done.
             if let Some(Told { command: Command::UnlockClient { client, lm }, .. }) = self.told.remove(&id) {
@@ -143,6 +142,7 @@ impl Checker {
 
     /// The lock manager moves: copies under way of LOCKs that were refused may be new to whoever serves it then.
     fn wake_ghosts(&mut self, lm: u32) {
+        self.doubt_all_rivals();
         let ghosts = std::mem::take(&mut self.world.managers[lm as usize].ghosts);
         let now = self.now.at;
         for ghost in ghosts.iter().filter(|ghost| ghost.until > now) {
@@ -180,7 +180,9 @@ impl Checker {
             for wait in waits {
                 let last = Moment { seq: self.now.seq, at: wait.last_copy.max(self.now.at) };
                 for (_, segment) in self.files[file as usize].map.all_within(wait.bytes) {
-                    settle(segment.hold_or_new(owner), wait.mode, last, wait.state);
+                    let hold = segment.hold_or_new(owner);
+                    settle(hold, wait.mode, last, wait.state);
+                    hold.may[wait.mode as usize].queued = true;
                 }
                 self.drop_wait(file, owner, wait);
             }
@@ -207,9 +209,8 @@ impl Checker {
                 for hold in &mut segment.holds {
                     if self.world.owners[hold.owner as usize].peer == peer && which(hold.state) {
                         for mode in Mode::ALL {
-                            let last = hold.may[mode as usize].last;
-                            let older = last.seq < first.seq && last.at <= first.at;
-                            if hold.may[mode as usize].until == STILL && older {
+                            let may = hold.may[mode as usize];
+                            if may.until == STILL && may.older(first) {
                                 hold.end(mode, now);
                             }
                         }
@@ -222,10 +223,7 @@ impl Checker {
     /// The server's state is odd while it is up, or the client takes the notice for one of its end.
     pub(crate) fn noticed(&self, client: ClientId, lm: std::net::IpAddr, state: u32) -> Verdict {
         if state.is_multiple_of(2) {
-            let what = format!(
-                "client {} was sent SM_NOTIFY from {lm} with the state {state}, which is even",
-                client.0
-            );
+            let what = format!("client {} was sent SM_NOTIFY from {lm} with the state {state}, which is even", client.0);
             return self.fail(Invariant::I7, what);
         }
         Ok(())

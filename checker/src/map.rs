@@ -47,6 +47,15 @@ pub(crate) struct May {
     pub(crate) until: u64,
     /// The last moment at which a request that gave it can have taken effect: not after this event, nor after this time.
     pub(crate) last: Moment,
+    /// One of them may be waiting, so that it takes effect any time later.
+    pub(crate) queued: bool,
+}
+
+impl May {
+    /// Whatever gave it took effect before `from`, if at all.
+    pub(crate) fn older(&self, from: Moment) -> bool {
+        self.last.seq < from.seq && self.last.at <= from.at
+    }
 }
 
 /// What one owner has to do with some bytes.
@@ -112,7 +121,10 @@ impl Hold {
     /// It may have been held just now, though it no longer may.
     pub(crate) fn touch(&mut self, mode: Mode, now: u64) {
         let may = &mut self.may[mode as usize];
-        may.until = may.until.max(now);
+        if may.until != STILL {
+            may.until = now;
+            may.last.seq = now;
+        }
     }
 
     /// Nothing of it can matter to a call that began at event `oldest` or later.
@@ -218,9 +230,7 @@ impl ByteMap {
         let mut next = self.segments.range(bytes.start..=upto).next().map(|(start, _)| *start);
         while let Some(start) = next {
             next = match start.checked_add(1) {
-                Some(from) if from <= upto => {
-                    self.segments.range(from..=upto).next().map(|(start, _)| *start)
-                }
+                Some(from) if from <= upto => self.segments.range(from..=upto).next().map(|(start, _)| *start),
                 _ => None,
             };
             let Some(segment) = self.segments.get_mut(&start) else { continue };

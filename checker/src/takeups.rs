@@ -45,6 +45,7 @@ pub(crate) struct Ghost {
     pub(crate) file: u32,
     pub(crate) bytes: Bytes,
     pub(crate) mode: Mode,
+    pub(crate) block: bool,
     pub(crate) state: u32,
     pub(crate) until: Micros,
 }
@@ -116,14 +117,7 @@ impl Manager {
     }
 
     /// A daemon has taken it up by itself. When exactly is unknown: not before `down`, the last time that node went down.
-    pub(crate) fn resumed(
-        &mut self,
-        node: NodeId,
-        window: Option<(Micros, bool)>,
-        down: Moment,
-        slack: Micros,
-        now: Moment,
-    ) {
+    pub(crate) fn resumed(&mut self, node: NodeId, window: Option<(Micros, bool)>, down: Moment, slack: Micros, now: Moment) {
         match window {
             Some((window, full)) => {
                 let earliest = now.at.saturating_add(window).saturating_sub(slack);
@@ -136,15 +130,7 @@ impl Manager {
         }
     }
 
-    fn open(
-        &mut self,
-        node: NodeId,
-        told: Moment,
-        window: Micros,
-        earliest: Micros,
-        full: bool,
-        now: Moment,
-    ) {
+    fn open(&mut self, node: NodeId, told: Moment, window: Micros, earliest: Micros, full: bool, now: Moment) {
         // A window that had not ended when this one opened never ends: what it left unreclaimed is for this one.
         self.takes.clear();
         self.forget_last(now);
@@ -270,7 +256,8 @@ impl Manager {
     /// A lock taken before that event and not reclaimed since is not yet reclaimed in a window that may still be open.
     pub(crate) fn unreclaimed_before(&self) -> u64 {
         let takes = self.takes.iter().map(|take| take.came.seq).max().unwrap_or(0);
-        if self.pending.is_empty() { takes } else { u64::MAX }
+        // Where nobody serves, all locks are recorded and unreclaimed.
+        if self.pending.is_empty() && self.unserved.is_none() { takes } else { u64::MAX }
     }
 
     /// A lock taken before that event and not reclaimed since is one of a record that may be incomplete.

@@ -72,6 +72,9 @@ pub struct Settings {
     pub others: bool,
     /// A plain LOCK that is granted with a new NSM state frees the older locks of that client through that address.
     pub state_frees: bool,
+    /// A copy of a LOCK that was answered BLOCKED is decided anew, not answered BLOCKED again: it may take the lock after its CANCEL or
+    /// UNLOCK.
+    pub blocked_anew: bool,
     /// Rows of the list and of the record must have the same condition; otherwise only the same kind: held, granted by callback, or
     /// not reclaimed.
     pub exact_conditions: bool,
@@ -89,6 +92,7 @@ impl Default for Settings {
             nolocks: false,
             others: false,
             state_frees: true,
+            blocked_anew: false,
             exact_conditions: false,
             remember: 60_000_000,
         }
