@@ -207,7 +207,7 @@ pub fn boot(sim: &Arc<Sim>, site: &Arc<Site>, machine: usize) {
         files: Arc::new(Handles { world: world.clone() }),
         spawn: crate::rpc::check_later(world),
         drc: drc.clone(),
-        log: Box::new(|_| {}),
+        log: Box::new(|event| tracing::debug!("{event:?}")),
         secrets: [(); 3].map(|()| secrets.number()),
     };
     let node = Node::new(&site.config, parts);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::run::{self, Report, run};
 use crate::settings::Settings;
 
-const USAGE: &str = "usage: lockferry-sim [--seed FIRST] [--seeds N] [--jobs J] [--steps MS] [--moves M] [--clients C] [--without KIND]... [--trace]";
+const USAGE: &str = "usage: lockferry-sim [--seed FIRST] [--seeds N] [--jobs J] [--steps MS] [--moves M] [--clients C] [--without KIND]... [--trace] [--log]";
 
 /// What was asked for.
 struct Asked {
@@ -16,6 +16,8 @@ struct Asked {
     count: u64,
     jobs: usize,
     settings: Settings,
+    /// The daemons' own log lines are printed.
+    log: bool,
 }
 
 /// Runs what the arguments say.
@@ -31,11 +33,15 @@ pub fn main() -> ExitCode {
         eprintln!("lockferry-sim: cannot make the directories that are exported: {e}");
         return ExitCode::from(2);
     }
+    if asked.log {
+        let lines = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+        lines.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
+    }
     run_all(&asked)
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
-    let mut asked = Asked { first: 1, count: 1, jobs: 1, settings: Settings::new(1) };
+    let mut asked = Asked { first: 1, count: 1, jobs: 1, settings: Settings::new(1), log: false };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} wants a value"));
         let number = |text: String| text.parse::<u64>().map_err(|_| format!("'{text}' is no number"));
@@ -51,6 +57,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
                 *asked.settings.trouble.switch(&name).ok_or(format!("there is no trouble '{name}'"))? = false;
             }
             "--trace" => asked.settings.trace = true,
+            "--log" => asked.log = true,
             _ => return Err(format!("there is no option '{arg}'")),
         }
     }
