@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::gate::Gate;
 use super::host::{Host, hand_over};
-use super::pipe::{Held, Joint, Outlet, Pipe, Release, file_of};
+use super::pipe::{Barrier, Held, Joint, Outlet, Pipe, Release, file_of, takes_a_lock};
 use super::records::{self, Dates};
 use super::refusals::{Refusals, Replay};
 use crate::rpc::{CallInfo, Responder};
@@ -156,10 +156,15 @@ impl Desk {
 
     /// Waits until everything that was said so far about this lock manager is durable. False: it is not, in 30 s or ever.
     pub(super) fn settle(&self, lm: IpAddr) -> bool {
+        self.settle_within(lm, SETTLE)
+    }
+
+    /// The same, but not for longer than this.
+    pub(super) fn settle_within(&self, lm: IpAddr, most: Duration) -> bool {
         let Some(pipe) = self.pipe(lm) else { return true };
         let (tell, told) = hand_over();
         pipe.push(Vec::new(), vec![Held::One(Release::Tell(Box::new(move || tell.give(()))))]);
-        told.take(self.ways.host.as_ref(), SETTLE).is_some()
+        told.take(self.ways.host.as_ref(), most).is_some()
     }
 
     /// The way out of a lock manager.
@@ -429,6 +434,40 @@ impl Outgoing {
         self.parts.extend(more.into_iter().map(|lm| (lm, Part::default())));
     }
 
+    /// What of each part has to wait until others have written: locks on a file of which others have changes that are not durable yet. What
+    /// frees locks goes to the pipes at once, in front of everything that waits, so that nobody waits for whom he keeps waiting.
+    fn barriers(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> BTreeMap<IpAddr, Arc<Barrier>> {
+        if pipes.len() < 2 {
+            return BTreeMap::new();
+        }
+        let mut takes: BTreeMap<IpAddr, BTreeSet<u64>> = BTreeMap::new();
+        for (lm, part) in &mut self.parts {
+            let Some(pipe) = pipes.get(lm) else { continue };
+            let at = part.entries.iter().position(|entry| takes_a_lock(&entry.record));
+            let taking = part.entries.split_off(at.unwrap_or(part.entries.len()));
+            let freeing = std::mem::replace(&mut part.entries, taking);
+            if !freeing.is_empty() {
+                pipe.push(freeing, Vec::new());
+            }
+            takes.insert(*lm, part.entries.iter().filter_map(|entry| file_of(&entry.record)).collect());
+        }
+        let mut barriers = BTreeMap::new();
+        for (lm, files) in takes.iter().filter(|(_, files)| !files.is_empty()) {
+            let unwritten = |pipe: &Pipe| files.iter().any(|file| pipe.is_writing(*file));
+            let others: Vec<_> = pipes
+                .iter()
+                .filter(|(other, pipe)| *other != lm && unwritten(pipe))
+                .map(|(_, p)| p)
+                .collect();
+            if let Some(pipe) = pipes.get(lm).filter(|_| !others.is_empty()) {
+                let barrier = Barrier::new(pipe, others.len());
+                others.iter().for_each(|other| other.push(Vec::new(), vec![Held::Turn(barrier.clone())]));
+                barriers.insert(*lm, barrier);
+            }
+        }
+        barriers
+    }
+
     /// Hands everything to the pipes and returns what need not wait.
     fn send(mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> Vec<Release> {
         // Without a pipe there is no record: nothing is held through that address, so nothing need be written. Or its lock manager is not
@@ -452,13 +491,14 @@ impl Outgoing {
         };
         // What one lock manager's change lets another say waits for both records.
         let shared = (!releases.is_empty()).then(|| Joint::new(parts, releases));
+        let barriers = self.barriers(pipes);
         for (lm, part) in self.parts {
             let held = match &shared {
                 Some(shared) => vec![Held::Part(shared.clone())],
                 None => part.releases.into_iter().map(Held::One).collect(),
             };
             if let Some(pipe) = pipes.get(&lm) {
-                pipe.push(part.entries, held);
+                pipe.push_after(barriers.get(&lm).cloned(), part.entries, held);
             }
         }
         self.at_once

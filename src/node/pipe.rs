@@ -7,8 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::desk::GrantedOrder;
@@ -75,6 +75,34 @@ impl Joint {
     }
 }
 
+/// Entries of one lock manager that must not be written before those of others are durable: a lock that is recorded here was freed there, and
+/// a crash between the two would leave both in the records.
+pub(super) struct Barrier {
+    left: AtomicUsize,
+    /// Whose entries wait.
+    pipe: Weak<Pipe>,
+}
+
+impl Barrier {
+    /// Before entries of `pipe`, until it was [`Held::Turn`] in `others` other pipes.
+    pub(super) fn new(pipe: &Arc<Pipe>, others: usize) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(others), pipe: Arc::downgrade(pipe) })
+    }
+
+    fn is_open(&self) -> bool {
+        self.left.load(Ordering::Acquire) == 0
+    }
+
+    /// One of the others has come so far, or never will.
+    fn pass(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(pipe) = self.pipe.upgrade()
+        {
+            pipe.go_on(pipe.inner());
+        }
+    }
+}
+
 /// What waits behind entries.
 #[allow(
     clippy::large_enum_variant,
@@ -83,6 +111,8 @@ impl Joint {
 pub(super) enum Held {
     One(Release),
     Part(Arc<Joint>),
+    /// Entries of another lock manager.
+    Turn(Arc<Barrier>),
 }
 
 /// Why a lock manager can go on no longer.
@@ -118,14 +148,23 @@ pub(super) struct Pipe {
 struct Inner {
     way: Way,
     /// What waits for its turn, in order.
-    queue: VecDeque<(Vec<Entry>, Vec<Held>)>,
+    queue: VecDeque<Item>,
     /// What waits for the batch that is with the store.
     flying: Option<Vec<Held>>,
     waiting: usize,
     trouble: Option<String>,
     fallen: Option<Fall>,
+    /// What is still to be written is, but nothing is said any more.
+    mute: bool,
     /// Files with changes that are not durable yet, by hash, and how many: two that share one only wait for each other without need.
     unwritten: HashMap<u64, u32>,
+}
+
+/// What was pushed together.
+struct Item {
+    entries: Vec<Entry>,
+    held: Vec<Held>,
+    after: Option<Arc<Barrier>>,
 }
 
 #[derive(Clone)]
@@ -149,6 +188,7 @@ impl Pipe {
             trouble: None,
             unwritten: HashMap::new(),
             fallen: None,
+            mute: false,
         };
         let stay = STAYS.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self { lm, stay, outlet, inner: Mutex::new(inner), low: AtomicBool::new(false) })
@@ -182,12 +222,28 @@ impl Pipe {
         let (queue, flying) = (std::mem::take(&mut inner.queue), inner.flying.take());
         inner.waiting = 0;
         drop(inner);
-        let held = queue.into_iter().flat_map(|(_, held)| held).chain(flying.into_iter().flatten());
+        let held = queue.into_iter().flat_map(|item| item.held).chain(flying.into_iter().flatten());
         held.for_each(|h| self.drop_or_let_out(h));
+    }
+
+    /// From here on nothing is said any more, but what the core has decided so far is still written: others on the same files may have gone on
+    /// from there.
+    pub(super) fn be_mute(&self) {
+        self.inner().mute = true;
     }
 
     /// Puts entries and what depends on them at the end.
     pub(super) fn push(self: &Arc<Self>, entries: Vec<Entry>, held: Vec<Held>) {
+        self.push_after(None, entries, held);
+    }
+
+    /// The same; the entries, and with them all that comes behind, wait for a barrier.
+    pub(super) fn push_after(
+        self: &Arc<Self>,
+        after: Option<Arc<Barrier>>,
+        entries: Vec<Entry>,
+        held: Vec<Held>,
+    ) {
         let mut inner = self.inner();
         if matches!(inner.way, Way::Dead) {
             drop(inner);
@@ -198,18 +254,25 @@ impl Pipe {
         for file in entries.iter().filter_map(|e| file_of(&e.record)) {
             *inner.unwritten.entry(file).or_default() += 1;
         }
-        let mut rest = entries;
+        let (mut rest, mut after) = (entries, after);
         while rest.len() > BATCH_MAX {
             let tail = rest.split_off(BATCH_MAX);
-            inner.queue.push_back((std::mem::replace(&mut rest, tail), Vec::new()));
+            let entries = std::mem::replace(&mut rest, tail);
+            inner.queue.push_back(Item { entries, held: Vec::new(), after: after.take() });
         }
-        inner.queue.push_back((rest, held));
+        inner.queue.push_back(Item { entries: rest, held, after });
         self.go_on(inner);
     }
 
     /// Whether something that changed on this file (see [`file_of`]) is not durable yet.
     pub(super) fn has_unwritten(&self, file: u64) -> bool {
         self.inner().unwritten.contains_key(&file)
+    }
+
+    /// The same, of a record that is open: one that is not has nothing yet that could contradict another.
+    pub(super) fn is_writing(&self, file: u64) -> bool {
+        let inner = self.inner();
+        matches!(inner.way, Way::Open(..)) && inner.unwritten.contains_key(&file)
     }
 
     /// Whether anything may still leave.
@@ -251,14 +314,15 @@ impl Pipe {
     /// Gives the next batch to the store, if it has none.
     fn go_on(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
         let Way::Open(store, name, epoch) = inner.way.clone() else { return };
-        if inner.flying.is_some() || inner.queue.is_empty() {
+        if inner.flying.is_some() || !inner.queue.front().is_some_and(Item::may_go) {
             return;
         }
         let (mut entries, mut held) = (Vec::new(), Vec::new());
-        while let Some((e, h)) = inner.queue.pop_front() {
-            entries.extend(e);
-            held.extend(h);
-            if inner.queue.front().is_some_and(|(next, _)| entries.len() + next.len() > BATCH_MAX) {
+        while let Some(item) = inner.queue.pop_front() {
+            entries.extend(item.entries);
+            held.extend(item.held);
+            let fits = |next: &Item| next.may_go() && entries.len() + next.entries.len() <= BATCH_MAX;
+            if !inner.queue.front().is_some_and(fits) {
                 break;
             }
         }
@@ -327,35 +391,37 @@ impl Pipe {
         // Still marked as flying: the next batch must not overtake what is being let out now.
         let held = inner.flying.as_mut().map(std::mem::take).unwrap_or_default();
         inner.waiting = inner.waiting.saturating_sub(written + held.len());
-        let mended = inner.trouble.take().is_some();
+        let (mended, mute) = (inner.trouble.take().is_some(), inner.mute);
         drop(inner);
         if mended {
             tracing::info!(lock_manager = %self.lm, "the journal can be written again");
         }
         for held in held {
-            self.leave(held, true).into_iter().for_each(|release| (self.outlet.let_out)(release));
+            self.leave(held, true, mute).into_iter().for_each(|release| (self.outlet.let_out)(release));
         }
         let mut inner = self.inner();
         inner.flying = None;
         self.go_on(inner);
     }
 
-    fn leave(&self, held: Held, durable: bool) -> Vec<Release> {
+    /// What may leave. `mute`: nothing that anybody but us hears.
+    fn leave(&self, held: Held, durable: bool, mute: bool) -> Vec<Release> {
         match held {
             Held::One(release) => {
-                if durable {
-                    vec![release]
-                } else {
-                    Vec::new()
-                }
+                let ours = matches!(release, Release::Tell(_));
+                if durable && (ours || !mute) { vec![release] } else { Vec::new() }
             }
-            Held::Part(joint) => joint.arrived(self.lm, durable),
+            Held::Part(joint) => joint.arrived(self.lm, durable && !mute),
+            Held::Turn(barrier) => {
+                barrier.pass();
+                Vec::new()
+            }
         }
     }
 
     /// Nothing of ours leaves any more; but others may have waited for us.
     fn drop_or_let_out(&self, held: Held) {
-        self.leave(held, false).into_iter().for_each(|release| (self.outlet.let_out)(release));
+        self.leave(held, false, true).into_iter().for_each(|release| (self.outlet.let_out)(release));
     }
 
     fn fall(&self, why: Fall) {
@@ -386,6 +452,12 @@ impl Pipe {
     }
 }
 
+impl Item {
+    fn may_go(&self) -> bool {
+        self.after.as_ref().is_none_or(|barrier| barrier.is_open())
+    }
+}
+
 impl Inner {
     fn written(&mut self, entries: &[Entry]) {
         for file in entries.iter().filter_map(|e| file_of(&e.record)) {
@@ -397,6 +469,11 @@ impl Inner {
             }
         }
     }
+}
+
+/// Whether a record says that somebody has a lock: it must not be there before those are gone that were in its way.
+pub(super) fn takes_a_lock(record: &Record) -> bool {
+    matches!(record, Record::Set(..) | Record::Granted(..))
 }
 
 /// The file whose locks a record changes, as a hash.
