@@ -39,7 +39,9 @@ impl Call {
     /// For a LOCK: mode, reclaim, block, state.
     pub(crate) fn lock(&self) -> Option<(Mode, bool, bool, u32)> {
         match self.request {
-            Request::Lock { lock, block, reclaim, state } => Some((Mode::of(lock.exclusive), reclaim, block, state)),
+            Request::Lock { lock, block, reclaim, state } => {
+                Some((Mode::of(lock.exclusive), reclaim, block, state))
+            }
             _ => None,
         }
     }
@@ -143,7 +145,8 @@ impl Checker {
         // A further LOCK of the owner may satisfy, or replace, what waits.
         if let Some(own) = self.owns.get_mut(&(call.file, call.owner)) {
             for wait in &mut own.waits {
-                wait.doubtful |= overlap(wait.bytes, call.bytes) && !(wait.bytes == call.bytes && wait.mode == mode);
+                wait.doubtful |=
+                    overlap(wait.bytes, call.bytes) && !(wait.bytes == call.bytes && wait.mode == mode);
             }
         }
     }
@@ -166,7 +169,9 @@ impl Checker {
     /// Ends what a callback has given, which may not be confirmed; a lock that an answer has given stays.
     fn cancel_sent(&mut self, call: &Call, mode: Mode) {
         for (_, segment) in self.files[call.file as usize].map.within(call.bytes) {
-            if let Some(hold) = segment.hold_mut(call.owner).filter(|hold| hold.callback && hold.must == Some(mode)) {
+            if let Some(hold) =
+                segment.hold_mut(call.owner).filter(|hold| hold.callback && hold.must == Some(mode))
+            {
                 hold.must = None;
             }
         }
@@ -199,7 +204,10 @@ impl Checker {
         match call.request {
             Request::Lock { .. } => self.lock_answered(call, answer),
             Request::Unlock { .. } | Request::Cancel { .. } if answer != Answer::Granted && !call.forged => {
-                self.fail(Invariant::I10, format!("{} was answered {answer:?}; it is always legal", self.say(call)))
+                self.fail(
+                    Invariant::I10,
+                    format!("{} was answered {answer:?}; it is always legal", self.say(call)),
+                )
             }
             Request::Unlock { .. } => {
                 if !call.forged && answer == Answer::Granted {
@@ -232,7 +240,8 @@ impl Checker {
             if known && !reclaim {
                 self.unpend(call.file, call.owner, call.bytes, mode, false);
             }
-            if block && call.sent > 1
+            if block
+                && call.sent > 1
                 && let Some(own) = self.owns.get_mut(&(call.file, call.owner))
             {
                 own.expect_stale(call.bytes, mode);
@@ -415,7 +424,9 @@ impl Checker {
             self.tidy(call.file, call.owner, call.bytes);
         }
         self.over.push_back((now.at, call.id));
-        while let Some((at, id)) = self.over.front().copied().filter(|(at, _)| at + self.settings.remember < now.at) {
+        while let Some((at, id)) =
+            self.over.front().copied().filter(|(at, _)| at + self.settings.remember < now.at)
+        {
             debug_assert!(at <= now.at);
             self.calls.remove(&id);
             self.over.pop_front();
@@ -428,7 +439,8 @@ impl Checker {
 
     /// A further answer to the same call.
     fn got_again(&mut self, call: &Call, earlier: Answer, at: Micros, answer: Answer) -> Verdict {
-        let Some((mode, reclaim, _, state)) = call.lock().filter(|_| !call.forged && earlier != answer) else {
+        let Some((mode, reclaim, _, state)) = call.lock().filter(|_| !call.forged && earlier != answer)
+        else {
             return Ok(());
         };
         // BLOCKED may become anything, and the two answers may have passed each other. Whether the client takes such a GRANTED is

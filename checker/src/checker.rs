@@ -120,12 +120,7 @@ impl Checker {
     pub(crate) fn file(&mut self, id: FileId) -> u32 {
         let files = &mut self.files;
         *self.file_ids.entry(id).or_insert_with(|| {
-            files.push(File {
-                id,
-                map: ByteMap::default(),
-                open: BTreeSet::new(),
-                waiting: Vec::new(),
-            });
+            files.push(File { id, map: ByteMap::default(), open: BTreeSet::new(), waiting: Vec::new() });
             files.len() as u32 - 1
         })
     }

@@ -27,7 +27,8 @@ pub(crate) struct Grant<'a> {
 
 impl<'a> Grant<'a> {
     pub(crate) fn of(checker: &Checker, call: Option<&'a Call>) -> Self {
-        let (owner, file, bytes) = call.map_or((0, 0, Bytes { start: 0, end: 0 }), |c| (c.owner, c.file, c.bytes));
+        let (owner, file, bytes) =
+            call.map_or((0, 0, Bytes { start: 0, end: 0 }), |c| (c.owner, c.file, c.bytes));
         let first = checker.now;
         Self { owner, file, bytes, mode: Mode::Shared, state: 0, first, reclaim: false, sure: false, call }
     }
@@ -50,7 +51,9 @@ impl Checker {
         if let Some(wait) = &waited {
             self.look_at_order(&grant, wait)?;
         }
-        if grant.sure && let Some(own) = self.owns.get_mut(&(grant.file, grant.owner)) {
+        if grant.sure
+            && let Some(own) = self.owns.get_mut(&(grant.file, grant.owner))
+        {
             own.take_all(grant.bytes, grant.mode);
             if grant.call.is_none() {
                 own.expect_stale(grant.bytes, grant.mode);
@@ -86,7 +89,8 @@ impl Checker {
         let mut next = Some(grant.bytes.start);
         for (bytes, segment) in file.map.touching(grant.bytes) {
             let Some(hold) = segment.hold(grant.owner) else { continue };
-            let held = covers(hold, Mode::Exclusive) || (grant.mode == Mode::Shared && covers(hold, Mode::Shared));
+            let held =
+                covers(hold, Mode::Exclusive) || (grant.mode == Mode::Shared && covers(hold, Mode::Shared));
             if held && next.is_some_and(|next| bytes.start <= next) {
                 next = bytes.end.checked_add(1);
             }
@@ -152,7 +156,9 @@ impl Checker {
             own.ops.iter().filter(concurrent).map(|op| (op.kind, op.bytes)).collect();
         // A request that waits may be granted at any time, and weakens too.
         let waits = own.waits.iter().filter(|wait| overlap(wait.bytes, grant.bytes));
-        ops.extend(waits.map(|wait| (Kind::Lock { mode: wait.mode, reclaim: false, block: true }, wait.bytes)));
+        ops.extend(
+            waits.map(|wait| (Kind::Lock { mode: wait.mode, reclaim: false, block: true }, wait.bytes)),
+        );
         if ops.is_empty() {
             return;
         }
@@ -165,7 +171,9 @@ impl Checker {
                 match kind {
                     Kind::Unlock => hold.must = None,
                     Kind::Cancel { mode } if hold.must == Some(mode) => hold.must = None,
-                    Kind::Lock { mode: Mode::Shared, reclaim: false, .. } if hold.must == Some(Mode::Exclusive) => {
+                    Kind::Lock { mode: Mode::Shared, reclaim: false, .. }
+                        if hold.must == Some(Mode::Exclusive) =>
+                    {
                         hold.must = Some(Mode::Shared);
                     }
                     Kind::Cancel { .. } | Kind::Lock { .. } => {}
@@ -190,14 +198,19 @@ impl Checker {
             for other in segment.holds.iter().filter(|hold| hold.owner != grant.owner) {
                 let must = self.world.must(other);
                 let now = own.zip(must).is_some_and(|(own, must)| own.conflicts(must));
-                let then = must.is_some_and(|must| must.conflicts(grant.mode)) && other.since.seq < grant.first.seq;
+                let then =
+                    must.is_some_and(|must| must.conflicts(grant.mode)) && other.since.seq < grant.first.seq;
                 if (now || then) && !self.forgivable(grant, other, full) {
                     found = found.or_else(|| Some((bytes, other.clone())));
                 }
                 for mode in Mode::ALL {
                     let may = other.may[mode as usize];
                     // What may be waiting behind this is not gone.
-                    if may.until == STILL && mode.conflicts(grant.mode) && may.older(grant.first) && !may.queued {
+                    if may.until == STILL
+                        && mode.conflicts(grant.mode)
+                        && may.older(grant.first)
+                        && !may.queued
+                    {
                         cleared.push((bytes, other.owner, mode));
                     }
                 }
@@ -257,7 +270,10 @@ impl Checker {
     pub(crate) fn moved_words(&self, hold: &Hold) -> String {
         let manager = self.world.manager_of(hold.owner);
         if manager.changed.seq > hold.effective {
-            format!(" ({} has moved, crashed or been released meanwhile, the last time at {})", manager.ip, manager.changed.at)
+            format!(
+                " ({} has moved, crashed or been released meanwhile, the last time at {})",
+                manager.ip, manager.changed.at
+            )
         } else {
             String::new()
         }
@@ -319,7 +335,11 @@ impl Checker {
                 let own = hold.owner == grant.owner;
                 Mode::ALL.iter().filter(|mode| mode.conflicts(first.mode)).any(|mode| {
                     let gone = inside && mode.conflicts(grant.mode);
-                    if own { hold.may[*mode as usize].until >= since.seq } else { hold.may_since(*mode, since.seq) && !gone }
+                    if own {
+                        hold.may[*mode as usize].until >= since.seq
+                    } else {
+                        hold.may_since(*mode, since.seq) && !gone
+                    }
                 })
             })
         })
@@ -348,7 +368,10 @@ impl Checker {
         let Some(own) = self.owns.get_mut(&(file, owner)) else { return Ok(()) };
         if !accepted {
             // Refused the first time it is taken back, later not: the request stays one that may be held until it is unlocked or cancelled.
-            own.waits.iter_mut().filter(|w| w.bytes == lock.bytes && w.mode == mode).for_each(|w| w.doubtful = true);
+            own.waits
+                .iter_mut()
+                .filter(|w| w.bytes == lock.bytes && w.mode == mode)
+                .for_each(|w| w.doubtful = true);
             return Ok(());
         }
         let wait = own.waits.iter().find(|wait| wait.bytes == lock.bytes && wait.mode == mode).copied();
@@ -367,17 +390,8 @@ impl Checker {
             return Ok(());
         }
         let sure = sure && !forged;
-        let grant = Grant {
-            owner,
-            file,
-            bytes: lock.bytes,
-            mode,
-            state,
-            first,
-            reclaim: false,
-            sure,
-            call: None,
-        };
+        let grant =
+            Grant { owner, file, bytes: lock.bytes, mode, state, first, reclaim: false, sure, call: None };
         let verdict = self.granted(grant);
         self.tidy(file, owner, lock.bytes);
         verdict
@@ -434,7 +448,10 @@ impl Checker {
         }
         let now = self.now;
         for (_, segment) in self.files[file as usize].map.within(bytes) {
-            if let Some(hold) = segment.hold_mut(owner).filter(|hold| hold.callback && hold.must.is_some_and(|must| must <= mode)) {
+            if let Some(hold) = segment
+                .hold_mut(owner)
+                .filter(|hold| hold.callback && hold.must.is_some_and(|must| must <= mode))
+            {
                 hold.must = None;
                 // What was there before the callback is there again.
                 let state = hold.state;

@@ -125,7 +125,8 @@ impl Checker {
     fn down(&mut self, node: NodeId) {
         let now = self.now;
         self.world.nodes.down(node, now);
-        let lost: Vec<u64> = self.told.iter().filter(|(_, told)| told.node == node).map(|(id, _)| *id).collect();
+        let lost: Vec<u64> =
+            self.told.iter().filter(|(_, told)| told.node == node).map(|(id, _)| *id).collect();
         for id in lost {
             // Whatever it did is done.
             if let Some(Told { command: Command::UnlockClient { client, lm }, .. }) = self.told.remove(&id) {
@@ -223,7 +224,10 @@ impl Checker {
     /// The server's state is odd while it is up, or the client takes the notice for one of its end.
     pub(crate) fn noticed(&self, client: ClientId, lm: std::net::IpAddr, state: u32) -> Verdict {
         if state.is_multiple_of(2) {
-            let what = format!("client {} was sent SM_NOTIFY from {lm} with the state {state}, which is even", client.0);
+            let what = format!(
+                "client {} was sent SM_NOTIFY from {lm} with the state {state}, which is even",
+                client.0
+            );
             return self.fail(Invariant::I7, what);
         }
         Ok(())

@@ -45,12 +45,15 @@ impl Checker {
             other => other,
         };
         let mut sorted: Vec<Row> = rows.iter().map(|(lock, condition)| (*lock, class(*condition))).collect();
-        sorted.sort_by_key(|(l, condition)| (l.file, l.owner, l.bytes.start, l.bytes.end, l.exclusive, *condition));
+        sorted.sort_by_key(|(l, condition)| {
+            (l.file, l.owner, l.bytes.start, l.bytes.end, l.exclusive, *condition)
+        });
         let mut joined: Vec<Row> = Vec::new();
         for (lock, condition) in sorted {
             match joined.last_mut() {
                 Some((last, of))
-                    if (last.owner, last.file, last.exclusive, *of) == (lock.owner, lock.file, lock.exclusive, condition)
+                    if (last.owner, last.file, last.exclusive, *of)
+                        == (lock.owner, lock.file, lock.exclusive, condition)
                         && last.bytes.end.saturating_add(1) >= lock.bytes.start =>
                 {
                     last.bytes.end = last.bytes.end.max(lock.bytes.end);
@@ -62,7 +65,9 @@ impl Checker {
     }
 
     fn compare(&mut self, rows: &Rows, other: Option<&Rows>) -> Verdict {
-        let Some(other) = other.filter(|other| other.lm == rows.lm && other.at == rows.at) else { return Ok(()) };
+        let Some(other) = other.filter(|other| other.lm == rows.lm && other.at == rows.at) else {
+            return Ok(());
+        };
         self.summary.lists += 1;
         if rows.rows == other.rows {
             return Ok(());
@@ -70,7 +75,10 @@ impl Checker {
         let only = |a: &Rows, b: &Rows| a.rows.iter().find(|row| !b.rows.contains(row)).copied();
         let odd = only(rows, other).or_else(|| only(other, rows));
         let what = odd.map_or(String::from("order"), |(lock, condition)| say_row(&lock, condition));
-        self.fail(Invariant::I14, format!("the list and the record of {} differ: only one of them has {what}", rows.lm))
+        self.fail(
+            Invariant::I14,
+            format!("the list and the record of {} differ: only one of them has {what}", rows.lm),
+        )
     }
 
     fn look_through(&self, rows: &Rows, is: &str) -> Verdict {
@@ -85,11 +93,16 @@ impl Checker {
             let (file, now) = (self.known_file(lock.file), self.now.seq);
             let known = file.is_some_and(|file| {
                 self.owners_called(lock.owner).any(|owner| {
-                    self.world.manager_of(owner).had_full || self.may_hold_all(file, owner, lock.bytes, mode, now)
+                    self.world.manager_of(owner).had_full
+                        || self.may_hold_all(file, owner, lock.bytes, mode, now)
                 })
             });
             if !known {
-                let what = format!("{} {is} for {}, but that owner cannot hold it", say_row(lock, *condition), rows.lm);
+                let what = format!(
+                    "{} {is} for {}, but that owner cannot hold it",
+                    say_row(lock, *condition),
+                    rows.lm
+                );
                 return self.fail(Invariant::I14, what);
             }
         }
@@ -115,7 +128,8 @@ impl Checker {
                         continue;
                     }
                     let Some(must) = self.world.must(hold) else { continue };
-                    let lock = Lock { owner: info.owner, file: file.id, bytes, exclusive: must == Mode::Exclusive };
+                    let lock =
+                        Lock { owner: info.owner, file: file.id, bytes, exclusive: must == Mode::Exclusive };
                     if !has(rows, &lock) && !self.in_doubt(hold) {
                         let what = format!(
                             "{} surely holds {} since {}, but it {is} nowhere or weaker{}",
@@ -141,7 +155,10 @@ impl Checker {
     pub(crate) fn rest(&self) -> Verdict {
         for client in self.world.clients.iter().filter(|client| client.alive) {
             let open = client.open.iter().filter_map(|id| self.calls.get(id));
-            if let Some(call) = open.filter(|call| call.stage == Stage::Open && !call.forged).min_by_key(|call| call.first.seq) {
+            if let Some(call) = open
+                .filter(|call| call.stage == Stage::Open && !call.forged)
+                .min_by_key(|call| call.first.seq)
+            {
                 return self.fail(Invariant::Liveness, format!("{} still has no answer", self.say(call)));
             }
         }

@@ -230,7 +230,9 @@ impl ByteMap {
         let mut next = self.segments.range(bytes.start..=upto).next().map(|(start, _)| *start);
         while let Some(start) = next {
             next = match start.checked_add(1) {
-                Some(from) if from <= upto => self.segments.range(from..=upto).next().map(|(start, _)| *start),
+                Some(from) if from <= upto => {
+                    self.segments.range(from..=upto).next().map(|(start, _)| *start)
+                }
                 _ => None,
             };
             let Some(segment) = self.segments.get_mut(&start) else { continue };

@@ -41,7 +41,10 @@ impl Checker {
         }
         self.must_be_in_the_way(call, mode, &format!("was answered {answer:?}"))?;
         if answer == Answer::Deadlock && !self.may_be_a_circle(call, mode) {
-            let what = format!("{} was answered Deadlock, but nobody in its way can be waiting for that owner", self.say(call));
+            let what = format!(
+                "{} was answered Deadlock, but nobody in its way can be waiting for that owner",
+                self.say(call)
+            );
             return self.fail(Invariant::I5, what);
         }
         Ok(())
@@ -58,7 +61,8 @@ impl Checker {
         let mut next = Some(call.bytes.start);
         for (bytes, segment) in map.touching(call.bytes) {
             let Some(hold) = segment.hold(call.owner) else { return Ok(()) };
-            let sure = self.world.must(hold).is_some_and(|must| must >= mode) && hold.since.seq < call.first.seq;
+            let sure =
+                self.world.must(hold).is_some_and(|must| must >= mode) && hold.since.seq < call.first.seq;
             if !sure || next.is_none_or(|next| bytes.start > next) {
                 return Ok(());
             }
@@ -91,9 +95,15 @@ impl Checker {
             InTheWay::Something => return Ok(()),
             InTheWay::Expired(owner) => (
                 Invariant::I6,
-                format!("only {} can have been in its way, whose locks were not reclaimed in a window that is over", self.say_owner(owner)),
+                format!(
+                    "only {} can have been in its way, whose locks were not reclaimed in a window that is over",
+                    self.say_owner(owner)
+                ),
             ),
-            InTheWay::Nothing => (self.scope(call, said.contains("Grace")), String::from("no other owner can have held any of it meanwhile")),
+            InTheWay::Nothing => (
+                self.scope(call, said.contains("Grace")),
+                String::from("no other owner can have held any of it meanwhile"),
+            ),
         };
         if self.world.any_full_since(call.first.at, self.settings.slack) {
             return Ok(());
@@ -181,7 +191,9 @@ impl Checker {
         }
         match answer {
             Answer::Granted => self.nothing_is_held(call, mode),
-            Answer::Holder { svid, bytes, exclusive } => self.holder_is_one(call, mode, svid, bytes, Mode::of(exclusive)),
+            Answer::Holder { svid, bytes, exclusive } => {
+                self.holder_is_one(call, mode, svid, bytes, Mode::of(exclusive))
+            }
             Answer::Other(_) if self.settings.others => Ok(()),
             _ if self.full_since(call.lm, call.first.at) => Ok(()),
             _ => self.fail(Invariant::I5, format!("{} was answered {answer:?}", self.say(call))),
@@ -193,7 +205,8 @@ impl Checker {
         for (bytes, segment) in self.files[call.file as usize].map.touching(call.bytes) {
             for hold in segment.holds.iter().filter(|hold| hold.owner != call.owner) {
                 let theirs = self.world.manager_of(hold.owner);
-                let lost_record = hold.effective < theirs.unproven_before() && self.world.info(hold.owner).lm != call.lm;
+                let lost_record =
+                    hold.effective < theirs.unproven_before() && self.world.info(hold.owner).lm != call.lm;
                 let must = self.world.must(hold).filter(|must| must.conflicts(mode));
                 if let Some(must) = must
                     && hold.since.seq < call.first.seq
@@ -222,7 +235,12 @@ impl Checker {
         if self.world.any_full_since(call.first.at, self.settings.slack) {
             return Ok(());
         }
-        let said = format!("owner {svid} with {} bytes {}..={}", crate::grants::mode_word(theirs), bytes.start, bytes.end);
+        let said = format!(
+            "owner {svid} with {} bytes {}..={}",
+            crate::grants::mode_word(theirs),
+            bytes.start,
+            bytes.end
+        );
         if !overlap(bytes, call.bytes) || !theirs.conflicts(mode) {
             let what = format!("{} was told of {said}, which is not in its way", self.say(call));
             return self.fail(Invariant::I13, what);
@@ -242,7 +260,10 @@ impl Checker {
             }
         }
         let invariant = if known { Invariant::I13 } else { Invariant::I5 };
-        self.fail(invariant, format!("{} was told of {said}, but no such owner can have held that", self.say(call)))
+        self.fail(
+            invariant,
+            format!("{} was told of {said}, but no such owner can have held that", self.say(call)),
+        )
     }
 
     /// The owner may have held every byte in this mode at some time since.

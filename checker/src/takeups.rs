@@ -117,7 +117,14 @@ impl Manager {
     }
 
     /// A daemon has taken it up by itself. When exactly is unknown: not before `down`, the last time that node went down.
-    pub(crate) fn resumed(&mut self, node: NodeId, window: Option<(Micros, bool)>, down: Moment, slack: Micros, now: Moment) {
+    pub(crate) fn resumed(
+        &mut self,
+        node: NodeId,
+        window: Option<(Micros, bool)>,
+        down: Moment,
+        slack: Micros,
+        now: Moment,
+    ) {
         match window {
             Some((window, full)) => {
                 let earliest = now.at.saturating_add(window).saturating_sub(slack);
@@ -130,7 +137,15 @@ impl Manager {
         }
     }
 
-    fn open(&mut self, node: NodeId, told: Moment, window: Micros, earliest: Micros, full: bool, now: Moment) {
+    fn open(
+        &mut self,
+        node: NodeId,
+        told: Moment,
+        window: Micros,
+        earliest: Micros,
+        full: bool,
+        now: Moment,
+    ) {
         // A window that had not ended when this one opened never ends: what it left unreclaimed is for this one.
         self.takes.clear();
         self.forget_last(now);

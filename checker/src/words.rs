@@ -30,11 +30,23 @@ impl Checker {
                 format!("TEST of {}", say_bytes(lock.file, lock.bytes, Some(Mode::of(lock.exclusive))))
             }
             Request::Notify { client, lm, state } => {
-                return format!("SM_NOTIFY of client {} to {lm}, state {state} (call {}, sent at {})", client.0, call.id.0, call.first.at);
+                return format!(
+                    "SM_NOTIFY of client {} to {lm}, state {state} (call {}, sent at {})",
+                    client.0, call.id.0, call.first.at
+                );
             }
         };
-        let copies = if call.sent > 1 { format!(" {} times, the last time at {}", call.sent, call.last) } else { String::new() };
-        format!("{what} by {} (call {}, sent at {}{copies})", self.say_owner(call.owner), call.id.0, call.first.at)
+        let copies = if call.sent > 1 {
+            format!(" {} times, the last time at {}", call.sent, call.last)
+        } else {
+            String::new()
+        };
+        format!(
+            "{what} by {} (call {}, sent at {}{copies})",
+            self.say_owner(call.owner),
+            call.id.0,
+            call.first.at
+        )
     }
 
     pub(crate) fn say_grant(&self, grant: &Grant<'_>) -> String {
@@ -43,7 +55,11 @@ impl Checker {
             None => {
                 let file = self.files[grant.file as usize].id;
                 let what = say_bytes(file, grant.bytes, Some(grant.mode));
-                format!("LOCK, by callback, of {what} by {} (asked for at {})", self.say_owner(grant.owner), grant.first.at)
+                format!(
+                    "LOCK, by callback, of {what} by {} (asked for at {})",
+                    self.say_owner(grant.owner),
+                    grant.first.at
+                )
             }
         }
     }

@@ -145,12 +145,16 @@ impl World {
 
     /// A full window may have been open for any lock manager at some time from `from` on.
     pub(crate) fn any_full_since(&self, from: Micros, slack: Micros) -> bool {
-        self.managers.iter().any(|manager| manager.had_any_doubt() && manager.full_since(from, &self.nodes, slack))
+        self.managers
+            .iter()
+            .any(|manager| manager.had_any_doubt() && manager.full_since(from, &self.nodes, slack))
     }
 
     /// All that a closed call gave this hold has surely expired before the time `from`.
     pub(crate) fn surely_expired(&self, hold: &Hold, mode: Mode, from: Micros, slack: Micros) -> bool {
-        let Some(told) = self.manager_of(hold.owner).expired_before(from, &self.nodes, slack) else { return false };
+        let Some(told) = self.manager_of(hold.owner).expired_before(from, &self.nodes, slack) else {
+            return false;
+        };
         let may = hold.may[mode as usize];
         !hold.under_way(mode) && !may.queued && may.older(told)
     }

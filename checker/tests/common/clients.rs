@@ -234,7 +234,10 @@ impl World {
                         && self.dice.one_in(2)
                         && let Some(at) = self.procs.iter().position(|proc| proc.owner == lock.owner)
                     {
-                        self.begin(at, Request::Unlock { owner: lock.owner, file: lock.file, bytes: lock.bytes });
+                        self.begin(
+                            at,
+                            Request::Unlock { owner: lock.owner, file: lock.file, bytes: lock.bytes },
+                        );
                     }
                 }
             }
@@ -256,7 +259,8 @@ impl World {
         }
         let call = self.send(client, request);
         self.procs[at].doing = Some((call, request, false));
-        if self.chaos > 0 && !self.quiet && self.dice.one_in(25) && !matches!(request, Request::Unlock { .. }) {
+        if self.chaos > 0 && !self.quiet && self.dice.one_in(25) && !matches!(request, Request::Unlock { .. })
+        {
             let after = self.dice.below(1_500_000);
             self.later(after, Act::GiveUp(call));
         }
@@ -290,7 +294,10 @@ impl World {
         if self.quiet && self.server.bug == Bug::LostWakeUp {
             let held = (0..FILES).find(|file| self.procs[at].held[*file].iter().any(Option::is_some));
             if let Some(file) = held {
-                self.begin(at, Request::Unlock { owner, file: FileId(file as u64), bytes: bytes(0, CELLS - 1) });
+                self.begin(
+                    at,
+                    Request::Unlock { owner, file: FileId(file as u64), bytes: bytes(0, CELLS - 1) },
+                );
             }
         }
         if !self.quiet {
@@ -358,7 +365,9 @@ impl World {
             }
             return;
         }
-        let Some(at) = self.procs.iter().position(|p| p.doing.is_some_and(|(c, _, _)| c == call)) else { return };
+        let Some(at) = self.procs.iter().position(|p| p.doing.is_some_and(|(c, _, _)| c == call)) else {
+            return;
+        };
         let Some((_, _, taken)) = self.procs[at].doing.take() else { return };
         if let Request::Lock { lock, block, .. } = request {
             match answer {
@@ -392,7 +401,8 @@ impl World {
         if !self.machines[client.0 as usize].alive {
             return;
         }
-        let Some(at) = self.procs.iter().position(|p| p.owner == lock.owner && p.owner.client == client) else {
+        let Some(at) = self.procs.iter().position(|p| p.owner == lock.owner && p.owner.client == client)
+        else {
             return;
         };
         let waiting = self.procs[at].waiting == Some(lock);
@@ -444,7 +454,13 @@ impl World {
             // Some claim what was never theirs.
             if self.dice.one_in(6) {
                 let (from, to) = self.dice.range();
-                proc.reclaims.push(lock(proc.owner, self.dice.below(FILES as u64) as usize, from, to, self.dice.one_in(2)));
+                proc.reclaims.push(lock(
+                    proc.owner,
+                    self.dice.below(FILES as u64) as usize,
+                    from,
+                    to,
+                    self.dice.one_in(2),
+                ));
             }
         }
     }

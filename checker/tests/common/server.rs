@@ -151,7 +151,9 @@ impl Server {
         for ((file, other), table) in &mut self.held {
             if *file == lock.file && other != who {
                 for i in cells(lock.bytes) {
-                    if table[i].is_some_and(|c| c.condition == Condition::Expired && (c.exclusive || lock.exclusive)) {
+                    if table[i]
+                        .is_some_and(|c| c.condition == Condition::Expired && (c.exclusive || lock.exclusive))
+                    {
                         table[i] = None;
                     }
                 }
@@ -165,6 +167,9 @@ impl Server {
         let before = *table;
         let unsure = condition == Condition::Granting;
         for i in cells(lock.bytes) {
+            // A callback makes nothing doubtful that was the owner's before.
+            let sure = before[i].is_some_and(|b| !b.unsure && (b.exclusive || !lock.exclusive));
+            let unsure = unsure && !sure;
             table[i] = Some(Cell { exclusive: lock.exclusive, condition, state, unsure });
         }
         if self.bug == Bug::LockKeepsOldModeBeside && lock.exclusive {
@@ -176,9 +181,17 @@ impl Server {
         before
     }
 
-    pub fn handle(&mut self, now: Micros, sender: ClientId, call: CallId, request: Request) -> Option<Answer> {
+    pub fn handle(
+        &mut self,
+        now: Micros,
+        sender: ClientId,
+        call: CallId,
+        request: Request,
+    ) -> Option<Answer> {
         let lm = match request {
-            Request::Lock { lock, .. } | Request::Cancel { lock } | Request::Test { lock } => lm_of(lock.owner.lm),
+            Request::Lock { lock, .. } | Request::Cancel { lock } | Request::Test { lock } => {
+                lm_of(lock.owner.lm)
+            }
             Request::Unlock { owner, .. } => lm_of(owner.lm),
             Request::Notify { lm, .. } => lm_of(lm),
         };
@@ -190,7 +203,10 @@ impl Server {
             return None;
         }
         if let Some((_, _, answer)) = self.cache.get(&call).copied() {
-            if self.is(Bug::CopyIsDenied) && answer == Answer::Granted && matches!(request, Request::Lock { .. }) {
+            if self.is(Bug::CopyIsDenied)
+                && answer == Answer::Granted
+                && matches!(request, Request::Lock { .. })
+            {
                 return Some(Answer::Denied);
             }
             let acts = (self.is(Bug::UnlockCopyActs) && matches!(request, Request::Unlock { .. }))
@@ -211,7 +227,11 @@ impl Server {
         match request {
             Request::Lock { lock, block, reclaim, state } => {
                 let who = Who { owner: lock.owner, sender };
-                if reclaim { self.reclaim(now, lm, who, &lock) } else { self.lock(lm, who, &lock, block, state) }
+                if reclaim {
+                    self.reclaim(now, lm, who, &lock)
+                } else {
+                    self.lock(lm, who, &lock, block, state)
+                }
             }
             Request::Unlock { owner, file, bytes } => {
                 if self.is(Bug::UnlockRefusedInGrace) && self.managers[lm].window.is_some() {
@@ -251,7 +271,11 @@ impl Server {
             self.reboot(who.owner.client, who.sender, lm, state, false);
         }
         self.forget_older(&who, lock);
-        if self.is(Bug::DeadlockOutOfNothing) && block && self.conflict(&who, lock).is_some() && self.dice.one_in(5) {
+        if self.is(Bug::DeadlockOutOfNothing)
+            && block
+            && self.conflict(&who, lock).is_some()
+            && self.dice.one_in(5)
+        {
             return Answer::Deadlock;
         }
         match self.conflict(&who, lock) {
@@ -295,8 +319,8 @@ impl Server {
         let weakens = self.is(Bug::ReclaimWeakens);
         let any_mode = self.is(Bug::ReclaimOfStrongerMode);
         let table = self.held.entry((lock.file, who)).or_insert([None; CELLS]);
-        let covered = cells(lock.bytes)
-            .all(|i| table[i].is_some_and(|c| c.exclusive || !lock.exclusive || any_mode));
+        let covered =
+            cells(lock.bytes).all(|i| table[i].is_some_and(|c| c.exclusive || !lock.exclusive || any_mode));
         if self.is(Bug::ReclaimRefusedAtEnd)
             && self.managers[lm].window.is_some_and(|(end, _)| end.saturating_sub(now) < 4_000_000)
         {
@@ -419,7 +443,9 @@ impl Server {
             return Answer::DeniedGrace;
         }
         match self.conflict(who, lock) {
-            Some((_, _, cell)) if self.is(Bug::TestIgnoresReclaimable) && cell.condition == Condition::Reclaimable => {
+            Some((_, _, cell))
+                if self.is(Bug::TestIgnoresReclaimable) && cell.condition == Condition::Reclaimable =>
+            {
                 Answer::Granted
             }
             Some((other, i, cell)) => {
@@ -433,7 +459,11 @@ impl Server {
                     to += 1;
                 }
                 let wrong = u32::from(self.is(Bug::WrongHolder)) * 1000;
-                Answer::Holder { svid: other.owner.svid + wrong, bytes: bytes(from, to), exclusive: cell.exclusive }
+                Answer::Holder {
+                    svid: other.owner.svid + wrong,
+                    bytes: bytes(from, to),
+                    exclusive: cell.exclusive,
+                }
             }
             None => Answer::Granted,
         }
@@ -453,7 +483,10 @@ impl Server {
             }
         }
         let of = |w: &Waiter| {
-            w.who.owner.client == client && w.who.sender == sender && lm_of(w.who.owner.lm) == lm && w.state < state
+            w.who.owner.client == client
+                && w.who.sender == sender
+                && lm_of(w.who.owner.lm) == lm
+                && w.state < state
         };
         self.waiters.retain(|w| !of(w));
         self.granting.retain(|g| !of(&g.waiter));
@@ -545,7 +578,8 @@ impl Server {
         self.managers[lm].node = node;
         self.managers[lm].nsm += 2;
         if self.is(Bug::LosesOneLockInAMove)
-            && let Some((_, table)) = self.held.iter_mut().find(|((_, w), t)| lm_of(w.owner.lm) == lm && t[3].is_some())
+            && let Some((_, table)) =
+                self.held.iter_mut().find(|((_, w), t)| lm_of(w.owner.lm) == lm && t[3].is_some())
         {
             *table = [None; CELLS];
         }
@@ -624,7 +658,12 @@ impl Server {
             if lm_of(who.owner.lm) == lm {
                 for (i, cell) in table.iter().enumerate() {
                     if let Some(c) = cell {
-                        let lock = Lock { owner: who.owner, file: *file, bytes: bytes(i, i), exclusive: c.exclusive };
+                        let lock = Lock {
+                            owner: who.owner,
+                            file: *file,
+                            bytes: bytes(i, i),
+                            exclusive: c.exclusive,
+                        };
                         rows.push((lock, c.condition));
                     }
                 }
