@@ -237,8 +237,8 @@ impl Checker {
         if answer == Answer::Granted {
             self.summary.granted += 1;
             let known = call.stage == Stage::Open;
-            if known {
-                self.unpend(call.file, call.owner, call.bytes, mode, reclaim);
+            if known && !reclaim {
+                self.unpend(call.file, call.owner, call.bytes, mode, false);
             }
             if block
                 && call.sent > 1

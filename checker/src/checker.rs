@@ -136,11 +136,15 @@ impl Checker {
     /// A LOCK is no longer under way.
     pub(crate) fn unpend(&mut self, file: u32, owner: u32, bytes: Bytes, mode: Mode, reclaim: bool) {
         let now = self.now.seq;
+        // A reclaim that was not granted has given nothing, unless the record may have been incomplete.
+        let touch = !reclaim || self.world.manager_of(owner).had_any_doubt();
         for (_, segment) in self.files[file as usize].map.within(bytes) {
             if let Some(hold) = segment.hold_mut(owner) {
                 let counts = if reclaim { &mut hold.reclaiming } else { &mut hold.pending };
                 counts[mode as usize] = counts[mode as usize].saturating_sub(1);
-                hold.touch(mode, now);
+                if touch {
+                    hold.touch(mode, now);
+                }
             }
         }
     }

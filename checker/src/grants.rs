@@ -5,6 +5,7 @@ use crate::checker::{Checker, Verdict, settle};
 use crate::history::{Bytes, ClientId, Lock};
 use crate::map::{Hold, Mode, Moment, STILL};
 use crate::own::{Kind, Op, Wait, overlap};
+use crate::takeups::Ghost;
 use crate::verdict::Invariant;
 
 /// A lock that a client was told is granted.
@@ -38,12 +39,13 @@ impl Checker {
         // It may have been granted before a full window, unreclaimed in it, and taken by another there.
         grant.sure &= grant.first.seq >= self.world.manager_of(grant.owner).unproven_before();
         let full = self.full_since(self.world.info(grant.owner).lm, grant.first.at);
-        if grant.reclaim {
+        if let Some(call) = grant.call.filter(|call| grant.reclaim && call.stage == Stage::Open) {
             self.summary.reclaimed += 1;
             // Of a call that was abandoned it may be forgotten what excuses it.
-            if !full && grant.call.is_none_or(|call| call.stage == Stage::Open) {
+            if !full {
                 self.look_for_theft(&grant)?;
             }
+            self.unpend(call.file, call.owner, call.bytes, grant.mode, true);
         }
         let waited = self.waited(&grant);
         if let Some(wait) = &waited {
@@ -81,7 +83,7 @@ impl Checker {
         let covers = |hold: &Hold, mode: Mode| {
             hold.may[mode as usize].until >= grant.first.seq
                 || hold.pending[mode as usize] > 0
-                || (had_full && hold.reclaiming[mode as usize] > 0)
+                || (had_full && hold.reclaiming[mode as usize] > u32::from(mode == grant.mode))
         };
         let file = &self.files[grant.file as usize];
         let mut next = Some(grant.bytes.start);
@@ -383,7 +385,11 @@ impl Checker {
             (None, None) => return Ok(()),
         };
         self.summary.called_back += 1;
-        let sure = sure && !stale && !forged;
+        if stale {
+            self.take_stale(owner, file, lock.bytes, mode, wait);
+            return Ok(());
+        }
+        let sure = sure && !forged;
         let grant =
             Grant { owner, file, bytes: lock.bytes, mode, state, first, reclaim: false, sure, call: None };
         let verdict = self.granted(grant);
@@ -419,6 +425,19 @@ impl Checker {
                 self.doubt_rivals(&call);
             }
         }
+    }
+
+    /// The client takes a lock from what may be a late copy of an earlier GRANTED: that proves nothing, and its request may still wait.
+    fn take_stale(&mut self, owner: u32, file: u32, bytes: Bytes, mode: Mode, wait: Option<Wait>) {
+        let until = self.now.at.saturating_add(self.settings.late);
+        self.settle(Ghost { owner, file, bytes, mode, block: true, state: 0, until });
+        if let Some(own) = self.owns.get_mut(&(file, owner)) {
+            own.take_all(bytes, mode);
+        }
+        if let Some(wait) = wait {
+            self.drop_wait(file, owner, wait);
+        }
+        self.tidy(file, owner, bytes);
     }
 
     /// A copy of the callback that the network made was refused, as the client has the lock already: that refusal may reach the server

@@ -80,7 +80,6 @@ fn mistakes() -> Vec<(Bug, Vec<Invariant>)> {
         (Bug::DeadlockOutOfNothing, vec![I::I5]),
         (Bug::WrongHolder, vec![I::I5, I::I13]),
         (Bug::OneOwnerForTwoAddresses, vec![I::I1, I::I13]),
-        (Bug::AlwaysTakesBack, vec![I::I1, I::I2, I::I14, I::I13]),
         (Bug::ForgedUnlockFrees, vec![I::I1, I::I2, I::I13]),
         (Bug::LateNotifyFreesNewLocks, vec![I::I1, I::I2, I::I13]),
         (Bug::NotifyFreesNothing, vec![I::I5, I::I14, I::I13, I::Liveness]),

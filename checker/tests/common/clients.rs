@@ -291,6 +291,15 @@ impl World {
             }
             return;
         }
+        if self.quiet && self.server.bug == Bug::LostWakeUp {
+            let held = (0..FILES).find(|file| self.procs[at].held[*file].iter().any(Option::is_some));
+            if let Some(file) = held {
+                self.begin(
+                    at,
+                    Request::Unlock { owner, file: FileId(file as u64), bytes: bytes(0, CELLS - 1) },
+                );
+            }
+        }
         if !self.quiet {
             let request = self.choose(owner, state);
             self.begin(at, request);
@@ -343,7 +352,7 @@ impl World {
         self.note(Event::Got { client, call, answer });
         let Some((_, request)) = self.calls.remove(&call) else { return };
         if let Some(at) = self.procs.iter().position(|p| p.reclaiming.is_some_and(|(c, _)| c == call)) {
-            let (_, lock) = self.procs[at].reclaiming.take().unwrap();
+            let Some((_, lock)) = self.procs[at].reclaiming.take() else { return };
             let table = &mut self.procs[at].held[lock.file.0 as usize];
             let mine = cells(lock.bytes).all(|i| table[i].is_some());
             for i in cells(lock.bytes) {
@@ -359,7 +368,7 @@ impl World {
         let Some(at) = self.procs.iter().position(|p| p.doing.is_some_and(|(c, _, _)| c == call)) else {
             return;
         };
-        let (_, _, taken) = self.procs[at].doing.take().unwrap();
+        let Some((_, _, taken)) = self.procs[at].doing.take() else { return };
         if let Request::Lock { lock, block, .. } = request {
             match answer {
                 Answer::Granted => {

@@ -1,6 +1,6 @@
 //! A small lock server and random clients, to show that the checker is silent about what is right and loud about what is wrong.
 //! Shares no code with the service, nor with the checker.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 pub mod clients;
 pub mod server;

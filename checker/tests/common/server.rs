@@ -58,6 +58,8 @@ pub struct Cell {
     pub exclusive: bool,
     pub condition: Condition,
     pub state: u32,
+    /// Granted by callback, and nothing heard of it.
+    unsure: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -163,13 +165,17 @@ impl Server {
         self.drop_expired(&who, lock);
         let table = self.held.entry((lock.file, who)).or_insert([None; CELLS]);
         let before = *table;
+        let unsure = condition == Condition::Granting;
         for i in cells(lock.bytes) {
-            table[i] = Some(Cell { exclusive: lock.exclusive, condition, state });
+            // A callback makes nothing doubtful that was the owner's before.
+            let sure = before[i].is_some_and(|b| !b.unsure && (b.exclusive || !lock.exclusive));
+            let unsure = unsure && !sure;
+            table[i] = Some(Cell { exclusive: lock.exclusive, condition, state, unsure });
         }
         if self.bug == Bug::LockKeepsOldModeBeside && lock.exclusive {
             let next = (lock.bytes.end.min(15) as usize + 1).min(CELLS - 1);
             if table[next].is_some() {
-                table[next] = Some(Cell { exclusive: true, condition, state });
+                table[next] = Some(Cell { exclusive: true, condition, state, unsure });
             }
         }
         before
@@ -264,6 +270,7 @@ impl Server {
         if state != 0 && !self.is(Bug::NotifyFreesNothing) {
             self.reboot(who.owner.client, who.sender, lm, state, false);
         }
+        self.forget_older(&who, lock);
         if self.is(Bug::DeadlockOutOfNothing)
             && block
             && self.conflict(&who, lock).is_some()
@@ -292,6 +299,22 @@ impl Server {
         Answer::Blocked
     }
 
+    /// An owner that asks for something else there has given up what it waited for.
+    fn forget_older(&mut self, who: &Who, lock: &Lock) {
+        let older = |w: &Waiter| {
+            w.who == *who
+                && w.lock != *lock
+                && w.lock.file == lock.file
+                && w.lock.bytes.start <= lock.bytes.end
+                && lock.bytes.start <= w.lock.bytes.end
+        };
+        self.waiters.retain(|w| !older(w));
+        while let Some(at) = self.granting.iter().position(|g| older(&g.waiter)) {
+            let granting = self.granting.remove(at);
+            self.confirm(&granting.waiter, Condition::Unconfirmed);
+        }
+    }
+
     fn reclaim(&mut self, now: Micros, lm: usize, who: Who, lock: &Lock) -> Answer {
         let weakens = self.is(Bug::ReclaimWeakens);
         let any_mode = self.is(Bug::ReclaimOfStrongerMode);
@@ -309,6 +332,7 @@ impl Server {
                 if cell.condition == Condition::Reclaimable || cell.condition == Condition::Expired {
                     cell.condition = Condition::Held;
                 }
+                cell.unsure = false;
                 if weakens || any_mode {
                     cell.exclusive = lock.exclusive;
                 }
@@ -390,23 +414,21 @@ impl Server {
         let of = |g: &Granting| g.waiter.who == *who && g.waiter.lock == *lock;
         if let Some(at) = self.granting.iter().position(of) {
             self.take_back(at);
+        } else if let Some(table) = self.held.get_mut(&(lock.file, *who)) {
+            for i in cells(lock.bytes) {
+                if table[i].is_some_and(|c| c.unsure && c.exclusive == lock.exclusive) {
+                    table[i] = None;
+                }
+            }
+            self.wake(lock.file);
         }
     }
 
     fn take_back(&mut self, at: usize) {
         let granting = self.granting.remove(at);
         let (who, lock) = (granting.waiter.who, granting.waiter.lock);
-        let others: Vec<Bytes> =
-            (self.granting.iter().filter(|g| g.waiter.who == who && g.waiter.lock.file == lock.file))
-                .map(|g| g.waiter.lock.bytes)
-                .collect();
         if let Some(table) = self.held.get_mut(&(lock.file, who)) {
             for i in cells(lock.bytes) {
-                // What the owner has been given since is not part of it.
-                let newer = others.iter().any(|bytes| cells(*bytes).contains(&i));
-                if newer || table[i].is_none_or(|c| c.condition != Condition::Granting) {
-                    continue;
-                }
                 // What was exclusive before a downgrade may have been shared with others since.
                 if lock.exclusive || !granting.before[i].is_some_and(|before| before.exclusive) {
                     table[i] = granting.before[i];
@@ -522,6 +544,7 @@ impl Server {
             for cell in table[cells(waiter.lock.bytes)].iter_mut().flatten() {
                 if cell.condition == Condition::Granting {
                     cell.condition = condition;
+                    cell.unsure = condition != Condition::Held;
                 }
             }
         }
