@@ -117,7 +117,7 @@ impl Checker {
             owner: owner.map_or(u32::MAX, |owner| self.world.owner(owner, client)),
             file: file.map_or(u32::MAX, |file| self.file(file)),
             bytes,
-            forged: name != client,
+            forged: name != client || self.world.liars.contains(&client),
             first: self.now,
             last: self.now.at,
             sent: 1,
@@ -203,6 +203,8 @@ impl Checker {
     fn first_answer(&mut self, call: &Call, answer: Answer) -> Verdict {
         match call.request {
             Request::Lock { .. } => self.lock_answered(call, answer),
+            // Too late: it is granted.
+            Request::Cancel { lock } if answer == Answer::Denied && self.may_hold(call, lock.exclusive) => Ok(()),
             Request::Unlock { .. } | Request::Cancel { .. } if answer != Answer::Granted && !call.forged => {
                 self.fail(
                     Invariant::I10,
@@ -232,12 +234,21 @@ impl Checker {
         }
     }
 
+    /// Whether the owner of a call may have held any of its bytes in this mode since it was sent.
+    fn may_hold(&self, call: &Call, exclusive: bool) -> bool {
+        let mode = Mode::of(exclusive);
+        self.files[call.file as usize].map.touching(call.bytes).any(|(_, segment)| {
+            segment.hold(call.owner).is_some_and(|hold| hold.may_since(mode, call.first.seq))
+        })
+    }
+
     fn lock_answered(&mut self, call: &Call, answer: Answer) -> Verdict {
         let Some((mode, reclaim, block, state)) = call.lock() else { return Ok(()) };
         if answer == Answer::Granted {
             self.summary.granted += 1;
             let known = call.stage == Stage::Open;
-            if known && !reclaim {
+            // Who keeps to no rule may repeat it at any time: it stays under way.
+            if known && !reclaim && !call.forged {
                 self.unpend(call.file, call.owner, call.bytes, mode, false);
             }
             if block
@@ -259,6 +270,9 @@ impl Checker {
         self.refusal(call, mode, answer)?;
         if answer == Answer::Blocked && !reclaim {
             self.blocked(call, mode, state);
+            return Ok(());
+        }
+        if call.forged {
             return Ok(());
         }
         self.unpend(call.file, call.owner, call.bytes, mode, reclaim);

@@ -65,9 +65,9 @@ impl Checker {
     pub fn new(settings: Settings) -> Self {
         Self {
             nolocks: settings.nolocks,
-            settings,
             now: Moment::default(),
-            world: World::default(),
+            world: World::of(settings.liars.clone()),
+            settings,
             files: Vec::new(),
             file_ids: Table::default(),
             owns: Table::default(),

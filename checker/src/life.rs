@@ -45,7 +45,7 @@ impl Checker {
             }
             Command::UnlockIp { lm } => {
                 let lm = self.world.manager(lm);
-                self.world.managers[lm as usize].releasing(now);
+                self.world.managers[lm as usize].releasing(node, now);
             }
             Command::EndGrace { lm } => {
                 let lm = self.world.manager(lm);
@@ -83,7 +83,7 @@ impl Checker {
             Command::UnlockIp { lm } => {
                 let lm = self.world.manager(lm);
                 if result == Result::Done {
-                    self.world.managers[lm as usize].released(now);
+                    self.world.managers[lm as usize].released(told.node, now);
                 }
             }
             Command::EndGrace { lm } => {

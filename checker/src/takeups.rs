@@ -169,18 +169,29 @@ impl Manager {
     }
 
     /// `unlock_ip` is told: from here on it may be released, and then no window ends. Not known to be released before the answer.
-    pub(crate) fn releasing(&mut self, now: Moment) {
+    pub(crate) fn releasing(&mut self, node: NodeId, now: Moment) {
+        if self.is_elsewhere(node) {
+            return;
+        }
         self.forget_last(now);
         self.changed = now;
         self.unserved = Some(now.at);
     }
 
     /// It is released.
-    pub(crate) fn released(&mut self, now: Moment) {
+    pub(crate) fn released(&mut self, node: NodeId, now: Moment) {
+        if self.is_elsewhere(node) {
+            return;
+        }
         self.changed = now;
-        for take in &mut self.takes {
+        for take in self.takes.iter_mut().filter(|take| take.node == node) {
             take.suspended = true;
         }
+    }
+
+    /// It is served by another node, which has superseded this one: what is told here changes nothing there.
+    fn is_elsewhere(&self, node: NodeId) -> bool {
+        self.served_by.is_some_and(|by| by != node) && self.pending.iter().all(|p| p.node != node)
     }
 
     /// `end_grace` is told: from here on the window may be over.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::history::Micros;
+use crate::history::{ClientId, Micros};
 
 /// The promise that was broken. The numbers are those of the design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +78,9 @@ pub struct Settings {
     /// Rows of the list and of the record must have the same condition; otherwise only the same kind: held, granted by callback, or
     /// not reclaimed.
     pub exact_conditions: bool,
+    /// Clients that keep to no rule: they repeat old calls whenever they like and say that they rebooted when they have not. Nothing is sure
+    /// of what they hold, and what they ever asked for they may hold at any time. What they do to others is judged all the same.
+    pub liars: Vec<ClientId>,
     /// How long an answered call is remembered, to compare the answers to its copies.
     pub remember: Micros,
 }
@@ -94,6 +97,7 @@ impl Default for Settings {
             state_frees: true,
             blocked_anew: false,
             exact_conditions: false,
+            liars: Vec::new(),
             remember: 60_000_000,
         }
     }

@@ -16,11 +16,14 @@ pub(crate) struct OwnerInfo {
     pub(crate) client: u32,
     pub(crate) peer: u32,
     pub(crate) lm: u32,
+    /// Its machine keeps to no rule.
+    liar: bool,
 }
 
 impl OwnerInfo {
+    /// Nothing is sure of it.
     pub(crate) fn forged(&self) -> bool {
-        self.sender != self.owner.client
+        self.liar || self.sender != self.owner.client
     }
 }
 
@@ -55,6 +58,7 @@ pub(crate) struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) managers: Vec<Manager>,
     pub(crate) nodes: Nodes,
+    pub(crate) liars: Vec<ClientId>,
     owner_ids: Table<(u32, ClientId, u32), u32>,
     client_ids: Table<ClientId, u32>,
     peer_ids: Table<(ClientId, ClientId, u32), u32>,
@@ -63,6 +67,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// With these who keep to no rule.
+    pub(crate) fn of(liars: Vec<ClientId>) -> Self {
+        Self { liars, ..Self::default() }
+    }
+
     pub(crate) fn client(&mut self, id: ClientId) -> u32 {
         let clients = &mut self.clients;
         *self.client_ids.entry(id).or_insert_with(|| {
@@ -96,7 +105,8 @@ impl World {
         }
         let client = self.client(sender);
         let id = self.owners.len() as u32;
-        self.owners.push(OwnerInfo { owner, sender, client, peer, lm });
+        let liar = self.liars.contains(&sender);
+        self.owners.push(OwnerInfo { owner, sender, client, peer, lm, liar });
         self.owner_ids.insert((peer, sender, owner.svid), id);
         id
     }

@@ -48,9 +48,12 @@ pub fn run(settings: &Settings, keep: bool) -> Report {
     let settings = Settings { trouble: draw_trouble(settings.trouble, &mut dice), ..settings.clone() };
     let plan = Plan::draw(&settings, &mut random.fork());
     let site = Arc::new(Site::new(&plan, &exports_dir(), &mut random.fork()));
-    let watcher = Watcher::new(checker(&settings, &plan), settings.until, settings.trace, keep);
+    let kinds = draw_kinds(&settings, &plan, &mut random.fork());
+    let liars = kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Bad);
+    let liars = liars.map(|(n, _)| ClientId(n as u32)).collect();
+    let watcher = Watcher::new(checker(&settings, &plan, liars), settings.until, settings.trace, keep);
     let sim = Sim::new(settings, plan, random.fork(), watcher, site.disks());
-    add_clients(&sim, &site, &mut random.fork());
+    add_clients(&sim, &site, &kinds, &mut random.fork());
     script::start(&sim, site, &mut random.fork());
     sim.run();
     let (mut stats, lasted) = (Stats::default(), sim.now());
@@ -100,26 +103,33 @@ fn draw_trouble(allowed: Trouble, dice: &mut Random) -> Trouble {
     drawn
 }
 
-fn checker(settings: &Settings, plan: &Plan) -> Checker {
+fn checker(settings: &Settings, plan: &Plan, liars: Vec<ClientId>) -> Checker {
     let trouble = settings.trouble;
     Checker::new(lockferry_checker::Settings {
         late: plan.latest + plan.park.as_micros() as Micros + 80_000 * MS,
         slack: 5_000 * MS,
         copies: plan.doubled > 0,
         nolocks: trouble.disks,
+        liars,
         ..lockferry_checker::Settings::default()
     })
 }
 
-fn add_clients(sim: &Arc<Sim>, site: &Site, random: &mut Random) {
-    let plan = &sim.plan;
-    for n in 0..plan.clients {
-        let liar = sim.settings.trouble.liars && n > 0 && random.chance(250);
-        let kind = match random.below(5) {
+fn draw_kinds(settings: &Settings, plan: &Plan, random: &mut Random) -> Vec<Kind> {
+    let kinds = (0..plan.clients).map(|n| {
+        let liar = settings.trouble.liars && n > 0 && random.chance(250);
+        match random.below(5) {
             _ if liar => Kind::Bad,
             0 => Kind::Async,
             _ => Kind::Linux,
-        };
+        }
+    });
+    kinds.collect()
+}
+
+fn add_clients(sim: &Arc<Sim>, site: &Site, kinds: &[Kind], random: &mut Random) {
+    let plan = &sim.plan;
+    for (n, kind) in (0..plan.clients).zip(kinds.iter().copied()) {
         let others = (0..plan.clients).filter(|o| *o != n);
         let others =
             others.map(|o| (ClientId(o), cluster::client_name(o).into_bytes(), cluster::client_address(o)));
