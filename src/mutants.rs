@@ -153,7 +153,7 @@ mutants! {
     RepliesNotSeeded, "replies-not-seeded", Node, "I9", "The reply cache knows nothing of the answers that were given elsewhere.";
     NeighboursIgnored, "neighbours-ignored", Node, "I1", "What is recorded for an address that is not taken up here is not in the way.";
     GrantedRetriesUncounted, "granted-retries-uncounted", Node, "I1, I2", "A refused GRANTED counts as the first, however often it was sent.";
-    GrantedToWrongPort, "granted-to-wrong-port", Node, "callback to the wrong port", "GRANTED goes to the port of the client's rpcbind.";
+    GrantedToWrongPort, "granted-to-wrong-port", Node, "callback to the wrong port", "GRANTED goes to the port that lock managers once had, not to the one that the client's rpcbind names.";
     RestartTakesAll, "restart-takes-all", Node, "I7, I4", "A daemon that starts takes up every record it finds.";
     // The programs.
     NoticeAnsweredEarly, "notice-answered-early", Service, "I8, SM_NOTIFY", "SM_NOTIFY is answered before what it frees is freed for good.";
@@ -208,7 +208,15 @@ fn at_first() -> Option<Mutant> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::state::{
+        Command, Effect, Effects, Engine, LockRequest, Mode, Party, Range, Reply, Route, Settings, Status,
+        Time, Token,
+    };
+    use crate::store::Ledger;
+    use crate::store::record::{ClientKey, Entry, OwnerKey, Place, Record, ReplySeed, WaiterFields};
 
     #[test]
     fn every_mutant_has_a_name_of_its_own_in_kebab_case() {
@@ -228,5 +236,106 @@ mod tests {
         let other = std::thread::spawn(|| is_on(Mutant::WaitersLifo)).join().unwrap();
         assert_eq!(other, before == Some(Mutant::WaitersLifo));
         set(before);
+    }
+    /// What comes out without the mutant, and with it.
+    fn both<T>(mutant: Mutant, f: impl Fn() -> T) -> (T, T) {
+        let before = ON.get();
+        set(None);
+        let right = f();
+        set(Some(mutant));
+        let wrong = f();
+        set(before);
+        (right, wrong)
+    }
+
+    /// Exclusive LOCKs of whole files, each (last byte of the address asked, owner handle, file), the owner's number always 1.
+    fn locked(engine: &mut Engine, locks: &[(u8, &[u8], &[u8])]) -> Vec<Effect> {
+        let mut fx = Effects::default();
+        for (lm, oh, file) in locks {
+            let party = Party {
+                lm: IpAddr::from([10, 0, 0, *lm]),
+                name: b"c",
+                address: IpAddr::from([192, 0, 2, 1]),
+            };
+            let route = Route { version: 4, tcp: true, asynchronous: false, handle: Box::default() };
+            let request = LockRequest {
+                party,
+                oh,
+                svid: 1,
+                file,
+                range: Range::ALL,
+                mode: Mode::Exclusive,
+                block: false,
+                reclaim: false,
+                monitored: true,
+                state: 3,
+                route: &route,
+                token: Token(1),
+            };
+            engine.handle(Time(0), Command::Lock(request), &mut fx);
+        }
+        fx.out
+    }
+
+    #[test]
+    fn two_owner_handles_of_one_number_are_two_owners() {
+        let denied = || {
+            let mut engine = Engine::new(Settings::default());
+            locked(&mut engine, &[(1, b"a", b"f"), (1, b"b", b"f")])
+                .contains(&Effect::Reply { token: Token(1), reply: Reply::Status(Status::Denied) })
+        };
+        assert_eq!(both(Mutant::OwnersOfOneNumber, denied), (true, false));
+    }
+
+    #[test]
+    fn a_release_leaves_addresses_alone_that_begin_alike() {
+        let left = || {
+            let mut engine = Engine::new(Settings::default());
+            locked(&mut engine, &[(1, b"a", b"f"), (10, b"a", b"g")]);
+            let release = Command::Release { lm: IpAddr::from([10, 0, 0, 1]), keep: &[] };
+            engine.handle(Time(0), release, &mut Effects::default());
+            engine.counts().0
+        };
+        assert_eq!(both(Mutant::ReleaseByAddressText, left), (1, 0));
+    }
+
+    #[test]
+    fn a_snapshot_has_waiters_answers_and_the_states_of_clients() {
+        let client = ClientKey { name: (*b"c").into(), address: IpAddr::from([192, 0, 2, 1]) };
+        let owner = OwnerKey { client: client.clone(), oh: Box::default(), svid: 1 };
+        let waiter = WaiterFields {
+            place: Place { owner, file: Box::default(), range: Range::ALL },
+            mode: Mode::Shared,
+            state: 3,
+            since: 0,
+            version: 4,
+            tcp: true,
+            asynchronous: false,
+            handle: Box::default(),
+        };
+        let reply = ReplySeed {
+            peer: client.address,
+            port: 1,
+            tcp: true,
+            xid: 1,
+            program: 1,
+            version: 1,
+            procedure: 1,
+            checksum: 1,
+            at_ms: 1,
+            reply: Box::default(),
+        };
+        let again = || {
+            let (mut ledger, mut again) = (Ledger::default(), Ledger::default());
+            ledger.apply_entry(Record::Client(client.clone(), 3).into());
+            ledger.apply_entry(Record::Queued(1, waiter.clone()).into());
+            ledger.apply_entry(Entry { record: Record::Answered, reply: Some(reply.clone()) });
+            ledger.entries().for_each(|entry| again.apply_entry(entry));
+            (again.waiters().count(), again.replies().len(), again.clients()[&client])
+        };
+        let all = (1, 1, 3);
+        assert_eq!(both(Mutant::SnapshotLosesWaiters, again), (all, (0, 1, 3)));
+        assert_eq!(both(Mutant::SnapshotLosesReplies, again), (all, (1, 0, 3)));
+        assert_eq!(both(Mutant::SnapshotLosesClientStates, again), (all, (1, 1, 0)));
     }
 }

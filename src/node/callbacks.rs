@@ -181,7 +181,7 @@ impl Caller {
         let ask = |transport| self.client.getport(to, Some(from), nlm::PROGRAM, version, transport, wait);
         match ask(wanted).await {
             Ok(port) => {
-                Ok((SocketAddr::new(to, if mutant!(GrantedToWrongPort) { 111 } else { port }), wanted))
+                Ok((SocketAddr::new(to, if mutant!(GrantedToWrongPort) { 4045 } else { port }), wanted))
             }
             Err(CallError::NotRegistered { .. }) => Ok((SocketAddr::new(to, ask(other).await?), other)),
             Err(e) => Err(e),
