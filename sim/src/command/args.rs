@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::settings::{MS, Settings, Trouble};
 
 /// What can be asked for.
-pub const USAGE: &str = "\
+pub(super) const USAGE: &str = "\
 cargo xtask sim [OPTION]...             runs seeds
 cargo xtask sim --regressions           runs the seeds of sim/regressions
 cargo xtask mutants [NAME]... [OPTION]... looks for seeded bugs, all or those named
@@ -27,7 +27,7 @@ cargo xtask mutants [NAME]... [OPTION]... looks for seeded bugs, all or those na
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Task {
+pub(super) enum Task {
     /// Say what can be asked for.
     Help,
     /// Run seeds.
@@ -40,28 +40,28 @@ pub enum Task {
 
 /// What was asked for.
 #[derive(Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     /// What to do.
-    pub task: Task,
+    pub(super) task: Task,
     /// How many seeds, if that was said.
-    pub seeds: Option<u64>,
+    pub(super) seeds: Option<u64>,
     /// How many at once.
-    pub jobs: usize,
+    pub(super) jobs: usize,
     /// The first seed, and what goes for all.
-    pub settings: Settings,
+    pub(super) settings: Settings,
     /// The daemons' own log lines are printed.
-    pub log: bool,
+    pub(super) log: bool,
     /// Failures are made smaller.
-    pub shrinks: bool,
+    pub(super) shrinks: bool,
     /// It is told how each mutant was caught.
-    pub tells: bool,
+    pub(super) tells: bool,
 }
 
 /// Reads arguments.
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String> {
+pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut asked = Asked {
         task: Task::Seeds,
@@ -122,12 +122,12 @@ fn leave_out_one(trouble: &mut Trouble, name: &str) {
 }
 
 /// The kinds that are left out.
-pub fn left_out(mut trouble: Trouble) -> Vec<&'static str> {
+pub(super) fn left_out(mut trouble: Trouble) -> Vec<&'static str> {
     Trouble::NAMES.into_iter().filter(|name| trouble.switch(name).is_some_and(|on| !*on)).collect()
 }
 
 /// The arguments that run these settings.
-pub fn write(settings: &Settings) -> String {
+pub(super) fn write(settings: &Settings) -> String {
     let mut words = vec![format!("--seed {}", settings.seed)];
     let out = left_out(settings.trouble);
     if out.len() == Trouble::NAMES.len() {

@@ -12,7 +12,7 @@ use crate::settings::Settings;
 
 /// What was wrong with a run.
 #[derive(Clone, Debug)]
-pub enum Wrong {
+pub(super) enum Wrong {
     /// A promise was broken.
     Broken(Violation),
     /// Something panicked: when, where, and what it said.
@@ -23,7 +23,7 @@ pub enum Wrong {
 
 impl Wrong {
     /// What was wrong with a run, if anything.
-    pub fn of(report: &Report) -> Option<Self> {
+    pub(super) fn of(report: &Report) -> Option<Self> {
         if let Some(said) = &report.panic {
             return Some(Self::Panicked(report.lasted, said.clone()));
         }
@@ -32,7 +32,7 @@ impl Wrong {
     }
 
     /// Whether it is the same kind of thing.
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub(super) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Broken(one), Self::Broken(two)) => one.invariant == two.invariant,
             (Self::Panicked(_, one), Self::Panicked(_, two)) => place(one) == place(two),
@@ -42,7 +42,7 @@ impl Wrong {
     }
 
     /// When it showed.
-    pub fn at(&self) -> Micros {
+    pub(super) fn at(&self) -> Micros {
         match self {
             Self::Broken(violation) => violation.at,
             Self::Panicked(at, _) | Self::Stuck(at) => *at,
@@ -50,7 +50,8 @@ impl Wrong {
     }
 
     /// In a word.
-    pub fn short(&self) -> String {
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "their table has no room for more"))]
+    pub(super) fn short(&self) -> String {
         match self {
             Self::Broken(violation) => format!("{:?}", violation.invariant),
             Self::Panicked(_, said) => format!("panic: {}", said.lines().next().unwrap_or("")),
@@ -81,7 +82,7 @@ impl fmt::Display for Wrong {
 }
 
 /// Runs it; what was wrong, if anything, and the report.
-pub fn attempt(settings: &Settings, keep: bool) -> (Option<Wrong>, Report) {
+pub(super) fn attempt(settings: &Settings, keep: bool) -> (Option<Wrong>, Report) {
     let report = run(settings, keep);
     (Wrong::of(&report), report)
 }

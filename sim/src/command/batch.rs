@@ -18,7 +18,7 @@ const AT_LENGTH: u64 = 1;
 
 /// What all runs came to.
 #[derive(Default)]
-pub struct Totals {
+pub(super) struct Totals {
     runs: u64,
     requests: u64,
     taken_up: u64,
@@ -50,7 +50,7 @@ impl Totals {
 }
 
 /// Runs the seeds that were asked for. False: one failed.
-pub fn run_all(asked: &Asked) -> bool {
+pub(super) fn run_all(asked: &Asked) -> bool {
     let count = asked.seeds.unwrap_or(1);
     let first = asked.settings.seed;
     let seeds = (0..count).map(|n| Settings { seed: first.wrapping_add(n), ..asked.settings.clone() });
@@ -58,7 +58,7 @@ pub fn run_all(asked: &Asked) -> bool {
 }
 
 /// Runs these. `alone`: there is only one, and more is said of it.
-pub fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Send, alone: bool) -> bool {
+pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Send, alone: bool) -> bool {
     let began = Instant::now();
     let runs = Mutex::new(runs);
     let totals = Mutex::new(Totals::default());

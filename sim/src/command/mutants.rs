@@ -9,12 +9,12 @@ use super::args::Asked;
 /// # Errors
 /// Always: they are not in this build.
 #[cfg(not(feature = "mutants"))]
-pub fn run_all(_: &Asked, _: &[String]) -> Result<bool, String> {
+pub(super) fn run_all(_: &Asked, _: &[String]) -> Result<bool, String> {
     Err("this was built without mutants: cargo xtask mutants builds them in".into())
 }
 
 #[cfg(feature = "mutants")]
-pub use with::run_all;
+pub(super) use with::run_all;
 
 #[cfg(feature = "mutants")]
 mod with {
@@ -46,7 +46,7 @@ mod with {
     ///
     /// # Errors
     /// A name that there is not.
-    pub fn run_all(asked: &Asked, names: &[String]) -> Result<bool, String> {
+    pub(in super::super) fn run_all(asked: &Asked, names: &[String]) -> Result<bool, String> {
         let mutants = named(names)?;
         let all = mutants.iter().copied().filter(|mutant| !names.is_empty() || mutant.unseen().is_none());
         let looked_for: Vec<Mutant> = all.collect();

@@ -13,7 +13,7 @@ use super::batch;
 ///
 /// # Errors
 /// The file cannot be read, or a line of it.
-pub fn run_all(asked: &Asked, file: &Path) -> Result<bool, String> {
+pub(super) fn run_all(asked: &Asked, file: &Path) -> Result<bool, String> {
     let name = file.display();
     let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {name}: {e}"))?;
     let runs = read(&text).map_err(|why| format!("{name}: {why}"))?;

@@ -16,7 +16,7 @@ use super::story;
 const LINES: usize = 150;
 
 /// A failure: as small as it can be made, with its story. `command`: what runs it, without the settings.
-pub fn tell_at_length(settings: &Settings, wrong: &Wrong, shrinks: bool, command: &str) {
+pub(super) fn tell_at_length(settings: &Settings, wrong: &Wrong, shrinks: bool, command: &str) {
     let shrunk = match shrinks {
         true => shrink::shrink(settings, wrong),
         false => as_it_is(settings, wrong),
@@ -48,12 +48,12 @@ fn as_it_is(settings: &Settings, wrong: &Wrong) -> Shrunk {
 }
 
 /// A failure, when another is told already.
-pub fn tell_in_a_line(settings: &Settings, wrong: &Wrong) {
+pub(super) fn tell_in_a_line(settings: &Settings, wrong: &Wrong) {
     println!("seed {} FAILED: {wrong}\n  again: cargo xtask sim {}", settings.seed, args::write(settings));
 }
 
 /// A run in which nothing was wrong.
-pub fn tell_what_was_checked(report: &Report) {
+pub(super) fn tell_what_was_checked(report: &Report) {
     println!("seed {} passed, digest {:016x}", report.seed, report.digest);
     println!("  checker: {:?}\n  clients: {:?}", report.summary, report.stats);
 }

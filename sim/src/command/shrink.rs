@@ -20,17 +20,17 @@ const TIME: Duration = Duration::from_secs(90);
 const PATIENCE: Micros = 4;
 
 /// A smaller failure.
-pub struct Shrunk {
+pub(super) struct Shrunk {
     /// What runs it.
-    pub settings: Settings,
+    pub(super) settings: Settings,
     /// What is wrong with it.
-    pub wrong: Wrong,
+    pub(super) wrong: Wrong,
     /// What happened.
-    pub history: Vec<(Micros, Event)>,
+    pub(super) history: Vec<(Micros, Event)>,
     /// What it does not need.
-    pub away: Vec<String>,
+    pub(super) away: Vec<String>,
     /// How many runs that took.
-    pub runs: u32,
+    pub(super) runs: u32,
 }
 
 struct Shrinker {
@@ -41,7 +41,7 @@ struct Shrinker {
 }
 
 /// Makes it smaller.
-pub fn shrink(settings: &Settings, wrong: &Wrong) -> Shrunk {
+pub(super) fn shrink(settings: &Settings, wrong: &Wrong) -> Shrunk {
     let first = Settings { trace: false, ..settings.clone() };
     let mut it = Shrinker { best: first.clone(), wrong: wrong.clone(), runs: 0, began: Instant::now() };
     // What is left out later may make room for what was not possible before.

@@ -2,7 +2,7 @@
 //!
 //! Must never leave out the call or the callback in which the failure showed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lockferry_checker::history::{
@@ -38,10 +38,10 @@ enum Nearness {
 }
 
 /// At most so many lines of it.
-pub fn tell(history: &[(Micros, Event)], wrong: &Wrong, most: usize) -> Vec<String> {
+pub(super) fn tell(history: &[(Micros, Event)], wrong: &Wrong, most: usize) -> Vec<String> {
     let Wrong::Broken(violation) = wrong else { return the_end(history, most) };
     let named = Named::of(&violation.what);
-    let mut about = named.calls.clone();
+    let mut about: BTreeMap<_, _> = named.calls.iter().map(|call| (*call, Nearness::Core)).collect();
     let nearness: Vec<Nearness> =
         history.iter().map(|(_, event)| named.nearness(event, &mut about)).collect();
     // From the nearest outwards, as long as there is room; of what does not fit the end is told.
@@ -118,17 +118,15 @@ impl Named {
         named
     }
 
-    fn nearness(&self, event: &Event, about: &mut BTreeSet<CallId>) -> Nearness {
+    /// `about`: calls, and how near they are.
+    fn nearness(&self, event: &Event, about: &mut BTreeMap<CallId, Nearness>) -> Nearness {
         match event {
-            Event::Sent { call, .. } if about.contains(call) => Nearness::Core,
             Event::Sent { call, request, .. } => {
-                let near = self.of_request(request);
-                if near != Nearness::Elsewhere {
-                    about.insert(*call);
-                }
-                near
+                *about.entry(*call).or_insert_with(|| self.of_request(request))
             }
-            Event::Got { call, .. } | Event::Abandoned { call, .. } if about.contains(call) => Nearness::Core,
+            Event::Got { call, .. } | Event::Abandoned { call, .. } => {
+                about.get(call).copied().unwrap_or(Nearness::Elsewhere)
+            }
             Event::Granted { lock, .. } => self.of_lock(lock),
             Event::Noticed { client, lm, .. } if self.clients.contains(client) && self.touches(*lm) => {
                 Nearness::Service
