@@ -88,7 +88,9 @@ impl Caller {
         while let Some(left) = deadline.checked_duration_since(self.host.now()).filter(|d| !d.is_zero()) {
             match self.attempt(order, &mut sent, left.min(TRY)).await {
                 Some(true) => return CallbackOutcome::Accepted,
-                Some(false) if sent == 1 => return CallbackOutcome::RefusedFirst,
+                Some(false) if sent == 1 || mutant!(GrantedRetriesUncounted) => {
+                    return CallbackOutcome::RefusedFirst;
+                }
                 Some(false) => return CallbackOutcome::RefusedLater,
                 None => {
                     self.client.invalidate(order.to);
@@ -185,7 +187,9 @@ impl Caller {
         let other = if wanted == Transport::Tcp { Transport::Udp } else { Transport::Tcp };
         let ask = |transport| self.client.getport(to, Some(from), nlm::PROGRAM, version, transport, wait);
         match ask(wanted).await {
-            Ok(port) => Ok((SocketAddr::new(to, port), wanted)),
+            Ok(port) => {
+                Ok((SocketAddr::new(to, if mutant!(GrantedToWrongPort) { 4045 } else { port }), wanted))
+            }
             Err(CallError::NotRegistered { .. }) => Ok((SocketAddr::new(to, ask(other).await?), other)),
             Err(e) => Err(e),
         }

@@ -323,7 +323,9 @@ impl Desk {
                     match to {
                         Some((lm, answer)) if reply != Reply::Silent => {
                             self.keep(&mut out, lm, &answer, &reply, keeps);
-                            out.part(lm).releases.push(Release::Reply(answer, reply));
+                            let early = mutant!(ReplyBeforeDurable);
+                            let way = if early { &mut out.at_once } else { &mut out.part(lm).releases };
+                            way.push(Release::Reply(answer, reply));
                         }
                         // Dropped later: it takes locks of its own.
                         Some((_, answer)) => said.silenced.push(answer),
@@ -333,7 +335,9 @@ impl Desk {
                 Effect::StopGranted { grant } => out.at_once.push(Release::Stop(grant)),
                 Effect::SendGranted { grant, lm, to, name, oh, svid, range, mode, route } => {
                     let order = GrantedOrder { grant, lm, to, name, oh, svid, range, mode, route };
-                    out.part(lm).releases.push(Release::Granted(Box::new(order)));
+                    let early = mutant!(GrantedBeforeDurable);
+                    let way = if early { &mut out.at_once } else { &mut out.part(lm).releases };
+                    way.push(Release::Granted(Box::new(order)));
                 }
             }
         }
@@ -437,7 +441,10 @@ impl Outgoing {
     /// Lock managers may share a file. What is granted through one may be what was freed through another a moment ago: told before that is
     /// durable too, a crash between the two would leave both in the records.
     fn add_other_records_of_files(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) {
-        if pipes.len() < 2 || self.parts.values().all(|part| part.releases.is_empty()) {
+        if mutant!(OtherRecordsNotAwaited)
+            || pipes.len() < 2
+            || self.parts.values().all(|part| part.releases.is_empty())
+        {
             return;
         }
         let entries = self.parts.values().flat_map(|part| &part.entries);
@@ -532,6 +539,9 @@ impl Inner {
             return Some(None);
         }
         match command {
+            Command::Unlock { .. } if mutant!(UnlockNeedsSpace) && pipe.is_low() => {
+                Some(Some(Reply::Status(Status::DeniedNolocks)))
+            }
             Command::Lock(r) if pipe.is_low() && is_new(&self.engine, r) => {
                 Some(Some(Reply::Status(Status::DeniedNolocks)))
             }
@@ -548,10 +558,14 @@ fn is_new(engine: &Engine, r: &LockRequest<'_>) -> bool {
 /// Whether the answer matters to a later repetition even where nothing changed: an UNLOCK of nothing, repeated after a move, must not free
 /// a lock that was taken since.
 fn keeps_answer(command: &Command<'_>) -> bool {
-    matches!(
-        command,
-        Command::Unlock { .. } | Command::Cancel { .. } | Command::Unshare { .. } | Command::FreeAll { .. }
-    )
+    !mutant!(EmptyUnlockNotKept)
+        && matches!(
+            command,
+            Command::Unlock { .. }
+                | Command::Cancel { .. }
+                | Command::Unshare { .. }
+                | Command::FreeAll { .. }
+        )
 }
 
 impl LockService for Desk {

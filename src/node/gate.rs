@@ -57,6 +57,9 @@ impl Gate {
 
     /// Lets no call to this address in any more.
     pub(super) fn shut(&self, ip: IpAddr) {
+        if mutant!(ReleasedAddressAnswers) {
+            return;
+        }
         let mut inner = self.inner.write();
         inner.open.remove(&ip);
         inner.shut.insert(ip);

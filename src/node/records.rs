@@ -68,6 +68,9 @@ fn swept(sweep: Sweep) -> Record {
     let (from, to) = match sweep {
         Sweep::Expire => (bits(&[C::Reclaimable]), Some(C::Expired)),
         Sweep::DropExpired => (bits(&[C::Expired]), None),
+        Sweep::Release if mutant!(MarkSkipsUnconfirmed) => {
+            (bits(&[C::Held, C::Granting]), Some(C::Reclaimable))
+        }
         Sweep::Release => (bits(&[C::Held, C::Granting, C::Unconfirmed]), Some(C::Reclaimable)),
     };
     Record::Sweep { from, to, prefix: Box::default() }
@@ -109,6 +112,7 @@ fn condition(condition: LockCondition) -> Condition {
         LockCondition::Granting => Condition::Granting,
         LockCondition::Unconfirmed => Condition::Unconfirmed,
         LockCondition::Reclaimable => Condition::Reclaimable,
+        LockCondition::Expired if mutant!(ExpiredRevives) => Condition::Reclaimable,
         LockCondition::Expired => Condition::Expired,
     }
 }

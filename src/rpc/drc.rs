@@ -59,7 +59,7 @@ impl Key {
             program: info.program,
             version: info.version,
             procedure: info.procedure,
-            checksum: super::checksum::checksum(args),
+            checksum: if mutant!(ReplyKeyIgnoresArguments) { 0 } else { super::checksum::checksum(args) },
         }
     }
 }
@@ -121,7 +121,12 @@ impl Drc {
         let shard_no = self.hasher.hash_one(key) as usize % SHARDS;
         let mut shard = self.shard(shard_no);
         shard.expire(now, self.limits.age);
-        if let Some(slot) = shard.index.get(key).copied() {
+        let answered =
+            |slot: &u32| shard.slots[*slot as usize].entry.as_ref().is_some_and(|e| e.reply.is_some());
+        let known = shard.index.get(key).copied();
+        let known = known.filter(|slot| !(mutant!(RepliesNotRepeated) && answered(slot)));
+        let known = known.filter(|slot| !mutant!(RunningCallRepeated) || answered(slot));
+        if let Some(slot) = known {
             return match &shard.slots[slot as usize].entry {
                 Some(Entry { reply: Some(reply), .. }) => Begin::Replay(reply.clone()),
                 _ => Begin::InProgress,

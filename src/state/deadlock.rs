@@ -43,6 +43,9 @@ pub(super) fn would_deadlock(
     // Many who wait for the same bytes wait for the same locks, but for their own.
     let mut asked = BTreeSet::new();
     while let Some(next) = search.todo.pop() {
+        if mutant!(DeadlockShortSearch) && search.seen.len() > 2 {
+            break;
+        }
         for w in blocked(waiters, next) {
             if !search.step() {
                 return Verdict::TooLarge;

@@ -126,7 +126,9 @@ pub(super) const BLOCKERS_COUNTED: usize = 1_000;
 impl Engine {
     /// Up to `count` slots of the lock table from `slot` on, and where to go on (`None`: the end).
     pub fn lock_rows(&self, slot: usize, count: usize) -> (Vec<LockRow>, Option<usize>) {
-        page(self.locks.slots_from(slot).map(|(id, _)| (id.index(), self.lock_row(id))), count)
+        let hidden = |condition| mutant!(ListHidesExpired) && condition == Condition::Expired;
+        let locks = self.locks.slots_from(slot).filter(|(_, lock)| !hidden(lock.attrs.condition));
+        page(locks.map(|(id, _)| (id.index(), self.lock_row(id))), count)
     }
 
     /// The same for waiters.
@@ -162,6 +164,9 @@ impl Engine {
                 row.clients += 1;
                 row.locks += u64::from(self.locks.count_of(id));
                 row.waiters += u64::from(self.names.client(id).waiters);
+            }
+            if mutant!(CountOff) {
+                row.locks -= lm.reclaimable;
             }
             row
         };

@@ -299,7 +299,7 @@ impl Names {
         self.owner_ids
             .find(hash, |id| {
                 let o = &self.owners[*id as usize];
-                o.client == client && o.svid == svid && *o.oh == *oh
+                o.client == client && o.svid == svid && (mutant!(OwnersOfOneNumber) || *o.oh == *oh)
             })
             .map(|id| OwnerId(*id))
     }
@@ -441,7 +441,9 @@ fn hash_owner(seed: u64, client: ClientId, oh: &[u8], svid: u32) -> u64 {
     h.write_u64(seed);
     client.hash(&mut h);
     h.write_u32(svid);
-    h.write(oh);
+    if !mutant!(OwnersOfOneNumber) {
+        h.write(oh);
+    }
     h.finish()
 }
 

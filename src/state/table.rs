@@ -150,7 +150,10 @@ impl LockTable {
         owner: Option<OwnerId>,
     ) -> impl Iterator<Item = LockId> + '_ {
         self.meeting(file, range, mode, owner)
-            .filter(|id| self.get(*id).attrs.condition != Condition::Expired)
+            .filter(|id| mutant!(ExpiredStaysInTheWay) || self.get(*id).attrs.condition != Condition::Expired)
+            .filter(|id| {
+                !mutant!(ReclaimableYields) || self.get(*id).attrs.condition != Condition::Reclaimable
+            })
     }
 
     /// The same with the expired ones: no two of those that are left of a grant may meet.
@@ -196,7 +199,7 @@ impl LockTable {
     ) -> LockId {
         debug_assert!(self.own(file, owner, range).next().is_none(), "an owner's locks never overlap");
         debug_assert!(
-            self.meeting(file, range, attrs.mode, Some(owner)).next().is_none(),
+            mutant!(any) || self.meeting(file, range, attrs.mode, Some(owner)).next().is_none(),
             "exclusion: {range} {:?}",
             attrs.mode
         );
@@ -314,6 +317,7 @@ impl LockTable {
         });
         classes.flat_map(move |class| {
             let reach = if class >= 63 { u64::MAX } else { (2u64 << class) - 1 };
+            let reach = if mutant!(ClassReachesTooShort) { reach / 2 } else { reach };
             let from = range.start.saturating_sub(reach);
             self.shared_class
                 .range((file, class, from, LockId(0))..=(file, class, range.end, LockId(u32::MAX)))

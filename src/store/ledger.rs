@@ -80,6 +80,7 @@ impl Ledger {
                 self.waiter_order.insert(waiter, self.next_waiter);
                 self.waiters.insert(self.next_waiter, (waiter, fields));
             }
+            Record::Unqueued(_) if mutant!(ReplayKeepsWaiters) => {}
             Record::Unqueued(waiter) => self.unqueue(waiter),
             Record::Client(client, state) => {
                 self.clients.insert(client, state);
@@ -108,6 +109,9 @@ impl Ledger {
                 self.window = None;
             }
             record @ (Record::Released { .. } | Record::HandedOver { .. }) => {
+                if mutant!(ReplayReleaseForgetsClients) {
+                    self.clients.clear();
+                }
                 self.ended = Some(record);
                 self.connections.clear();
                 self.connection_order.clear();
@@ -212,18 +216,28 @@ impl Ledger {
             .iter()
             .map(|(path, prefix)| Record::Bound { path: path.clone(), prefix: prefix.clone() });
         let window = self.window.map(|(full, deadline_ms)| Record::WindowOpened { full, deadline_ms });
+        let locks = self.locks().filter(|(_, fields)| {
+            !mutant!(SnapshotLosesExpired) || fields.condition != LockCondition::Expired
+        });
+        let waiters = self.waiters.values().filter(|_| !mutant!(SnapshotLosesWaiters));
         let records = self
             .opened
             .clone()
             .into_iter()
             .chain(self.nsm_state.map(Record::NsmState))
             .chain(bindings)
-            .chain(self.clients.iter().map(|(client, state)| Record::Client(client.clone(), *state)))
-            .chain(self.locks().map(|(place, fields)| Record::Set(place, fields)))
-            .chain(self.waiters.values().map(|(n, fields)| Record::Queued(*n, fields.clone())))
+            .chain(self.clients.iter().map(|(client, state)| {
+                Record::Client(client.clone(), if mutant!(SnapshotLosesClientStates) { 0 } else { *state })
+            }))
+            .chain(locks.map(|(place, fields)| Record::Set(place, fields)))
+            .chain(waiters.map(|(n, fields)| Record::Queued(*n, fields.clone())))
             .chain(window)
             .map(Entry::from);
-        let replies = self.replies.iter().map(|r| Entry { record: Record::Answered, reply: Some(r.clone()) });
+        let replies = self
+            .replies
+            .iter()
+            .filter(|_| !mutant!(SnapshotLosesReplies))
+            .map(|r| Entry { record: Record::Answered, reply: Some(r.clone()) });
         // Behind the end, which forgets them.
         let connections = self.connections().map(|c| Record::Connected(c).into());
         records.chain(replies).chain(self.ended.clone().map(Entry::from)).chain(connections)
@@ -302,7 +316,7 @@ impl Ledger {
             if from < range.start {
                 self.put(key(from), range.start - 1, was);
             }
-            if to > range.end {
+            if to > range.end && !mutant!(ReplayLosesRight) {
                 self.put(key(range.end + 1), to, was);
             }
         }

@@ -28,7 +28,7 @@ impl Managers {
         });
         let events = desk.run_each(loads);
         let refused = events.iter().filter(|e| matches!(e, Event::LoadRefused(_))).count() as u64;
-        if adopt {
+        if adopt && !mutant!(AdoptDropsWaiters) {
             self.fill_waiters(ip, ledger);
         }
         refused
@@ -56,7 +56,7 @@ impl Managers {
 
     pub(super) fn seed_replies(&self, ledger: &Ledger) {
         let (now, unix_ms) = (self.rooms.host.now(), self.unix_now() * 1000);
-        for seed in ledger.replies() {
+        for seed in ledger.replies().iter().filter(|_| !mutant!(RepliesNotSeeded)) {
             let ago = Duration::from_millis(unix_ms.saturating_sub(seed.at_ms));
             self.rooms.drc.seed(now, &records::key(seed), &seed.reply, ago);
         }

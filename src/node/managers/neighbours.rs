@@ -15,7 +15,8 @@ impl Managers {
     /// Puts the locks that others have on files of this lock manager's exports into the core, as those of released ones. Returns how many, for
     /// each. The caller has not opened the gate yet.
     pub(super) fn respect_neighbours(&self, ip: IpAddr) -> Vec<(IpAddr, u64)> {
-        let Some(slot) = self.slot(ip).filter(|slot| slot.floating) else { return Vec::new() };
+        let heeds = |slot: &Slot| slot.floating && !mutant!(NeighboursIgnored);
+        let Some(slot) = self.slot(ip).filter(heeds) else { return Vec::new() };
         let served = self.serves(&slot);
         let prefixes: Vec<Box<[u8]>> =
             served.iter().filter_map(|path| self.rooms.exports.prefix_of(path)).collect();

@@ -62,7 +62,8 @@ impl Managers {
                         _ => 0,
                     });
                     self.note(ip, floating, &peek.summary, released);
-                    if peek.summary.is_owned_by(self.rooms.state_dir.node_label()) {
+                    if mutant!(RestartTakesAll) || peek.summary.is_owned_by(self.rooms.state_dir.node_label())
+                    {
                         ours.push((ip, floating));
                     }
                 }

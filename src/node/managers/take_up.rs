@@ -140,6 +140,13 @@ impl Managers {
             self.open_window(plan, opening.full);
         }
         let clients = ledger.clients().keys().map(|c| Target { name: c.name.clone(), address: c.address });
+        let clients = clients.skip(usize::from(mutant!(NoticeSkipsClient)));
+        if let Some(pipe) = self.rooms.desk.pipe(plan.ip).filter(|_| mutant!(ClientsForgottenFirst)) {
+            pipe.push(
+                ledger.clients().keys().map(|c| Record::Forgotten(c.clone()).into()).collect(),
+                Vec::new(),
+            );
+        }
         Ok(Filled {
             opening,
             refused,
@@ -184,11 +191,13 @@ impl Managers {
         let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
         let failed = |doing| move |e| refusal(plan.ip, doing, &e);
         self.foresee(plan)?;
+        let early = if mutant!(LoadBeforeRaise) { journals.peek(&name).ok().flatten() } else { None };
         let epoch = journals.raise_epoch(&name, plan.force).map_err(failed("cannot take it over"))?;
         let mut ledger = Ledger::default();
         let report = journals
             .load(&name, epoch, &mut |l| ledger.apply(l))
             .map_err(failed("cannot load its record"))?;
+        let ledger = early.map_or(ledger, |peek| peek.ledger);
         for finding in &report.findings {
             tracing::error!(lock_manager = %plan.ip, "the journal is damaged: {finding}");
         }
@@ -202,7 +211,7 @@ impl Managers {
         let mut notes = Vec::new();
         let was_full = loaded.ledger.window().is_some_and(|(full, _)| full);
         let incomplete = !loaded.report.complete || was_full;
-        let full = plan.full || incomplete;
+        let full = plan.full || (incomplete && !mutant!(IncompleteTakenForComplete));
         if !loaded.report.complete {
             notes.push("the record may be incomplete: the window is a full one".to_owned());
         }
@@ -222,7 +231,7 @@ impl Managers {
         };
         let tells = !adopt || reclaimable > 0;
         let nsm_state = match recorded {
-            Some(state) if !tells => state,
+            Some(state) if !tells || mutant!(NsmStateRepeated) => state,
             _ => following(recorded.unwrap_or(0), self.unix_now()),
         };
         Opening { adopt, full, nsm_state, reclaimable, held, notes }
@@ -251,7 +260,8 @@ impl Managers {
         if !opening.adopt {
             records.push(records::mark_for_reclaim());
             // Who waited was never told where it stands now, and asks again; the record must not bring it back to life at a later adopt.
-            records.extend(ledger.waiters().map(|(number, _)| Record::Unqueued(*number)));
+            let stay = mutant!(TakeUpKeepsWaiters);
+            records.extend(ledger.waiters().filter(|_| !stay).map(|(number, _)| Record::Unqueued(*number)));
         }
         let entries: Vec<_> = records.into_iter().map(crate::store::record::Entry::from).collect();
         entries.iter().for_each(|entry| ledger.apply_entry(entry.clone()));
@@ -332,7 +342,8 @@ impl Managers {
     fn open_window(&self, plan: &Plan, full: bool) {
         let everything: Box<[u8]> = Box::default();
         let full: &[Box<[u8]>] = if full { &[everything] } else { &[] };
-        let deadline = self.rooms.desk.now().plus(NO_DEADLINE);
+        let most = if mutant!(WindowBurnsEarly) { plan.grace } else { NO_DEADLINE };
+        let deadline = self.rooms.desk.now().plus(most);
         let park = self.rooms.config.grace.park;
         self.rooms.desk.run(Command::StartGrace { lm: plan.ip, deadline, full, park });
         self.change(plan.ip, |slot| slot.waits_for_address = true);
@@ -346,6 +357,7 @@ impl Managers {
         // As long as this is the way out, it is this stay.
         let Some(pipe) = self.rooms.desk.pipe(plan.ip) else { return };
         let mon_name = self.rooms.config.nsm.notify_name.clone().unwrap_or_else(|| plan.ip.to_string());
+        let mon_name = if mutant!(NoticeWrongName) { "lockferry".to_owned() } else { mon_name };
         let (this, ip, grace, state) = (self.clone(), plan.ip, plan.grace, opening.nsm_state);
         self.rooms.host.spawn(Box::pin(async move {
             let _ = this.ready.subscribe().wait_for(|ready| *ready).await;

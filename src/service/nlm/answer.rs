@@ -84,7 +84,7 @@ impl Answer {
     /// The call's key and the reply message that [`send`](Self::send) would send, if it is to be kept.
     pub fn kept(&self, reply: &Reply) -> Option<(Key, Vec<u8>)> {
         let Way::Reply(responder) = &self.way else { return None };
-        let key = self.key.filter(|_| *reply != Reply::Silent)?;
+        let key = self.key.filter(|_| *reply != Reply::Silent && !mutant!(AnswersNotKept))?;
         let write = |w: &mut Writer<'_>| wire::write_answer(self.version, self.shape, &self.cookie, reply, w);
         Some((key, responder.render(write)))
     }

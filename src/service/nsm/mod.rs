@@ -39,7 +39,14 @@ impl Nsm {
         let token = self.service.next_token();
         let party = Party { lm: call.info.local.ip(), name: args.mon_name, address: call.info.peer.ip() };
         let command = Command::Rebooted { party, state: args.state as u32, token };
-        self.service.submit(token, command, Answer::void(responder));
+        let answer = match mutant!(NoticeAnsweredEarly) {
+            true => {
+                responder.success(&());
+                Answer::nowhere()
+            }
+            false => Answer::void(responder),
+        };
+        self.service.submit(token, command, answer);
     }
 }
 

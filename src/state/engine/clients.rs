@@ -45,7 +45,7 @@ impl Engine {
         if state == 0 || state == recorded {
             return;
         }
-        if recorded != 0 {
+        if recorded != 0 && !mutant!(RebootUnnoticed) {
             self.free_older(now, id, state, |lock_state| lock_state != state, fx);
             // Those who waited for these locks come before the LOCK that told of the reboot.
             self.run_wakes(now, fx);
@@ -61,6 +61,7 @@ impl Engine {
         let own = group.members.get(&party.address).copied();
         let mut clients: Vec<ClientId> = own.into_iter().collect();
         let all = match self.settings.address_check {
+            _ if mutant!(SpoofedNameUnlocks) => true,
             AddressCheck::Strict => false,
             AddressCheck::Off => true,
             AddressCheck::Learn => {
@@ -158,6 +159,9 @@ impl Engine {
     ) {
         let Some(lm) = self.names.find_lm(&party.lm) else { return fx.reply(token, Reply::Void) };
         let mut clients = self.acts_for(lm, &party);
+        if mutant!(NoticeFromStranger) && clients.is_empty() {
+            clients = self.strangers(lm, &party);
+        }
         if clients.is_empty() {
             if let Some(victim) = self.strangers(lm, &party).first().copied() {
                 self.refused(RefusedKind::Notify, &party, victim, fx);
@@ -176,7 +180,9 @@ impl Engine {
             }
         }
         for id in clients {
-            let newer = move |lock_state: u32| lock_state != 0 && is_newer(state, lock_state);
+            let newer = move |lock_state: u32| {
+                mutant!(OldNoticeFreesNewLocks) || (lock_state != 0 && is_newer(state, lock_state))
+            };
             let kept = self.free_older(now, id, state, newer, fx);
             if kept > 0 {
                 let client = self.names.client(id).name.clone();
@@ -312,7 +318,7 @@ impl Engine {
 
     /// Frees those of a client's locks, waiters and (with `shares`, or if any state is old enough) shares that
     /// `which` picks by NSM state. Returns how many locks went and how many stay.
-    fn free_client(
+    pub(super) fn free_client(
         &mut self,
         now: Time,
         id: ClientId,
@@ -338,7 +344,7 @@ impl Engine {
                 (Place { client: id, owner: lock.owner, file: lock.file }, lock.range)
             })
             .collect();
-        for (place, range) in &spots {
+        for (place, range) in spots.iter().take(if mutant!(RebootFreesOne) { 1 } else { usize::MAX }) {
             self.hold(*place);
             self.free(now, *place, *range, fx);
             self.release(now, *place);

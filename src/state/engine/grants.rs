@@ -44,7 +44,8 @@ impl Engine {
             let mut todo: BTreeSet<(u64, WaiterId)> = self.in_line(file, range).collect();
             let mut stuck: Vec<(u64, WaiterId)> = Vec::new();
             let mut all = false;
-            while let Some((seq, id)) = todo.pop_first() {
+            while let Some((seq, id)) = if mutant!(WaitersLifo) { todo.pop_last() } else { todo.pop_first() }
+            {
                 self.try_waiter(now, id, fx);
                 if self.waiters.try_get(id).is_some_and(|w| w.seq == seq) {
                     stuck.push((seq, id));
@@ -136,6 +137,9 @@ impl Engine {
     /// A held-back request has waited long enough: the client shall ask again.
     pub(super) fn give_up_parked(&mut self, now: Time, id: WaiterId, fx: &mut Effects) {
         let w = self.remove_waiter(now, id);
+        if mutant!(ParkedNeverAnswered) {
+            return;
+        }
         let loaded = self.names.lm_by_id(w.lm).is_loaded();
         if let How::Reply { token, .. } = w.how {
             let status = Reply::Status(Status::DeniedGracePeriod);
@@ -162,7 +166,7 @@ impl Engine {
             Some(Attrs::held(mode, state))
         });
         self.finish_emptied(place, grants, fx);
-        if let Some(weaker) = weaker {
+        if let Some(weaker) = weaker.filter(|_| !mutant!(DowngradeWakesNobody)) {
             self.wake(place.file, weaker);
         }
     }
@@ -176,7 +180,8 @@ impl Engine {
         });
         self.finish_emptied(place, grants, fx);
         if let Some(freed) = freed {
-            self.wake(place.file, freed);
+            let end = if mutant!(WakeUpLost) { freed.start } else { freed.end };
+            self.wake(place.file, Range { end, ..freed });
         }
         freed.is_some()
     }
@@ -197,6 +202,11 @@ impl Engine {
                 self.totals.callbacks_confirmed += 1;
                 self.confirm(now, id, &grant);
             }
+            CallbackOutcome::RefusedFirst if mutant!(RefusedGrantedKeepsLock) => {
+                self.leave_unconfirmed(now, id, &grant);
+            }
+            CallbackOutcome::RefusedLater if mutant!(RefusedLaterFrees) => self.take_back(now, id, &grant),
+            CallbackOutcome::Unanswered if mutant!(UnansweredGrantedFrees) => self.take_back(now, id, &grant),
             CallbackOutcome::RefusedFirst => {
                 self.totals.callbacks_failed += 1;
                 self.take_back(now, id, &grant);
@@ -237,7 +247,8 @@ impl Engine {
         let hull = self.overlay(now, place, range, |before| {
             let before = before?;
             // What another grant in flight includes is left to the answer to that.
-            let ends = before.condition == Condition::Unconfirmed
+            let confirmed = mutant!(LateCancelFrees) && before.condition == Condition::Held;
+            let ends = (before.condition == Condition::Unconfirmed || confirmed)
                 && before.mode == mode
                 && before.grant == GrantId(0);
             if !ends {
@@ -256,6 +267,9 @@ impl Engine {
     pub(super) fn holder(&self, lock: LockId) -> Holder {
         let lock = self.locks.get(lock);
         let owner = self.names.owner_by_id(lock.owner);
+        if mutant!(HolderIsSomebody) {
+            return Holder { mode: lock.attrs.mode, svid: 0, oh: (*b"somehost").into(), range: lock.range };
+        }
         Holder { mode: lock.attrs.mode, svid: owner.svid, oh: owner.oh.clone(), range: lock.range }
     }
 

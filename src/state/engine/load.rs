@@ -109,7 +109,12 @@ impl Engine {
         let expired = lock.condition == Condition::Expired;
         let mut taken: Vec<Range> = self
             .locks
-            .meeting(place.file, range, lock.mode, Some(place.owner))
+            .meeting(
+                place.file,
+                range,
+                if mutant!(LoadForgetsShared) { Mode::Exclusive } else { lock.mode },
+                Some(place.owner),
+            )
             .map(|id| self.locks.get(id))
             .filter(|other| expired || other.attrs.condition != Condition::Expired)
             .filter_map(|other| other.range.intersection(range))
@@ -200,6 +205,11 @@ impl Engine {
     }
 
     pub(super) fn journal_lock(&mut self, place: Place, range: Range, after: Option<Attrs>) {
+        match after {
+            None if mutant!(UnsetNotJournalled) => return,
+            Some(a) if mutant!(GrantingNotJournalled) && a.condition == Condition::Granting => return,
+            _ => {}
+        }
         let stretch = stretch(&self.names, place, range);
         self.journal.push(match after {
             None => Entry::Unset(stretch),
@@ -208,7 +218,7 @@ impl Engine {
                 LockState {
                     mode: a.mode,
                     condition: a.condition,
-                    state: a.state,
+                    state: if mutant!(SetWithoutState) { 0 } else { a.state },
                     under: a.under.map(|u| (u.condition, u.state)),
                 },
             ),
@@ -228,7 +238,7 @@ impl Engine {
 
     pub(super) fn journal_unqueued(&mut self, id: WaiterId) {
         let w = self.waiters.get(id);
-        if self.settings.journal && matches!(w.how, How::Callback(_)) {
+        if self.settings.journal && matches!(w.how, How::Callback(_)) && !mutant!(UnqueuedNotJournalled) {
             let lm = self.names.lm_by_id(w.lm).address;
             self.journal.push(Entry::Unqueued { lm, seq: w.seq });
         }

@@ -37,7 +37,12 @@ pub(in crate::state) enum Ground {
 impl Engine {
     /// What a reclaim can be granted on.
     pub(in crate::state) fn ground(&self, lm: LmId, c: &Claim<'_>) -> Ground {
-        let is_covered = |place: &Place| self.covers(place.owner, place.file, c.range, c.mode);
+        let mode = if mutant!(ReclaimStronger) { Mode::Shared } else { c.mode };
+        let is_covered = |place: &Place| {
+            let any = mutant!(ReclaimBeyondRecord)
+                && self.locks.own(place.file, place.owner, c.range).next().is_some();
+            any || self.covers(place.owner, place.file, c.range, mode)
+        };
         let known = self.places_of(self.reclaims_for(lm, &c.party), c.oh, c.svid, c.file);
         if let Some(place) = known.into_iter().find(is_covered) {
             return Ground::Record(place);
@@ -52,7 +57,7 @@ impl Engine {
     /// What a reclaim can be granted on by somebody of whom nothing is recorded.
     pub(in crate::state) fn ground_of_strangers(&self, lm: LmId, file: &[u8]) -> Ground {
         let entry = self.names.lm_by_id(lm);
-        if entry.in_full_grace(file) {
+        if entry.in_full_grace(file) || (mutant!(ReclaimWithoutProof) && entry.window.is_some()) {
             Ground::Word
         } else if entry.window.is_some() {
             Ground::Nothing(Deny::ReclaimBeyond)
@@ -83,6 +88,9 @@ impl Engine {
         self.touch(now, place.client);
         self.take_reclaim(now, place, r, fx);
         self.release(now, place);
+        if mutant!(FirstReclaimEndsWindow) {
+            self.end_grace(now, lm, fx);
+        }
     }
 
     /// In a full window the word of a live client counts for more than an incomplete record.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::state::command::{Deny, Effects, Event, LockRequest, Party, RefusedKind, Reply, Token};
 use crate::state::deadlock::{Verdict, would_deadlock};
-use crate::state::types::{ClientId, LmId, Mode, OwnerId, Range, Status, Time, WaiterId};
+use crate::state::types::{ClientId, Condition, LmId, LockId, Mode, OwnerId, Range, Status, Time, WaiterId};
 use crate::state::waiting::{How, Waiter};
 
 use super::segments::Place;
@@ -44,6 +44,11 @@ impl Engine {
         token: Token,
         fx: &mut Effects,
     ) {
+        if mutant!(UnlockRefusedInGrace) && self.in_window(party.lm) {
+            return fx.status(token, Status::DeniedGracePeriod);
+        }
+        let stops_short = mutant!(UnlockToEofStopsShort) && range.end == u64::MAX && range.start < range.end;
+        let range = Range { end: range.end - u64::from(stops_short), ..range };
         let mut freed = false;
         let places = self.held_places(&party, oh, svid, file);
         for place in places.iter().copied() {
@@ -53,7 +58,9 @@ impl Engine {
                 break;
             }
             self.touch(now, place.client);
-            self.cancel_overlapping(now, place, range, fx);
+            if !mutant!(UnlockLeavesWaiter) {
+                self.cancel_overlapping(now, place, range, fx);
+            }
             freed |= self.free(now, place, range, fx);
         }
         self.release_all(now, &places);
@@ -77,6 +84,9 @@ impl Engine {
         token: Token,
         fx: &mut Effects,
     ) {
+        if mutant!(CancelRefusedInGrace) && self.in_window(party.lm) {
+            return fx.status(token, Status::DeniedGracePeriod);
+        }
         let mut cancelled = false;
         let mut held = false;
         let places = self.held_places(&party, oh, svid, file);
@@ -118,12 +128,21 @@ impl Engine {
         let owner = known
             .and_then(|lm| self.names.find_client(lm, party.name, &party.address))
             .and_then(|client| self.names.find_owner(client, oh, svid));
-        let conflict =
-            self.names.find_file(file).and_then(|file| self.locks.conflicts(file, range, mode, owner).next());
+        let counts = |id: &LockId| {
+            !mutant!(TestInGraceSaysFree) || self.locks.get(*id).attrs.condition != Condition::Reclaimable
+        };
+        let conflict = self
+            .names
+            .find_file(file)
+            .and_then(|file| self.locks.conflicts(file, range, mode, owner).find(counts));
         match conflict {
             Some(lock) => fx.reply(token, Reply::Denied(self.holder(lock))),
             None => fx.status(token, Status::Granted),
         }
+    }
+
+    fn in_window(&self, lm: std::net::IpAddr) -> bool {
+        self.names.find_lm(&lm).is_some_and(|lm| self.names.lm_by_id(lm).window.is_some())
     }
 
     /// The owner's places: under the asking client and under those it may act for.
@@ -172,8 +191,16 @@ impl Engine {
         fx: &mut Effects,
     ) -> Option<Status> {
         let covered = self.covers(place.owner, place.file, r.range, r.mode);
-        let conflict = self.locks.conflicts(place.file, r.range, r.mode, Some(place.owner)).next();
+        let but = Some(place.owner).filter(|_| !(mutant!(RepeatedLockDenied) && covered && !r.block));
+        let conflict = self.locks.conflicts(place.file, r.range, r.mode, but).next();
+        let reads = || self.covers(place.owner, place.file, r.range, Mode::Shared);
+        let conflict = conflict.filter(|_| !(mutant!(UpgradeOverReader) && reads()));
         let window = self.in_full_grace(lm, place.file) && !covered;
+        let frozen = mutant!(WholeAddressFreezes) && self.in_window(r.party.lm);
+        let all_frozen = mutant!(WholeNodeFreezes) && !self.windows.is_empty();
+        if (frozen || all_frozen) && !covered {
+            return Some(Status::DeniedGracePeriod);
+        }
         if conflict.is_none() && !window {
             return Some(self.grant_plain(now, place, r, covered, fx));
         }
@@ -211,8 +238,11 @@ impl Engine {
         if let Some(waiter) = self.queued(place, r.range, r.mode) {
             self.remove_waiter(now, waiter);
         }
-        if r.monitored {
+        if r.monitored && !mutant!(ClientNotListed) {
             self.record(place.client, fx);
+        }
+        if mutant!(DowngradeLosesRest) && self.has_stronger(place, r.range, r.mode) {
+            self.free(now, place, Range::ALL, fx);
         }
         let state = self.state_of(place.client, r.state);
         self.grant_now(now, place, r.range, r.mode, state, fx);
@@ -247,7 +277,7 @@ impl Engine {
             self.denied_event(r, Deny::Deadlock, fx);
             return Status::Deadlock;
         }
-        if let Some(waiter) = queued {
+        if let Some(waiter) = queued.filter(|_| !mutant!(BlockedLockQueuedTwice)) {
             let how = &mut self.waiters.get_mut(waiter).how;
             let changed = !matches!(how, How::Callback(route) if route == r.route);
             if changed {

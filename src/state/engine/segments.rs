@@ -74,7 +74,7 @@ impl Engine {
             }
             stretch(inside, Some((attrs, since_s)), &mut pieces);
             next = inside.end.checked_add(1);
-            if let Some(right) = behind(whole, range.end) {
+            if let Some(right) = behind(whole, range.end).filter(|_| !mutant!(SplitLosesRight)) {
                 push_merged(&mut pieces, Piece { range: right, attrs, since_s });
             }
         }
@@ -100,7 +100,7 @@ impl Engine {
             let part = part.range;
             match part.end.checked_add(1) {
                 Some(after) => next = next.max(after),
-                None => return true,
+                None => return !mutant!(ReclaimToEofUncovered),
             }
         }
         next > range.end
@@ -152,6 +152,13 @@ impl Engine {
 
 fn push_merged(pieces: &mut Vec<Piece>, piece: Piece) {
     match pieces.last_mut() {
+        Some(last)
+            if mutant!(MergeOverGap)
+                && last.attrs == piece.attrs
+                && last.range.end.checked_add(2) == Some(piece.range.start) =>
+        {
+            last.range.end = piece.range.end;
+        }
         Some(last)
             if last.attrs == piece.attrs && last.range.end.checked_add(1) == Some(piece.range.start) =>
         {

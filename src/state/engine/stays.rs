@@ -33,6 +33,15 @@ impl Engine {
             self.end_stay(id, fx);
             self.push_entry(|| Entry::Swept(lm, Sweep::Release));
         }
+        if mutant!(ReleaseByAddressText) {
+            let (text, names) = (lm.to_string(), &self.names);
+            let alike = |lm: &LmId| names.lm_by_id(*lm).address.to_string().starts_with(&text) && *lm != id;
+            let hit: Vec<ClientId> =
+                names.lms_in_order().filter(alike).flat_map(|lm| names.clients_of(lm)).collect();
+            for client in hit {
+                self.free_client(now, client, |_| true, true, fx);
+            }
+        }
         let clients: Vec<ClientId> = self.names.clients_of(id).collect();
         self.start_work(now, id, WorkKind::Forget { keep, clients, again }, fx);
     }

@@ -60,7 +60,9 @@ impl Engine {
         let old = std::mem::replace(&mut window.until, deadline);
         if loaded {
             self.windows.remove(&(old, lm));
-            self.windows.insert((deadline, lm));
+            if !mutant!(DeadlineIgnored) {
+                self.windows.insert((deadline, lm));
+            }
         }
         self.push_entry(|| Entry::Window { lm, full, until: deadline });
     }
@@ -110,7 +112,7 @@ impl Engine {
             let Some(lm) = self.names.find_lm(&lm) else { continue };
             let entry = self.names.lm_by_id(lm);
             let waits = entry.window.is_some() && entry.is_loaded() && entry.work.is_none();
-            if waits && entry.reclaimable == 0 && !entry.is_any_full() {
+            if waits && entry.reclaimable == 0 && (mutant!(FullWindowEndsEarly) || !entry.is_any_full()) {
                 self.end_grace(now, lm, fx);
                 self.run_wakes(now, fx);
             }
@@ -218,7 +220,7 @@ impl Engine {
 
     /// Starts the hold time of expired locks, anew if one runs: the last window counts.
     pub(super) fn set_hold(&mut self, now: Time, lm: LmId) {
-        let until = now.plus(self.settings.hold);
+        let until = if mutant!(HoldTimeIgnored) { now } else { now.plus(self.settings.hold) };
         let entry = self.names.lm_mut(lm);
         if let Some(old) = entry.hold_until.replace(until) {
             self.holds.remove(&(old, entry.address));

@@ -136,7 +136,15 @@ impl Engine {
             let expires = matches!(work.kind, WorkKind::Expire);
             !expires || self.names.client(*client).reclaimable > 0
         };
-        let clients: Vec<ClientId> = self.names.clients_of(lm).filter(concerned).collect();
+        let others = self
+            .names
+            .lms_in_order()
+            .filter(|id| mutant!(WindowEndExpiresAll) && matches!(work.kind, WorkKind::Expire) && *id != lm);
+        let lms = std::iter::once(lm).chain(others);
+        let missed =
+            usize::from(mutant!(ReleaseMissesClient) && matches!(work.kind, WorkKind::Forget { .. }));
+        let clients = lms.flat_map(|lm| self.names.clients_of(lm)).skip(missed);
+        let clients: Vec<ClientId> = clients.filter(concerned).collect();
         let count: u64 = clients.iter().map(|c| u64::from(self.locks.count_of(*c))).sum();
         if count.saturating_mul(LOCK_COST) > self.allowance_left {
             return None;

@@ -83,6 +83,7 @@ fn create(files: &dyn Files, dir: &Path, epoch: u64) -> Result<(), JournalError>
     let path = dir.join(Name::Epoch(epoch).to_string());
     match files.create_new(&path) {
         Ok(_) => {}
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && mutant!(EpochNotExclusive) => {}
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             return Err(JournalError::Superseded { mine: epoch, newest: newest(files, dir)?.max(epoch) });
         }

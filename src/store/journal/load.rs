@@ -259,7 +259,7 @@ impl Loader<'_, '_> {
             (None, Look::Bad(false)) => Some("damaged: no crash leaves this".into()),
             (None, Look::Bad(true) | Look::End) => {
                 let behind = self.behind(part, &mut reader, at, sequence)?;
-                match behind.durable {
+                match behind.durable && !mutant!(DamageTakenForTear) {
                     true => Some("damaged: what was written later says that it was durable".into()),
                     false => {
                         if look != Look::End || behind.anything {
@@ -390,7 +390,7 @@ impl Loader<'_, '_> {
 
     /// What is loaded must not vanish after it was acted upon.
     fn settle(&self, handle: &dyn Handle, path: &Path) -> Result<(), JournalError> {
-        if self.how.settle {
+        if self.how.settle && !mutant!(LoadedNotSynced) {
             handle.sync().map_err(JournalError::io("cannot sync", path))?;
             handle.drop_cache();
         }

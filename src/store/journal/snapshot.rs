@@ -108,6 +108,9 @@ fn fill(
         at += bytes.len() as u64;
         Ok(())
     })?;
+    if mutant!(SnapshotNotSynced) {
+        return Ok(());
+    }
     handle.sync().map_err(JournalError::io("cannot sync", path))
 }
 
@@ -148,7 +151,8 @@ fn clean(files: &dyn Files, job: &Job, report: &LoadReport) -> Result<(), Journa
     for text in &names {
         let superfluous = match Name::parse(text) {
             Some(Name::Segment(epoch, number)) => {
-                epoch < job.epoch || (epoch == job.epoch && number < job.open)
+                let open = mutant!(CompactionDeletesOpen) && number == job.open;
+                epoch < job.epoch || (epoch == job.epoch && (number < job.open || open))
             }
             Some(Name::Snapshot(epoch, sequence)) => {
                 epoch < job.epoch || (epoch == job.epoch && sequence < job.until)

@@ -79,7 +79,8 @@ impl Writer {
     ) -> Result<Self, JournalError> {
         epoch::check(place.files.as_ref(), &place.dir, place.epoch)?;
         let first = place.dir.join(Name::Segment(place.epoch, 1).to_string());
-        if place.files.exists(&first).map_err(JournalError::io("cannot look for", &first))? {
+        let there = place.files.exists(&first).map_err(JournalError::io("cannot look for", &first))?;
+        if there && !mutant!(EpochNotExclusive) {
             return Err(JournalError::Failed(format!("epoch {} was written in before", place.epoch)));
         }
         remove_stale(&place)?;
@@ -246,6 +247,13 @@ impl Writer {
         if let Some(why) = &self.failed {
             return Err(JournalError::Failed(why.clone()));
         }
+        let unread = match self.staged {
+            0 => mutant!(EmptyBatchUnchecked),
+            _ => mutant!(EpochReadFirst),
+        };
+        if mutant!(EpochReadFirst) {
+            self.read_epoch()?;
+        }
         if self.staged > 0 {
             if !essential && self.space.is_low() {
                 return Err(JournalError::NoSpace(self.path.clone()));
@@ -254,11 +262,13 @@ impl Writer {
                 self.roll()?;
             }
             self.write()?;
-            if self.staged_sync {
+            if self.staged_sync && !mutant!(SyncSkipped) {
                 self.sync()?;
             }
         }
-        self.read_epoch()?;
+        if !unread {
+            self.read_epoch()?;
+        }
         Ok(self.last())
     }
 
@@ -326,7 +336,9 @@ impl Writer {
 
     /// Makes everything written durable.
     pub(super) fn sync(&mut self) -> Result<(), JournalError> {
-        if let Err(source) = self.handle.sync() {
+        let synced = self.handle.sync();
+        let synced = if mutant!(SyncTriedAgain) { synced.or_else(|_| self.handle.sync()) } else { synced };
+        if let Err(source) = synced {
             // Also ENOSPC: after a failed sync nothing is known.
             let e = JournalError::Io { what: "cannot sync", path: self.path.clone(), source };
             self.failed = Some(e.to_string());
