@@ -36,8 +36,9 @@ impl<'a> Grant<'a> {
 
 impl Checker {
     pub(crate) fn granted(&mut self, mut grant: Grant<'_>) -> Verdict {
-        // It may have been granted before a full window, unreclaimed in it, and taken by another there.
-        grant.sure &= grant.first.seq >= self.world.manager_of(grant.owner).unproven_before();
+        // It may have been granted before a move, unreclaimed, and taken by another in a full window.
+        grant.sure &= grant.first.seq >= self.world.manager_of(grant.owner).unreclaimed_before()
+            || !self.world.any_full_since(grant.first.at, self.settings.slack);
         let full = self.full_since(self.world.info(grant.owner).lm, grant.first.at);
         if let Some(call) = grant.call.filter(|call| grant.reclaim && call.stage == Stage::Open) {
             self.summary.reclaimed += 1;
