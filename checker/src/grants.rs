@@ -130,6 +130,10 @@ impl Checker {
                 }
             }
             settle(hold, grant.mode, now, state);
+            if grant.reclaim && hold.pending[Mode::Exclusive as usize] > 0 {
+                // A stronger one that was granted by callback, and not heard of, is reclaimed with it.
+                settle(hold, Mode::Exclusive, now, state);
+            }
             let stronger = &mut hold.may[Mode::Exclusive as usize];
             if grant.reclaim && stronger.until == STILL {
                 // A reclaim of less leaves what is there as it is, and keeps it.
@@ -153,8 +157,11 @@ impl Checker {
         let this = grant.call.map(|call| call.id);
         let concurrent =
             |op: &&Op| Some(op.call) != this && op.reaches(grant.first) && overlap(op.bytes, grant.bytes);
+        // A LOCK from before a reboot stamps the old state on what is there, and the notice of the reboot may then free it.
+        let died = self.world.clients[self.world.info(grant.owner).client as usize].died;
+        let kind = |op: &Op| if op.first.seq < died { Kind::Unlock } else { op.kind };
         let mut ops: Vec<(Kind, Bytes)> =
-            own.ops.iter().filter(concurrent).map(|op| (op.kind, op.bytes)).collect();
+            own.ops.iter().filter(concurrent).map(|op| (kind(op), op.bytes)).collect();
         // A request that waits may be granted at any time, and weakens too.
         let waits = own.waits.iter().filter(|wait| overlap(wait.bytes, grant.bytes));
         ops.extend(
@@ -171,7 +178,7 @@ impl Checker {
                 let Some(hold) = segment.hold_mut(grant.owner) else { continue };
                 match kind {
                     Kind::Unlock => hold.must = None,
-                    Kind::Cancel { mode } if hold.must == Some(mode) => hold.must = None,
+                    Kind::Cancel { mode } if mode == grant.mode => hold.must = None,
                     Kind::Lock { mode: Mode::Shared, reclaim: false, .. }
                         if hold.must == Some(Mode::Exclusive) =>
                     {
