@@ -169,8 +169,9 @@ impl Checker {
     /// Ends what a callback has given, which may not be confirmed; a lock that an answer has given stays.
     fn cancel_sent(&mut self, call: &Call, mode: Mode) {
         for (_, segment) in self.files[call.file as usize].map.within(call.bytes) {
-            if let Some(hold) =
-                segment.hold_mut(call.owner).filter(|hold| hold.callback && hold.must == Some(mode))
+            if let Some(hold) = segment
+                .hold_mut(call.owner)
+                .filter(|hold| hold.callback && hold.must.is_some_and(|must| must <= mode))
             {
                 hold.must = None;
             }

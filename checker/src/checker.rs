@@ -167,12 +167,15 @@ impl Checker {
     /// recorded, and waiting requests need not be durable. Nothing happens to it while the same node serves.
     pub(crate) fn haunt(&mut self, ghost: Ghost, first: Moment, sent: u32, anew: bool) {
         let now = self.now;
-        if ghost.until <= now.at || !(self.settings.copies || sent > 1) {
+        if !(self.settings.copies || sent > 1) {
             return;
         }
         let lm = self.world.info(ghost.owner).lm as usize;
         if anew || self.world.managers[lm].moved_since(first.seq) {
             self.settle(ghost);
+        }
+        if ghost.until <= now.at {
+            return;
         }
         // It may move again while the copy lives.
         let ghosts = &mut self.world.managers[lm].ghosts;
@@ -226,7 +229,7 @@ impl Checker {
         let now = self.now;
         for (_, segment) in self.files[file as usize].map.within(wait.bytes) {
             if let Some(hold) = segment.hold_mut(owner)
-                && hold.may[Mode::Exclusive as usize].until == crate::map::STILL
+                && hold.may[Mode::Exclusive as usize].until >= wait.first.seq
             {
                 let state = hold.state;
                 settle(hold, Mode::Shared, now, state);

@@ -36,8 +36,9 @@ impl<'a> Grant<'a> {
 
 impl Checker {
     pub(crate) fn granted(&mut self, mut grant: Grant<'_>) -> Verdict {
-        // It may have been granted before a full window, unreclaimed in it, and taken by another there.
-        grant.sure &= grant.first.seq >= self.world.manager_of(grant.owner).unproven_before();
+        // It may have been granted before a move, unreclaimed, and taken by another in a full window.
+        grant.sure &= grant.first.seq >= self.world.manager_of(grant.owner).unreclaimed_before()
+            || !self.world.any_full_since(grant.first.at, self.settings.slack);
         let full = self.full_since(self.world.info(grant.owner).lm, grant.first.at);
         if let Some(call) = grant.call.filter(|call| grant.reclaim && call.stage == Stage::Open) {
             self.summary.reclaimed += 1;
@@ -129,6 +130,10 @@ impl Checker {
                 }
             }
             settle(hold, grant.mode, now, state);
+            if grant.reclaim && hold.pending[Mode::Exclusive as usize] > 0 {
+                // A stronger one that was granted by callback, and not heard of, is reclaimed with it.
+                settle(hold, Mode::Exclusive, now, state);
+            }
             let stronger = &mut hold.may[Mode::Exclusive as usize];
             if grant.reclaim && stronger.until == STILL {
                 // A reclaim of less leaves what is there as it is, and keeps it.
@@ -152,8 +157,11 @@ impl Checker {
         let this = grant.call.map(|call| call.id);
         let concurrent =
             |op: &&Op| Some(op.call) != this && op.reaches(grant.first) && overlap(op.bytes, grant.bytes);
+        // A LOCK from before a reboot stamps the old state on what is there, and the notice of the reboot may then free it.
+        let died = self.world.clients[self.world.info(grant.owner).client as usize].died;
+        let kind = |op: &Op| if op.first.seq < died { Kind::Unlock } else { op.kind };
         let mut ops: Vec<(Kind, Bytes)> =
-            own.ops.iter().filter(concurrent).map(|op| (op.kind, op.bytes)).collect();
+            own.ops.iter().filter(concurrent).map(|op| (kind(op), op.bytes)).collect();
         // A request that waits may be granted at any time, and weakens too.
         let waits = own.waits.iter().filter(|wait| overlap(wait.bytes, grant.bytes));
         ops.extend(
@@ -170,7 +178,7 @@ impl Checker {
                 let Some(hold) = segment.hold_mut(grant.owner) else { continue };
                 match kind {
                     Kind::Unlock => hold.must = None,
-                    Kind::Cancel { mode } if hold.must == Some(mode) => hold.must = None,
+                    Kind::Cancel { mode } if mode == grant.mode => hold.must = None,
                     Kind::Lock { mode: Mode::Shared, reclaim: false, .. }
                         if hold.must == Some(Mode::Exclusive) =>
                     {

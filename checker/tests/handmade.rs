@@ -130,7 +130,7 @@ impl Story {
 
     #[track_caller]
     fn wrong(self, invariant: Invariant) {
-        let violation = self.wrong.expect("nothing was found wrong");
+        let Some(violation) = self.wrong else { panic!("nothing was found wrong") };
         assert_eq!(violation.invariant, invariant, "{violation}");
         assert!(violation.what.len() > 30, "{violation}");
     }

@@ -20,7 +20,7 @@ fn checked(bug: Bug, seed: u64, chaos: u64) -> (Vec<(Micros, Event)>, Result<(),
 }
 
 fn seeds() -> u64 {
-    std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(150)
+    std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60)
 }
 
 fn all_pass(chaos: u64) {
@@ -110,7 +110,12 @@ fn every_mistake_is_found() {
         let mut found = 0;
         let mut first = String::new();
         let tries = 60;
+        // Up to the first that is found as what it is; all of them where a table is wanted.
+        let table = std::env::var("TABLE").is_ok();
         for seed in 0..tries {
+            if !table && seen.iter().any(|(invariant, _)| expected.contains(invariant)) {
+                break;
+            }
             // Who never polls is not woken after a move; and a lost wake-up would be repaired by a poll.
             for chaos in if bug == Bug::LostWakeUp { [0, 0, 0] } else { [1, 2, 6] } {
                 if let (_, Err(violation)) = checked(bug, seed, chaos) {

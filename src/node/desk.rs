@@ -149,6 +149,20 @@ impl Desk {
         true
     }
 
+    /// Gives a lock manager up in memory. What was decided before can still become durable, see [`Pipe::close`]; nothing that comes after.
+    pub(super) fn release(&self, lm: IpAddr, keep: &[Box<[u8]>]) {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        if let Some(pipe) = inner.pipes.get(&lm) {
+            pipe.close();
+        }
+        let now = self.now();
+        inner.engine.handle(now, Command::Release { lm, keep }, &mut inner.fx);
+        let said = self.take_effects(inner, now, None);
+        drop(guard);
+        self.follow_up(said, None);
+    }
+
     /// Runs an operator's command and returns what happened. It is durable after [`Desk::settle`].
     pub(super) fn run_for_events(&self, command: Command<'_>) -> Vec<Event> {
         self.run_with(self.next_token(), command, Answer::nowhere())

@@ -154,8 +154,8 @@ struct Inner {
     waiting: usize,
     trouble: Option<String>,
     fallen: Option<Fall>,
-    /// What is still to be written is, but nothing is said any more.
-    mute: bool,
+    /// What waits to be written still is, but nothing new comes, and nothing is said any more.
+    closing: bool,
     /// Files with changes that are not durable yet, by hash, and how many: two that share one only wait for each other without need.
     unwritten: HashMap<u64, u32>,
 }
@@ -188,7 +188,7 @@ impl Pipe {
             trouble: None,
             unwritten: HashMap::new(),
             fallen: None,
-            mute: false,
+            closing: false,
         };
         let stay = STAYS.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self { lm, stay, outlet, inner: Mutex::new(inner), low: AtomicBool::new(false) })
@@ -226,10 +226,10 @@ impl Pipe {
         held.for_each(|h| self.drop_or_let_out(h));
     }
 
-    /// From here on nothing is said any more, but what the core has decided so far is still written: others on the same files may have gone on
-    /// from there.
-    pub(super) fn be_mute(&self) {
-        self.inner().mute = true;
+    /// What the core has decided so far is still written, as others on the same files may have gone on from there; but nobody is told of it
+    /// any more, and what comes from here on is of no account.
+    pub(super) fn close(&self) {
+        self.inner().closing = true;
     }
 
     /// Puts entries and what depends on them at the end.
@@ -245,6 +245,10 @@ impl Pipe {
         held: Vec<Held>,
     ) {
         let mut inner = self.inner();
+        let (entries, held) = match inner.closing {
+            true => (Vec::new(), held.into_iter().filter(|h| !h.is_said()).collect()),
+            false => (entries, held),
+        };
         if matches!(inner.way, Way::Dead) {
             drop(inner);
             held.into_iter().for_each(|h| self.drop_or_let_out(h));
@@ -392,7 +396,7 @@ impl Pipe {
         // Still marked as flying: the next batch must not overtake what is being let out now.
         let held = inner.flying.as_mut().map(std::mem::take).unwrap_or_default();
         inner.waiting = inner.waiting.saturating_sub(written + held.len());
-        let (mended, mute) = (inner.trouble.take().is_some(), inner.mute);
+        let (mended, mute) = (inner.trouble.take().is_some(), inner.closing);
         drop(inner);
         if mended {
             tracing::info!(lock_manager = %self.lm, "the journal can be written again");
@@ -409,8 +413,8 @@ impl Pipe {
     fn leave(&self, held: Held, durable: bool, mute: bool) -> Vec<Release> {
         match held {
             Held::One(release) => {
-                let ours = matches!(release, Release::Tell(_));
-                if durable && (ours || !mute) { vec![release] } else { Vec::new() }
+                let said = !matches!(release, Release::Tell(_));
+                if durable && !(said && mute) { vec![release] } else { Vec::new() }
             }
             Held::Part(joint) => joint.arrived(self.lm, durable && !mute),
             Held::Turn(barrier) => {
@@ -450,6 +454,13 @@ impl Pipe {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Each change is whole before the guard goes.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Whether it is for somebody else to hear, and of this lock manager alone.
+    fn is_said(&self) -> bool {
+        matches!(self, Held::One(release) if !matches!(release, Release::Tell(_)))
     }
 }
 

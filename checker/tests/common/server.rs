@@ -60,6 +60,8 @@ pub struct Cell {
     pub state: u32,
     /// Granted by callback, and nothing heard of it.
     unsure: bool,
+    /// The range that was granted as one.
+    of: Bytes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +138,7 @@ impl Server {
                 if let Some(cell) = table[i]
                     && cell.condition != Condition::Expired
                     && (cell.exclusive || lock.exclusive)
-                    && !(self.is(Bug::GrantsShareBesideExclusive) && !lock.exclusive)
+                    && (lock.exclusive || !self.is(Bug::GrantsShareBesideExclusive))
                     && !(self.is(Bug::UpgradeDespiteReaders)
                         && self.held.get(&(lock.file, *who)).is_some_and(|own| own[i].is_some()))
                 {
@@ -170,12 +172,12 @@ impl Server {
             // A callback makes nothing doubtful that was the owner's before.
             let sure = before[i].is_some_and(|b| !b.unsure && (b.exclusive || !lock.exclusive));
             let unsure = unsure && !sure;
-            table[i] = Some(Cell { exclusive: lock.exclusive, condition, state, unsure });
+            table[i] = Some(Cell { exclusive: lock.exclusive, condition, state, unsure, of: lock.bytes });
         }
         if self.bug == Bug::LockKeepsOldModeBeside && lock.exclusive {
             let next = (lock.bytes.end.min(15) as usize + 1).min(CELLS - 1);
             if table[next].is_some() {
-                table[next] = Some(Cell { exclusive: true, condition, state, unsure });
+                table[next] = Some(Cell { exclusive: true, condition, state, unsure, of: lock.bytes });
             }
         }
         before
@@ -416,7 +418,7 @@ impl Server {
             self.take_back(at);
         } else if let Some(table) = self.held.get_mut(&(lock.file, *who)) {
             for i in cells(lock.bytes) {
-                if table[i].is_some_and(|c| c.unsure && c.exclusive == lock.exclusive) {
+                if table[i].is_some_and(|c| c.unsure && c.of == lock.bytes && c.exclusive == lock.exclusive) {
                     table[i] = None;
                 }
             }

@@ -270,6 +270,7 @@ impl Client {
         if self.inbox.len() < INBOX {
             self.inbox.push(arrival);
         }
+        self.plan();
     }
 
     fn server_at(&self, address: IpAddr) -> Option<usize> {

@@ -60,6 +60,8 @@ pub(super) struct Owner {
     pub(super) book: Book,
     /// It gives everything back.
     pub(super) leaving: bool,
+    /// And then it is gone: another comes in its place.
+    pub(super) killed: bool,
     phase: Phase,
     op: Op,
     /// When it goes on by itself.
@@ -86,6 +88,7 @@ impl Owner {
             svid,
             book: Book::default(),
             leaving: false,
+            killed: false,
             phase: Phase::Idle,
             op: Op { verb: Verb::Test, file: 0, bytes: nothing, exclusive: false },
             at,
@@ -325,7 +328,7 @@ impl Client {
             self.stats.abandoned += 1;
             out.push(Effect::Record(Event::Abandoned { client: self.config.id, call: id }));
         }
-        self.owners[at].leaving = true;
+        (self.owners[at].leaving, self.owners[at].killed) = (true, true);
         self.let_go(now, at, out);
     }
 

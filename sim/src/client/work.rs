@@ -69,10 +69,11 @@ impl Client {
             self.owners[at].leaving = true;
             return self.start(now, at, op, (NEVER, false), out);
         }
-        if self.random.chance(500) {
+        let replaced = self.random.chance(500) | self.owners[at].killed;
+        if replaced {
             self.owners[at].svid = self.new_svid(self.owners[at].server);
         }
-        self.owners[at].leaving = false;
+        (self.owners[at].leaving, self.owners[at].killed) = (false, false);
         self.owners[at].rest_until(now + STEP);
     }
 

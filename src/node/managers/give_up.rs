@@ -145,12 +145,8 @@ impl Managers {
         let keep: Vec<Box<[u8]>> = kept.filter_map(|path| self.rooms.exports.prefix_of(path)).collect();
         let desk = &self.rooms.desk;
         let row = desk.read(|e| e.lm_rows()).into_iter().find(|row| row.address == ip);
-        let pipe = desk.pipe(ip);
-        if let Some(pipe) = &pipe {
-            pipe.be_mute();
-        }
-        desk.run(Command::Release { lm: ip, keep: &keep });
-        let stay = pipe.map_or(0, |pipe| pipe.stay());
+        desk.release(ip, &keep);
+        let stay = desk.pipe(ip).map_or(0, |pipe| pipe.stay());
         // What was decided goes into the record, although nobody is told any more: what was freed here may have been granted through
         // another address, in whose record it is. With a disk that hangs, the record is as after a crash.
         desk.settle_within(ip, super::PATIENCE);

@@ -49,7 +49,7 @@ impl Honest {
         let Some(header) = message::parse_call(message) else { return };
         let mut reply = message::begin_reply(header.xid);
         let args = &message[header.args..];
-        if header.program == message::NSM {
+        if header.program != message::NLM || !matches!(header.procedure, 1..=4 | 6..=9) {
             return;
         }
         let Ok(parsed) = wire::parse(4, header.procedure, args) else { return };

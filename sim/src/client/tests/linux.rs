@@ -284,6 +284,34 @@ fn a_stalled_client_does_later_what_it_could_not_do_in_time() {
 }
 
 #[test]
+fn what_arrives_at_a_stalled_client_wakes_it() {
+    let mut rig = Rig::new(Kind::Linux);
+    rig.hold(0, 0, 9);
+    let until = rig.now + SECOND;
+    rig.client.stall(until);
+    assert_eq!(rig.client.next_wake(), None);
+    rig.notify(7);
+    assert_eq!(rig.client.next_wake(), Some(until));
+    rig.run(2 * SECOND);
+    assert!(matches!(rig.calls()[0].request, Request::Lock { reclaim: true, .. }));
+}
+
+#[test]
+fn messages_that_are_cut_or_damaged_do_no_harm() {
+    let mut rig = Rig::new(Kind::Linux);
+    rig.start(0, WAIT, 0, 9);
+    let mut random = crate::random::Random::new(6);
+    let whole = granted_message(message::GRANTED, 1, &name(1), 5, (0, 9));
+    for cut in 0..whole.len() {
+        rig.client.receive(rig.now, LM, &whole[..cut], &mut rig.out);
+        let mut damaged = whole.clone();
+        damaged[cut] = random.number() as u8;
+        rig.client.receive(rig.now, LM, &damaged, &mut rig.out);
+    }
+    assert_eq!(rig.held(0), []);
+}
+
+#[test]
 fn late_answers_are_recorded_and_change_nothing() {
     let mut rig = Rig::new(Kind::Linux);
     let call = rig.start(0, TRY, 0, 9);

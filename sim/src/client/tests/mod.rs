@@ -149,11 +149,11 @@ impl Rig {
     fn granted(&mut self, xid: u32, svid: u32, start: u64, end: u64) -> bool {
         let message = granted_message(message::GRANTED, xid, &name(1), svid, (start, end));
         self.client.receive(self.now, LM, &message, &mut self.out);
-        let events = self.out.iter().filter_map(|effect| match effect {
+        let mut events = self.out.iter().filter_map(|effect| match effect {
             Effect::Record(Event::Granted { accepted, .. }) => Some(*accepted),
             _ => None,
         });
-        events.last().expect("a record of the callback")
+        events.next_back().expect("a record of the callback")
     }
 
     fn held(&self, owner: usize) -> Vec<(u64, u64)> {

@@ -242,3 +242,70 @@ fn together_they_do_much() {
         u64::from(world.server.refused_grants)
     );
 }
+
+/// Everything that can befall clients, at random: what they record must still make sense.
+#[test]
+fn records_make_sense_whatever_happens() {
+    for (seed, kind) in (0..12).zip([Kind::Linux, Kind::Bad, Kind::Async].into_iter().cycle()) {
+        let mut world = World::new(seed * 10, kind, true);
+        let mut chance = Random::new(seed);
+        for round in 0..600 {
+            world.run(20);
+            world.befall(&mut chance, round);
+        }
+        check_records(&world.log.unwrap());
+    }
+}
+
+impl World {
+    fn befall(&mut self, chance: &mut Random, round: u32) {
+        let (now, which) = (self.now, chance.below(3) as usize);
+        let client = &mut self.clients[which];
+        match chance.below(12) {
+            0 => client.die(now, &mut self.out),
+            1 | 2 => client.boot(now, &mut self.out),
+            3 => client.stall(now + chance.below(SECOND)),
+            4 => client.reset(now, LM, &mut self.out),
+            5..=7 => {
+                let mut notice = message::Template::new(b"s").begin(round, message::NSM, 1, message::NOTIFY);
+                message::write_notify(&mut notice, b"lm", round / 3);
+                client.receive(now, LM, &notice, &mut self.out);
+            }
+            8 => self.loss = chance.below(500) as u32,
+            _ => {}
+        }
+        self.collect();
+    }
+}
+
+fn check_records(log: &[(Micros, Effect)]) {
+    let mut sent = std::collections::BTreeMap::new();
+    let mut given_up = std::collections::BTreeSet::new();
+    let mut up = std::collections::BTreeMap::new();
+    let mut last = 0;
+    for (at, effect) in log {
+        assert!(*at >= last);
+        last = *at;
+        let Effect::Record(event) = effect else { continue };
+        match event {
+            Event::Boot { client, state } => {
+                assert_eq!(state % 2, 1);
+                assert!(up.insert(*client, true) != Some(true));
+            }
+            Event::Dead { client } => assert_ne!(up.insert(*client, false), Some(false)),
+            Event::Sent { client, call, request } => {
+                assert_ne!(up.get(client), Some(&false));
+                assert!(!given_up.contains(call));
+                let first = *sent.entry(*call).or_insert((*client, *request));
+                assert_eq!(first, (*client, *request));
+            }
+            Event::Got { client, call, .. } => {
+                assert_eq!(sent.get(call).map(|(client, _)| client), Some(client));
+                assert!(!given_up.contains(call));
+            }
+            Event::Abandoned { call, .. } => assert!(given_up.insert(*call)),
+            _ => {}
+        }
+    }
+    assert!(sent.len() > 200, "{}", sent.len());
+}
