@@ -186,9 +186,9 @@ pub fn boot(sim: &Arc<Sim>, site: &Arc<Site>, machine: usize) {
     let files = NodeFiles::new(Arc::downgrade(sim), life.clone(), mounted.collect());
     let label = format!("node{machine}/0123456789abcde{machine}");
     let options = Options {
-        segment: 96 << 10,
-        first_segment: 16 << 10,
-        compact_after: 3,
+        segment: 24 << 10,
+        first_segment: 8 << 10,
+        compact_after: 2,
         ..journal_options(&site.config, &label)
     };
     let (clock, at) = (Arc::downgrade(sim), machine);

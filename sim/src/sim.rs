@@ -123,7 +123,9 @@ pub struct Machine {
     /// Its clocks: how far ahead, how fast (parts per million), how far the day is off.
     ahead: Micros,
     ppm: u64,
+    /// How far its clock of the day is off, in seconds.
     pub day_off_s: i64,
+    /// The addresses that it has.
     pub addresses: watch::Sender<Arc<BTreeSet<IpAddr>>>,
 }
 
@@ -160,15 +162,20 @@ struct Inner {
 
 /// A run.
 pub struct Sim {
+    /// What was asked for.
     pub settings: Settings,
+    /// What the seed says.
     pub plan: Plan,
     base: Instant,
     inner: Mutex<Inner>,
     machines: Mutex<Vec<Machine>>,
     clients: Mutex<Vec<ClientPlace>>,
     chances: Mutex<Chances>,
+    /// Hears the history.
     pub watcher: Mutex<Watcher>,
+    /// The scripts' tasks.
     pub scripts: Executor,
+    /// The disks.
     pub disks: crate::disk::Disks,
 }
 
@@ -924,7 +931,7 @@ impl Sim {
             let mut state = life.state();
             let gone = state.peers.iter().filter(|(ours, _)| local.is_none_or(|l| l == *ours));
             let gone: Vec<_> = gone.copied().collect();
-            gone.iter().for_each(|peer| drop(state.peers.remove(peer)));
+            state.peers.retain(|peer| !gone.contains(peer));
             gone
         };
         let here = self.machine(life.machine, |m| m.addresses.borrow().clone());
