@@ -24,13 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The nodes.
 pub(crate) struct Cluster {
+    // Before the world that they live in.
+    daemons: [Option<Daemon>; 2],
     pub(crate) world: World,
     pub(crate) shared: Arc<machine::World>,
     pub(crate) verbs: Arc<Verbs>,
     pub(crate) plan: Plan,
     /// The files, with the handles by which clients know them.
     pub(crate) files: Vec<FileRef>,
-    daemons: [Option<Daemon>; 2],
     paused: [bool; 2],
 }
 
@@ -61,7 +62,11 @@ impl Cluster {
                 std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
             }
         }
-        world.tmpfs(&world.dir().join("journals"), JOURNAL_KIB);
+        let journals = world.dir().join("journals");
+        world.tmpfs(&journals, JOURNAL_KIB);
+        for lm in plan.groups.iter().flatten() {
+            std::fs::create_dir(journals.join(lm.to_string())).unwrap();
+        }
         Self { world, shared, verbs, plan, files: Vec::new(), daemons: [None, None], paused: [false; 2] }
     }
 

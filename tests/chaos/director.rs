@@ -180,7 +180,10 @@ impl<'a> Director<'a> {
         let (tell, came) = mpsc::channel();
         let verbs = self.cluster.verbs.clone();
         self.orders.retain(|order| !order.is_finished());
-        self.orders.push(std::thread::spawn(move || drop(tell.send(verb(&verbs)))));
+        self.orders.push(std::thread::spawn(move || {
+            // The script may wait no longer.
+            let _ = tell.send(verb(&verbs));
+        }));
         came
     }
 

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,6 @@ struct Inner {
     violation: Option<Violation>,
     events: Vec<(Micros, Event)>,
     file: BufWriter<File>,
-    path: PathBuf,
     /// Calls without an answer, and calls with one.
     open: HashMap<CallId, ClientId>,
     answered: HashSet<CallId>,
@@ -39,7 +38,6 @@ impl Observer {
             violation: None,
             events: Vec::new(),
             file: BufWriter::new(file),
-            path: path.to_owned(),
             open: HashMap::new(),
             answered: HashSet::new(),
         };
@@ -113,11 +111,6 @@ impl Observer {
         let _ = inner.file.flush();
         let summary = inner.checker.take().map(Checker::finish).unwrap_or_default();
         (inner.violation.take(), summary, std::mem::take(&mut inner.events))
-    }
-
-    /// Where the history is.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.lock().path.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -90,11 +90,6 @@ impl Plan {
         }
     }
 
-    /// All addresses.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.groups.iter().flatten().copied()
-    }
-
     /// What the checker must know. Generous, as the machine may be loaded.
     pub(crate) fn checker(&self) -> lockferry_checker::Settings {
         let liars = self.kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Bad);

@@ -2,21 +2,15 @@
 //!
 //! Must never hide that there is more.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use lockferry_checker::Violation;
-use lockferry_checker::history::{CallId, ClientId, Event, FileId, Lock, Micros, Owner, Request};
+use lockferry_checker::history::{CallId, Event, FileId, Micros, Request};
 use lockferry_sim::client::Stats;
 
 /// So many events are printed.
 const EVENTS: usize = 200;
-
-/// What a violation is about.
-#[derive(Clone, Copy, Debug, Default)]
-struct Concern {
-    file: Option<FileId>,
-    client: Option<ClientId>,
-}
 
 /// Prints it.
 pub(crate) fn print(
@@ -26,9 +20,10 @@ pub(crate) fn print(
     events: &[(Micros, Event)],
     path: &Path,
 ) {
-    let concern = concern(events);
+    let requests: HashMap<CallId, Request> = events.iter().filter_map(sent).collect();
+    let file = events.last().and_then(|(_, event)| file_of(event, &requests));
     println!("\n== seed {seed}: {violation}\n");
-    let about: Vec<_> = events.iter().filter(|(_, event)| touches(event, &concern, events)).collect();
+    let about: Vec<_> = events.iter().filter(|(_, event)| touches(event, file, &requests)).collect();
     let from = about.len().saturating_sub(EVENTS);
     println!("-- the last {} of {} events that concern it:", about.len() - from, about.len());
     about[from..].iter().for_each(|(at, event)| println!("{at:>12} {event:?}"));
@@ -42,57 +37,31 @@ pub(crate) fn tail(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// What the last event was about.
-fn concern(events: &[(Micros, Event)]) -> Concern {
-    let Some((_, last)) = events.last() else { return Concern::default() };
-    match last {
-        Event::Got { call, .. } => {
-            let sent = events.iter().rev().find_map(|(_, event)| match event {
-                Event::Sent { call: of, request, .. } if of == call => Some(*request),
-                _ => None,
-            });
-            sent.map_or(Concern::default(), |request| of_request(&request))
-        }
-        Event::Granted { lock, .. } => of_lock(lock),
-        _ => Concern::default(),
-    }
-}
-
-fn of_lock(lock: &Lock) -> Concern {
-    of(lock.file, lock.owner)
-}
-
-fn of(file: FileId, owner: Owner) -> Concern {
-    Concern { file: Some(file), client: Some(owner.client) }
-}
-
-fn of_request(request: &Request) -> Concern {
-    match request {
-        Request::Lock { lock, .. } | Request::Cancel { lock } | Request::Test { lock } => of_lock(lock),
-        Request::Unlock { owner, file, .. } => of(*file, *owner),
-        Request::Notify { client, .. } => Concern { file: None, client: Some(*client) },
-    }
-}
-
-/// Requests and answers on the same file count, and everything that befell machines. Of a concern that is not known, all.
-fn touches(event: &Event, concern: &Concern, events: &[(Micros, Event)]) -> bool {
-    let Some(file) = concern.file else { return true };
-    let about = |request: &Request| of_request(request).file.is_none_or(|of| of == file);
+fn sent((_, event): &(Micros, Event)) -> Option<(CallId, Request)> {
     match event {
-        Event::Sent { request, .. } => about(request),
-        Event::Got { call, .. } | Event::Abandoned { call, .. } => {
-            request_of(*call, events).is_none_or(|request| about(&request))
-        }
-        Event::Granted { lock, .. } => lock.file == file,
-        _ => true,
+        Event::Sent { call, request, .. } => Some((*call, *request)),
+        _ => None,
     }
 }
 
-fn request_of(call: CallId, events: &[(Micros, Event)]) -> Option<Request> {
-    events.iter().rev().find_map(|(_, event)| match event {
-        Event::Sent { call: of, request, .. } if *of == call => Some(*request),
+/// The file that an event is about.
+fn file_of(event: &Event, requests: &HashMap<CallId, Request>) -> Option<FileId> {
+    match event {
+        Event::Sent { call, .. } | Event::Got { call, .. } | Event::Abandoned { call, .. } => {
+            match requests.get(call)? {
+                Request::Lock { lock, .. } | Request::Cancel { lock } | Request::Test { lock } => Some(lock.file),
+                Request::Unlock { file, .. } => Some(*file),
+                Request::Notify { .. } => None,
+            }
+        }
+        Event::Granted { lock, .. } => Some(lock.file),
         _ => None,
-    })
+    }
+}
+
+/// What is about the same file counts, and what is about none: all that befell machines. Where no file is known, everything counts.
+fn touches(event: &Event, file: Option<FileId>, requests: &HashMap<CallId, Request>) -> bool {
+    file.is_none() || file_of(event, requests).is_none_or(|of| Some(of) == file)
 }
 
 /// Adds what one client counts.
