@@ -74,7 +74,7 @@ impl Plan {
             groups: draw_groups(random),
             files: 1 + random.below(3),
             pace: Pace {
-                mean: [8, 20, 60][random.below(3) as usize] * MS * count,
+                mean: [3, 8, 20][random.below(3) as usize] * MS * count,
                 owners: 1 + random.below(3) as u32,
                 width: [1, 4, 16, 64][random.below(4) as usize],
                 ..Pace::default()
