@@ -36,12 +36,8 @@ struct Inner {
 
 impl Net {
     pub(crate) fn new(random: Random) -> Self {
-        let inner = Inner {
-            random,
-            weather: Weather::default(),
-            routes: BTreeMap::new(),
-            cut: BTreeSet::new(),
-        };
+        let inner =
+            Inner { random, weather: Weather::default(), routes: BTreeMap::new(), cut: BTreeSet::new() };
         Self { inner: Mutex::new(inner), changed: watch::Sender::new(0) }
     }
 
@@ -95,7 +91,11 @@ impl Net {
     pub(crate) fn cut(&self, client: usize, node: usize, cut: bool) {
         {
             let mut inner = self.inner.lock().unwrap();
-            if cut { inner.cut.insert((client, node)) } else { inner.cut.remove(&(client, node)) };
+            if cut {
+                inner.cut.insert((client, node))
+            } else {
+                inner.cut.remove(&(client, node))
+            };
         }
         self.tell();
     }

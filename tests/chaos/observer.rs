@@ -2,14 +2,13 @@
 //!
 //! Must never record anything that only a server knows, nor two events in another order than they happened in.
 
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use lockferry_checker::history::{CallId, ClientId, Event, Micros};
+use lockferry_checker::history::{Event, Micros};
 use lockferry_checker::{Checker, Settings, Summary, Violation};
 
 /// Listens to a run.
@@ -24,9 +23,6 @@ struct Inner {
     violation: Option<Violation>,
     events: Vec<(Micros, Event)>,
     file: BufWriter<File>,
-    /// Calls without an answer, and calls with one.
-    open: HashMap<CallId, ClientId>,
-    answered: HashSet<CallId>,
 }
 
 impl Observer {
@@ -38,8 +34,6 @@ impl Observer {
             violation: None,
             events: Vec::new(),
             file: BufWriter::new(file),
-            open: HashMap::new(),
-            answered: HashSet::new(),
         };
         Self { began: Instant::now(), settings, inner: Mutex::new(inner) }
     }
@@ -56,14 +50,25 @@ impl Observer {
 
     /// This happens now.
     pub(crate) fn record(&self, event: Event) {
-        self.record_all([event]);
-    }
-
-    /// All of this happens at one moment.
-    pub(crate) fn record_all(&self, events: impl IntoIterator<Item = Event>) {
         let mut inner = self.lock();
         let at = self.now();
-        events.into_iter().for_each(|event| inner.take(at, event));
+        inner.take(at, event);
+    }
+
+    /// How much has happened.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().events.len()
+    }
+
+    /// All of this happens at one moment, if nothing has happened since there were so many events. False: something has.
+    pub(crate) fn record_if_still(&self, count: usize, events: impl IntoIterator<Item = Event>) -> bool {
+        let mut inner = self.lock();
+        let at = self.now();
+        let still = inner.events.len() == count;
+        if still {
+            events.into_iter().for_each(|event| inner.take(at, event));
+        }
+        still
     }
 
     /// From here on a new LOCK may be told that there is no room for it, or no longer.
@@ -86,11 +91,6 @@ impl Observer {
     /// Whether something was wrong.
     pub(crate) fn is_over(&self) -> bool {
         self.lock().violation.is_some()
-    }
-
-    /// Calls without an answer.
-    pub(crate) fn open_calls(&self) -> usize {
-        self.lock().open.len()
     }
 
     /// What the checker would say if everything had to be at rest now.
@@ -124,7 +124,6 @@ impl Inner {
             return;
         }
         let _ = writeln!(self.file, "{at} {event:?}");
-        self.count(&event);
         if let Some(checker) = &mut self.checker
             && let Err(violation) = checker.observe(at, &event)
         {
@@ -132,19 +131,5 @@ impl Inner {
             self.violation = Some(violation);
         }
         self.events.push((at, event));
-    }
-
-    fn count(&mut self, event: &Event) {
-        match event {
-            Event::Sent { client, call, .. } if !self.answered.contains(call) => {
-                self.open.insert(*call, *client);
-            }
-            Event::Got { call, .. } | Event::Abandoned { call, .. } => {
-                self.open.remove(call);
-                self.answered.insert(*call);
-            }
-            Event::Dead { client } => self.open.retain(|_, of| of != client),
-            _ => {}
-        }
     }
 }

@@ -13,13 +13,7 @@ use lockferry_sim::client::Stats;
 const EVENTS: usize = 200;
 
 /// Prints it.
-pub(crate) fn print(
-    seed: u64,
-    seconds: u64,
-    violation: &Violation,
-    events: &[(Micros, Event)],
-    path: &Path,
-) {
+pub(crate) fn print(seed: u64, seconds: u64, violation: &Violation, events: &[(Micros, Event)], path: &Path) {
     let requests: HashMap<CallId, Request> = events.iter().filter_map(sent).collect();
     let file = events.last().and_then(|(_, event)| file_of(event, &requests));
     println!("\n== seed {seed}: {violation}\n");
@@ -28,7 +22,9 @@ pub(crate) fn print(
     println!("-- the last {} of {} events that concern it:", about.len() - from, about.len());
     about[from..].iter().for_each(|(at, event)| println!("{at:>12} {event:?}"));
     println!("-- the whole history is in {}", path.display());
-    println!("-- the same plan again: CHAOS_SEED={seed} CHAOS_SECONDS={seconds} cargo test --test chaos -- --nocapture\n");
+    println!(
+        "-- the same plan again: CHAOS_SEED={seed} CHAOS_SECONDS={seconds} cargo test --test chaos -- --nocapture\n"
+    );
 }
 
 /// The last lines of a text.
@@ -49,7 +45,9 @@ fn file_of(event: &Event, requests: &HashMap<CallId, Request>) -> Option<FileId>
     match event {
         Event::Sent { call, .. } | Event::Got { call, .. } | Event::Abandoned { call, .. } => {
             match requests.get(call)? {
-                Request::Lock { lock, .. } | Request::Cancel { lock } | Request::Test { lock } => Some(lock.file),
+                Request::Lock { lock, .. } | Request::Cancel { lock } | Request::Test { lock } => {
+                    Some(lock.file)
+                }
                 Request::Unlock { file, .. } => Some(*file),
                 Request::Notify { .. } => None,
             }

@@ -77,7 +77,13 @@ impl Verbs {
     }
 
     /// `unlock_client`.
-    pub(crate) fn unlock_client(&self, node: usize, lm: IpAddr, client: ClientId, name: &str) -> Option<Came> {
+    pub(crate) fn unlock_client(
+        &self,
+        node: usize,
+        lm: IpAddr,
+        client: ClientId,
+        name: &str,
+    ) -> Option<Came> {
         self.tell(node, Command::UnlockClient { client, lm }, "unlock_client", &format!("{name} {lm}"))
     }
 
@@ -91,7 +97,9 @@ impl Verbs {
             ("grace", false) => Some(Opened::Window),
             _ => None,
         };
-        Some(rows.iter().filter_map(|row| Some((row["name"].as_str()?.parse().ok()?, opened(row)?))).collect())
+        Some(
+            rows.iter().filter_map(|row| Some((row["name"].as_str()?.parse().ok()?, opened(row)?))).collect(),
+        )
     }
 
     fn ask(&self, node: usize, path: &str) -> Option<Value> {
