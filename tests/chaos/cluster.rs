@@ -13,6 +13,8 @@ use lockferry_checker::history::{Event, FileId, Micros, NodeId, Opened};
 use lockferry_sim::client::FileRef;
 
 use super::machine;
+use super::machinery::Machinery;
+use super::net::Weather;
 use super::plan::Plan;
 use super::rawrpc::{Daemon, World};
 use super::verbs::Verbs;
@@ -33,6 +35,7 @@ pub(crate) struct Cluster {
     /// The files, with the handles by which clients know them.
     pub(crate) files: Vec<FileRef>,
     paused: [bool; 2],
+    machinery: Machinery,
 }
 
 /// The directory that a group's addresses export.
@@ -62,12 +65,22 @@ impl Cluster {
                 std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
             }
         }
+        let machinery = Machinery::find(&shared.nodes);
         let journals = world.dir().join("journals");
         world.tmpfs(&journals, JOURNAL_KIB);
         for lm in plan.groups.iter().flatten() {
             std::fs::create_dir(journals.join(lm.to_string())).unwrap();
         }
-        Self { world, shared, verbs, plan, files: Vec::new(), daemons: [None, None], paused: [false; 2] }
+        Self {
+            daemons: [None, None],
+            world,
+            shared,
+            verbs,
+            plan,
+            files: Vec::new(),
+            paused: [false; 2],
+            machinery,
+        }
     }
 
     /// Where a lock manager's journal lies.
@@ -107,7 +120,9 @@ impl Cluster {
             return;
         }
         let began = Instant::now();
-        let daemon = self.shared.nodes[node].serve(&self.world, &self.settings(), &self.tables());
+        let (settings, tables) = (self.settings(), self.tables());
+        let clock = self.machinery.clock(&self.world, node);
+        let daemon = self.shared.nodes[node].serve_with(&self.world, &settings, &tables, &clock);
         self.daemons[node] = Some(daemon);
         let taken = loop {
             match self.verbs.taken_up(node) {
@@ -165,6 +180,23 @@ impl Cluster {
     /// The node's daemon.
     pub(crate) fn daemon(&self, node: usize) -> Option<&Daemon> {
         self.daemons[node].as_ref()
+    }
+
+    /// How messages are lost, and whether clocks can jump, for people.
+    pub(crate) fn machinery(&self) -> String {
+        self.machinery.to_string()
+    }
+
+    /// Makes the network as bad as that.
+    pub(crate) fn set_weather(&self, weather: Weather) {
+        if !self.machinery.set_weather(&self.shared.nodes, weather) {
+            self.shared.net.set_weather(weather);
+        }
+    }
+
+    /// A node's clock of the day jumps. `None`: that cannot be done here.
+    pub(crate) fn jump(&mut self, node: usize, seconds: i64) -> Option<()> {
+        self.machinery.jump(&self.world, node, seconds)
     }
 
     /// Leaves no room on the disk of the journals.

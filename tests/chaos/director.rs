@@ -149,7 +149,7 @@ impl<'a> Director<'a> {
             Heal::NoExcuse => self.cluster.shared.observer.excuse_nolocks(false),
             Heal::FineWeather => {
                 self.say("the network is well again".into());
-                self.cluster.shared.net.set_weather(Weather::default());
+                self.cluster.set_weather(Weather::default());
             }
             Heal::Mend(ways) => {
                 self.say("ways are mended".into());
@@ -430,7 +430,7 @@ impl Director<'_> {
         let trouble = self.cluster.plan.trouble;
         let node = self.random.below(2) as usize;
         let client = self.random.below(self.machines.len() as u64) as usize;
-        match self.random.below(10) {
+        match self.random.below(11) {
             0..=1 if trouble.kills => self.kill(node),
             2..=3 if trouble.pauses => self.pause(node),
             4 if trouble.disk => self.fill_disk(),
@@ -438,6 +438,7 @@ impl Director<'_> {
             7 if trouble.partitions => self.cut(node),
             8 if trouble.clients => self.reboot(client),
             9 if trouble.clients => self.stall(client),
+            10 if trouble.clocks => self.jump(node),
             _ => {}
         }
     }
@@ -475,7 +476,7 @@ impl Director<'_> {
         let weather = self.cluster.plan.weather;
         let span = SECOND + self.random.below(8 * SECOND);
         self.say(format!("{} of a thousand datagrams are lost for {} ms", weather.loss, span / MS));
-        self.cluster.shared.net.set_weather(weather);
+        self.cluster.set_weather(weather);
         self.later(span, Heal::FineWeather);
     }
 
@@ -486,6 +487,13 @@ impl Director<'_> {
         self.say(format!("{} clients do not reach node {node} for {} ms", ways.len(), span / MS));
         ways.iter().for_each(|(client, node)| self.cluster.shared.net.cut(*client, *node, true));
         self.later(span, Heal::Mend(ways));
+    }
+
+    fn jump(&mut self, node: usize) {
+        let seconds = self.random.below(7_200) as i64 - 3_600;
+        if self.cluster.jump(node, seconds).is_some() {
+            self.say(format!("the clock of node {node} is {seconds} s off"));
+        }
     }
 
     fn reboot(&mut self, client: usize) {

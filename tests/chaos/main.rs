@@ -12,6 +12,7 @@ mod calm;
 mod cluster;
 mod director;
 mod machine;
+mod machinery;
 mod net;
 mod observer;
 mod plan;
@@ -63,6 +64,7 @@ fn trouble() -> Trouble {
         disk: with("disk"),
         network: with("network"),
         partitions: with("partitions"),
+        clocks: with("clocks"),
         clients: with("clients"),
         liars: with("liars"),
         scripts: with("scripts"),
@@ -76,7 +78,6 @@ fn run(seed: u64) {
     let plan = Plan::draw(number("CHAOS_SECONDS").unwrap_or(SECONDS), trouble(), &mut random.fork());
     let path = history_path(seed);
     println!("CHAOS_SEED={seed}, {plan:?}\nthe history goes to {}", path.display());
-    say_what_is_missing();
     let observer = Arc::new(Observer::new(plan.checker(), &path));
     let sockets = ["a", "b"].map(|name| world.dir().join(name).join("socket"));
     let nodes = [Node::here(&world, "a"), Node::apart(&world, "b")];
@@ -84,6 +85,7 @@ fn run(seed: u64) {
     let shared = Arc::new(machine::World { observer: observer.clone(), net: Net::new(random.fork()), nodes });
     // It ends before the daemons do: nobody sends to what is gone.
     let mut cluster = Cluster::new(world, shared, verbs, plan);
+    println!("{}", cluster.machinery());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (moves, stats) = play(&mut cluster, &runtime, random);
     runtime.shutdown_background();
@@ -143,11 +145,6 @@ fn boot_clients(cluster: &Cluster, random: &mut Random) -> Vec<Arc<Machine>> {
 
 fn history_path(seed: u64) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{seed}.history"))
-}
-
-fn say_what_is_missing() {
-    println!("netem: not used, datagrams are lost, doubled and delayed by a relay");
-    println!("libfaketime: not used, clocks do not jump");
 }
 
 /// Seeds of the usual run; `CHAOS_SEED` names another for the first of them, and leaves the second out.

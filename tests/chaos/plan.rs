@@ -24,6 +24,7 @@ pub(crate) struct Trouble {
     pub(crate) disk: bool,
     pub(crate) network: bool,
     pub(crate) partitions: bool,
+    pub(crate) clocks: bool,
     pub(crate) clients: bool,
     pub(crate) liars: bool,
     pub(crate) scripts: bool,
