@@ -222,7 +222,7 @@ impl Cluster {
         let how = |adopt| if adopt { "adopt" } else { "grace" };
         format!(
             "grace.window = \"{}ms\"\ngrace.park = \"{}ms\"\ngrace.conflict = \"{}\"\non_restart = \"{}\"\non_take_over = \"{}\"\n\
-             journal.segment_mib = 1\nlog.level = \"info,lockferry=debug\"\n",
+             journal.segment_mib = 1\nlog.level = \"debug\"\n",
             plan.window.as_millis(),
             plan.park.as_millis(),
             if plan.deny { "deny" } else { "wait" },

@@ -47,16 +47,22 @@ pub(crate) struct Machine {
     client: Mutex<Client>,
     woken: Notify,
     /// Its sockets for datagrams to servers, one in each node's network.
-    udp: [Arc<UdpSocket>; 2],
+    udp: [Arc<Datagrams>; 2],
     /// Its connections to server addresses, as far as there are any.
     links: Mutex<HashMap<IpAddr, Option<mpsc::UnboundedSender<Vec<u8>>>>>,
     /// How the answers to calls of servers get back, by their address and xid.
     ways_back: Mutex<HashMap<(IpAddr, u32), WayBack>>,
 }
 
+/// A socket for datagrams. What is sent goes straight to the system: whether it takes it is its own affair.
+struct Datagrams {
+    receive: UdpSocket,
+    send: std::net::UdpSocket,
+}
+
 #[derive(Clone)]
 enum WayBack {
-    Udp(usize, Arc<UdpSocket>, SocketAddr),
+    Udp(usize, Arc<Datagrams>, SocketAddr),
     Tcp(mpsc::UnboundedSender<Vec<u8>>),
 }
 
@@ -130,20 +136,20 @@ impl Machine {
         }
     }
 
-    fn send_datagram(&self, node: usize, socket: &Arc<UdpSocket>, to: SocketAddr, message: Vec<u8>) {
+    fn send_datagram(&self, node: usize, socket: &Arc<Datagrams>, to: SocketAddr, message: Vec<u8>) {
         if self.world.net.is_cut(self.place, node) {
             return;
         }
         for late in self.world.net.fate() {
             if late == 0 {
                 // A full buffer is a lost datagram.
-                let _ = socket.try_send_to(&message, to);
+                let _ = socket.send.send_to(&message, to);
                 continue;
             }
             let (socket, message) = (socket.clone(), message.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_micros(late)).await;
-                let _ = socket.try_send_to(&message, to);
+                let _ = socket.send.send_to(&message, to);
             });
         }
     }
@@ -213,10 +219,10 @@ impl Machine {
         Ok(())
     }
 
-    async fn datagrams(self: Arc<Self>, node: usize, socket: Arc<UdpSocket>) {
+    async fn datagrams(self: Arc<Self>, node: usize, socket: Arc<Datagrams>) {
         let mut buffer = vec![0; LONGEST];
         loop {
-            let Ok((n, from)) = socket.recv_from(&mut buffer).await else { continue };
+            let Ok((n, from)) = socket.receive.recv_from(&mut buffer).await else { continue };
             for late in self.world.net.fate() {
                 let (machine, message) = (self.clone(), buffer[..n].to_vec());
                 let way = WayBack::Udp(node, socket.clone(), from);
@@ -357,10 +363,10 @@ fn xid_of(message: &[u8]) -> Option<u32> {
     message.first_chunk().map(|xid| u32::from_be_bytes(*xid))
 }
 
-fn udp_at(node: &Node, address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
-    let socket = node.within(|| std::net::UdpSocket::bind((address, port)))?;
-    socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
+fn udp_at(node: &Node, address: Ipv4Addr, port: u16) -> io::Result<Datagrams> {
+    let send = node.within(|| std::net::UdpSocket::bind((address, port)))?;
+    send.set_nonblocking(true)?;
+    Ok(Datagrams { receive: UdpSocket::from_std(send.try_clone()?)?, send })
 }
 
 fn tcp_from(address: Ipv4Addr) -> io::Result<TcpSocket> {

@@ -93,11 +93,7 @@ fn run(seed: u64) {
     println!("{} take-overs were asked for, {summary:?}\n{stats:?}", moves);
     if let Some(violation) = violation {
         report::print(seed, cluster.plan.seconds, &violation, &events, &path);
-        for node in 0..2 {
-            if let Some(daemon) = cluster.daemon(node) {
-                println!("-- the end of the log of node {node}:\n{}", report::tail(&daemon.log(), 60));
-            }
-        }
+        keep_logs(&cluster, seed);
         panic!("seed {seed}: {violation}");
     }
 }
@@ -141,6 +137,21 @@ fn boot_clients(cluster: &Cluster, random: &mut Random) -> Vec<Arc<Machine>> {
         Machine::boot(&cluster.shared, place, config).expect("a client's sockets")
     });
     machines.collect()
+}
+
+/// The daemons' logs go beside the history, with what waits there now.
+fn keep_logs(cluster: &Cluster, seed: u64) {
+    for node in 0..2 {
+        let Some(daemon) = cluster.daemon(node) else { continue };
+        let path = history_path(seed).with_extension(format!("node-{node}.log"));
+        let mut text = daemon.log();
+        if cluster.is_well(node) {
+            let waiters = daemon.command(&["waiters"]).stdout;
+            text += &format!("-- what waits:\n{}", String::from_utf8_lossy(&waiters));
+        }
+        println!("-- the log of node {node} since its last start: {}", path.display());
+        std::fs::write(path, text).unwrap();
+    }
 }
 
 fn history_path(seed: u64) -> PathBuf {

@@ -27,12 +27,6 @@ pub(crate) fn print(seed: u64, seconds: u64, violation: &Violation, events: &[(M
     );
 }
 
-/// The last lines of a text.
-pub(crate) fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
-}
-
 fn sent((_, event): &(Micros, Event)) -> Option<(CallId, Request)> {
     match event {
         Event::Sent { call, request, .. } => Some((*call, *request)),
