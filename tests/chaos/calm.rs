@@ -120,7 +120,7 @@ fn owner(director: &Director<'_>, name: &str, address: IpAddr, lm: IpAddr, svid:
     (super::client_address(client) == address).then_some(Owner { client: ClientId(client), lm, svid })
 }
 
-/// The record names a file as its handle does, without the export (docs/architecture.md): file system, form and kind, and the file.
+/// The record names a file as its handle does, without the export (see `src/export/handle.rs`): file system, form and kind, and the file.
 fn file_of(director: &Director<'_>, key: &[u8]) -> Option<FileId> {
     let same = |handle: &[u8]| [&handle[12..20], &handle[1..3], &handle[20..]].concat() == key;
     director.cluster.files.iter().find(|file| same(&file.handle)).map(|file| file.file)
