@@ -1,4 +1,4 @@
-//! Walks all tables and panics where two of them disagree. For tests only: it costs far more than any request.
+//! Walks all tables and panics where two of them disagree. For tests and fuzzers only: it costs far more than any request.
 //!
 //! Must never use an index to check that same index.
 
@@ -10,7 +10,7 @@ use crate::state::waiting::How;
 
 impl Engine {
     /// Panics if the tables contradict each other or a rule of the design is broken (I1, I5, I6).
-    pub(in crate::state) fn check(&self) {
+    pub fn check(&self) {
         self.locks.check();
         self.waiters.check();
         self.check_counts();
