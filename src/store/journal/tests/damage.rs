@@ -1,6 +1,7 @@
 //! Damage: every flipped bit is noticed or harmless, what lies before it stays, and repair cuts where it is told.
 
 use super::super::faults::MemFiles;
+use super::super::files::Files as _;
 use super::super::repair::{Cut, dump, repair, verify};
 use super::*;
 use crate::store::lock_store::Origin;
@@ -85,6 +86,38 @@ fn damage_before_the_tail_is_named_and_what_lies_before_it_is_the_record() {
         );
         files.flip(&path(&file), offset * 8 + 300);
     }
+}
+
+#[test]
+fn an_epoch_whose_name_is_lost_is_not_taken_twice() {
+    let (files, run) = written();
+    let mine = epoch::newest(&files, &dir()).unwrap();
+    drop(run);
+    for name in files.contents().into_keys().filter(|p| p.display().to_string().contains("epoch-")) {
+        files.remove(&name).unwrap();
+    }
+    let mut next = Run::new(&files, Durability::Sync);
+    let (report, before) = load_state(&files, 0).unwrap();
+    let mut expected = before;
+    next.promise.lock().unwrap().appended = vec![Record::Answered.into(); report.last as usize];
+    next.take_over().unwrap();
+    assert_eq!(epoch::newest(&files, &dir()).unwrap(), mine + 1);
+    next.append(&[lock(7, 7)], false).unwrap();
+    let promised = next.promise.lock().unwrap().appended.clone();
+    promised[report.last as usize..].iter().for_each(|entry| expected.apply_entry(entry.clone()));
+    let (after, ledger) = load_state(&files, 0).unwrap();
+    assert_eq!(after.last, report.last + 2);
+    assert!(ledger.canonical() == expected.canonical(), "what was acknowledged is there");
+}
+
+#[test]
+fn a_living_owner_falls_silent_although_a_lost_epoch_is_passed_over() {
+    let (files, mut run) = written();
+    let mine = epoch::newest(&files, &dir()).unwrap();
+    files.create_new(&path(&format!("handed-over-{}", mine + 4))).unwrap();
+    assert!(matches!(epoch::raise(&files, &dir(), false), Err(JournalError::HandedOver(n)) if n == mine + 4));
+    assert_eq!(epoch::raise(&files, &dir(), true).unwrap(), mine + 5);
+    assert!(matches!(run.append(&[lock(1, 1)], true), Err(JournalError::Superseded { .. })));
 }
 
 #[test]
