@@ -30,7 +30,9 @@ fuzz_target!(|data: &[u8]| {
         let _ = journals.peek(LM);
         let _ = journals.peek_own_summary("192.0.2.11", &mut |_| {});
         let newest = journals.read_epoch(LM).expect("names can be read");
-        assert_eq!(journals.list().expect("names can be read").len(), 1);
+        journals.place(LM, dir());
+        let listed = journals.list().expect("names can be read");
+        assert!(listed.iter().all(|row| row.problem.is_some() || row.epoch == newest), "{listed:?}");
         match then {
             0 => {
                 let mut ledger = Ledger::default();
