@@ -195,8 +195,7 @@ impl Seeds {
 fn message(of: &Procedure, xid: u32, args: Vec<u8>) -> Vec<u8> {
     let sys = AuthSys { machine_name: (*b"web1").into(), uid: 7, gid: 8, gids: [9, 10].into() };
     let cred = if of.module == "portmap" { Cred::None } else { Cred::Sys(sys) };
-    let header =
-        CallHeader { xid, program: of.program, version: of.version, procedure: of.number, cred };
+    let header = CallHeader { xid, program: of.program, version: of.version, procedure: of.number, cred };
     let mut out = Vec::new();
     write_call(&mut out, &header);
     out.extend(args);

@@ -21,7 +21,11 @@ fuzz_target!(|data: &[u8]| {
         }
         Err(refusal) => {
             // It goes to a terminal, a log and a file that is read by line.
-            assert!(!refusal.text.is_empty() && !refusal.text.chars().any(char::is_control), "{:?}", refusal.text);
+            assert!(
+                !refusal.text.is_empty() && !refusal.text.chars().any(char::is_control),
+                "{:?}",
+                refusal.text
+            );
         }
     }
 });

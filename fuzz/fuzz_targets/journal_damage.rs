@@ -57,9 +57,11 @@ fn go_on(written: &Written, files: &MemFiles, sync: bool) {
     assert_eq!(last, report.last + 2, "one record to begin with, and one lock");
     // It may lie in the log, or in a snapshot that has replaced the damage by now.
     let mut ledger = Ledger::default();
-    let again = dump(files, &dir(), &mut |_, _, loaded| ledger.apply(loaded)).expect("it was read a moment ago");
+    let again =
+        dump(files, &dir(), &mut |_, _, loaded| ledger.apply(loaded)).expect("it was read a moment ago");
     let Record::Set(place, _) = &lock.record else { panic!("a lock") };
-    let is_there = ledger.locks().any(|(known, fields)| known == *place && fields.condition == LockCondition::Held);
+    let is_there =
+        ledger.locks().any(|(known, fields)| known == *place && fields.condition == LockCondition::Held);
     assert!(is_there, "what was acknowledged is gone: {report:?} {again:?} {:?}", names(files));
     assert_eq!(again.last, last);
     assert!(!again.complete || report.complete, "nothing has become complete by that: {again:?}");

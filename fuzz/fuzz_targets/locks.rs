@@ -20,8 +20,8 @@ use lockferry::rpc::{Call, CallInfo, Cred, Transport};
 use lockferry::service::nlm::{Nlm, wire};
 use lockferry::service::nsm::Nsm;
 use lockferry::state::{
-    AddressCheck, CallbackOutcome, Command, Condition, GraceConflict, Limits, LockState, Mode, Party, Question,
-    Range, ReclaimMatch, Route, Settings, Stage, Target, Time, Verb,
+    AddressCheck, CallbackOutcome, Command, Condition, GraceConflict, Limits, LockState, Mode, Party,
+    Question, Range, ReclaimMatch, Route, Settings, Stage, Target, Time, Verb,
 };
 use lockferry_fuzz::calls;
 use lockferry_fuzz::core::{Core, HANDLE};
@@ -29,8 +29,8 @@ use lockferry_fuzz::input::Input;
 use lockferry_fuzz::replies::Replies;
 use lockferry_xdr::nlm::{
     FshAccess, FshMode, Nlm4Cancargs, Nlm4Lock, Nlm4Lockargs, Nlm4Notify, Nlm4Res, Nlm4Share, Nlm4Shareargs,
-    Nlm4Stat, Nlm4Stats, Nlm4Testargs, Nlm4Unlockargs, NlmCancargs, NlmLock, NlmLockargs, NlmRes, NlmSmStatus,
-    NlmStat, NlmStats, NlmTestargs, NlmUnlockargs,
+    Nlm4Stat, Nlm4Stats, Nlm4Testargs, Nlm4Unlockargs, NlmCancargs, NlmLock, NlmLockargs, NlmRes,
+    NlmSmStatus, NlmStat, NlmStats, NlmTestargs, NlmUnlockargs,
 };
 use lockferry_xdr::nsm::StatChge;
 use lockferry_xdr::{Encode, Reader};
@@ -252,7 +252,8 @@ impl World {
             0 => self.core.run(Command::Restore { party, state }),
             1 => {
                 self.waiters += 1;
-                let route = Route { version: 4, tcp: true, asynchronous: input.flag(), handle: (*b"filex").into() };
+                let route =
+                    Route { version: 4, tcp: true, asynchronous: input.flag(), handle: (*b"filex").into() };
                 self.core.run(Command::LoadWaiter {
                     party,
                     oh,
@@ -391,14 +392,8 @@ fn arguments(input: &mut Input<'_>) -> (u32, u32, u32, Vec<u8>) {
     let state = i32::from(flags >> 4 & 3);
     let cookie: &[u8] = &[0, 0, 0, 0, 0, 0, 0, flags >> 4];
     let alock = Nlm4Lock { caller_name: name, fh: &handle, oh, svid, l_offset, l_len };
-    let narrow = NlmLock {
-        caller_name: name,
-        fh: &handle,
-        oh,
-        svid,
-        l_offset: l_offset as u32,
-        l_len: l_len as u32,
-    };
+    let narrow =
+        NlmLock { caller_name: name, fh: &handle, oh, svid, l_offset: l_offset as u32, l_len: l_len as u32 };
     let args = match procedure {
         1 | 5 if wide => Nlm4Testargs { cookie, exclusive, alock }.to_bytes(),
         1 | 5 => NlmTestargs { cookie, exclusive, alock: narrow }.to_bytes(),

@@ -178,5 +178,9 @@ pub fn check_arguments(program: u32, version: u32, number: u32, args: &[u8]) {
     let same = |p: &Procedure| (p.program, p.version, p.number) == (program, version, number);
     let procedure = PROCEDURES.iter().find(|p| same(p)).expect("only procedures that exist are called");
     let of = types::find(procedure.module, procedure.takes).expect("the table names types that exist");
-    assert_eq!((of.run)(args), Ok(()), "arguments of {program} version {version} procedure {number}: {args:02x?}");
+    assert_eq!(
+        (of.run)(args),
+        Ok(()),
+        "arguments of {program} version {version} procedure {number}: {args:02x?}"
+    );
 }

@@ -282,8 +282,7 @@ impl LockService for Core {
     fn granted_res(&self, cookie: &[u8], _: &CallInfo, accepted: bool) {
         let Ok(number) = cookie.try_into().map(u64::from_be_bytes) else { return };
         if self.inner().granting.contains(&number) {
-            let outcome =
-                if accepted { CallbackOutcome::Accepted } else { CallbackOutcome::RefusedLater };
+            let outcome = if accepted { CallbackOutcome::Accepted } else { CallbackOutcome::RefusedLater };
             self.callback_done(GrantId(number), outcome);
         }
     }

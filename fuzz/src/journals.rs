@@ -97,8 +97,10 @@ pub fn some_lock(n: u64) -> Entry {
 }
 
 fn place(owner: u64, file: u64, start: u64, end: u64) -> Place {
-    let client =
-        ClientKey { name: format!("client{owner}").into_bytes().into(), address: IpAddr::from([10, 0, 0, 1]) };
+    let client = ClientKey {
+        name: format!("client{owner}").into_bytes().into(),
+        address: IpAddr::from([10, 0, 0, 1]),
+    };
     let owner = OwnerKey { client, oh: (*b"1@client").into(), svid: owner as u32 };
     Place { owner, file: vec![file as u8; 24].into(), range: Range { start, end } }
 }
@@ -143,7 +145,11 @@ fn entry(n: u64) -> Entry {
         14 => Record::Disconnected(connection),
         15 => Record::NsmState(mix as u32 | 1),
         16 => Record::Answered,
-        17 => Record::Sweep { from: 1 << (mix % 5), to: Some(LockCondition::Reclaimable), prefix: Box::default() },
+        17 => Record::Sweep {
+            from: 1 << (mix % 5),
+            to: Some(LockCondition::Reclaimable),
+            prefix: Box::default(),
+        },
         _ => Record::WindowOpened { full: false, deadline_ms: mix },
     };
     let reply = (mix % 3 == 0).then(|| ReplySeed {
