@@ -412,7 +412,7 @@ fn arguments(input: &mut Input<'_>) -> (u32, u32, u32, Vec<u8>) {
             NlmRes { cookie, stat: NlmStat { stat } }.to_bytes()
         }
         16 => NlmSmStatus { mon_name: name, state, priv_: [0; 16] }.to_bytes(),
-        23 => Nlm4Notify { name, state: state.into() }.to_bytes(),
+        23 => Nlm4Notify { name, state }.to_bytes(),
         _ => {
             const MODES: [FshMode; 4] = [FshMode::FsmDn, FshMode::FsmDr, FshMode::FsmDw, FshMode::FsmDrw];
             const ACCESS: [FshAccess; 4] =

@@ -111,7 +111,7 @@ fn entry(n: u64) -> Entry {
     let start = mix % 50;
     let place = place(mix % 3, mix / 3 % 2, start, start + mix / 7 % 20);
     let fields = LockFields {
-        mode: Mode::from_exclusive(mix % 2 == 0),
+        mode: Mode::from_exclusive(mix.is_multiple_of(2)),
         condition: LockCondition::ALL[(mix / 11 % 5) as usize],
         state: (mix % 9) as u32,
         since: mix % 100,
@@ -132,7 +132,7 @@ fn entry(n: u64) -> Entry {
                 since: 4,
                 version: 4,
                 tcp: true,
-                asynchronous: mix % 2 == 0,
+                asynchronous: mix.is_multiple_of(2),
                 handle: (*b"handle").into(),
             };
             Record::Queued(n, waiter)
@@ -152,7 +152,7 @@ fn entry(n: u64) -> Entry {
         },
         _ => Record::WindowOpened { full: false, deadline_ms: mix },
     };
-    let reply = (mix % 3 == 0).then(|| ReplySeed {
+    let reply = (mix.is_multiple_of(3)).then(|| ReplySeed {
         peer: IpAddr::from([10, 0, 0, 9]),
         port: 800,
         tcp: true,

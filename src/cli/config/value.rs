@@ -214,9 +214,7 @@ impl Slot<'_> {
             Self::Port(port) => port.to_string(),
             Self::Number(number, _) => number.to_string(),
             Self::Time(time, _) => toml_text(&show_time(**time)),
-            Self::TimeOr(time, _, none) => {
-                toml_text(&time.map_or_else(|| (*none).to_owned(), show_time))
-            }
+            Self::TimeOr(time, _, none) => toml_text(&time.map_or_else(|| (*none).to_owned(), show_time)),
             Self::Flag(flag) => flag.to_string(),
             Self::Choice(flag, words) => toml_text(words[usize::from(**flag)]),
             Self::Word(word) => toml_text(word.word()),
@@ -512,7 +510,9 @@ mod tests {
 
     #[test]
     fn a_text_is_shown_as_toml_reads_it() {
-        for text in ["", "a\"b\\c", "it's", "\u{8}\r\n\t\0\u{7f}\u{1b}[31m", "é\u{85}\u{202e}\u{e0001}\u{301}"] {
+        for text in
+            ["", "a\"b\\c", "it's", "\u{8}\r\n\t\0\u{7f}\u{1b}[31m", "é\u{85}\u{202e}\u{e0001}\u{301}"]
+        {
             let shown = toml_text(text);
             assert!(!shown.chars().any(char::is_control), "{shown}");
             let table: toml::Table = format!("x = {shown}").parse().unwrap();

@@ -130,7 +130,9 @@ impl Engine {
                 continue;
             }
             if a.grant != GrantId(0) {
-                let grant = self.grants.get(&a.grant.0).expect("a marked byte belongs to a grant in flight");
+                let Some(grant) = self.grants.get(&a.grant.0) else {
+                    panic!("a marked byte belongs to a grant in flight: {lock:?}")
+                };
                 assert_eq!((grant.place.owner, grant.place.file), (lock.owner, lock.file));
                 assert!(grant.range.contains(lock.range) && a.mode >= grant.mode, "{grant:?} {lock:?}");
                 marked.insert(a.grant.0);

@@ -135,7 +135,8 @@ fn what_an_owner_writes_who_knows_that_everything_before_is_lost_is_no_salvage()
     let place = Place { files: Arc::new(files.clone()), dir: dir(), name: LM.into(), epoch: mine };
     let mut writer = Writer::open(place, &options(Durability::Sync), &report, 7).unwrap();
     writer.append(&[lock(60, 60), Record::WindowEnded.into()], false).unwrap();
-    let count = || load_state(&files, 0).map(|(report, ledger)| (report.complete, ledger.lock_count())).unwrap();
+    let count =
+        || load_state(&files, 0).map(|(report, ledger)| (report.complete, ledger.lock_count())).unwrap();
     assert_eq!(count(), (true, 1), "before a snapshot");
     snapshot::compact(&files, &writer.compaction().unwrap()).unwrap();
     assert_eq!(count(), (true, 1), "and in it");
@@ -148,7 +149,8 @@ fn what_an_owner_writes_who_built_upon_what_is_lost_now_is_salvage() {
     workload(&mut run, 1).unwrap();
     run.take_over().unwrap();
     run.append(&[lock(60, 60)], false).unwrap();
-    let older = |p: &PathBuf| ["segment-1-", "snapshot-1-"].iter().any(|of| p.display().to_string().contains(of));
+    let older =
+        |p: &PathBuf| ["segment-1-", "snapshot-1-"].iter().any(|of| p.display().to_string().contains(of));
     for name in files.contents().into_keys().filter(older) {
         files.remove(&name).unwrap();
     }
@@ -164,7 +166,8 @@ fn what_an_owner_writes_who_built_upon_what_is_lost_now_is_salvage() {
 #[test]
 fn a_sequence_that_nobody_can_have_counted_to_is_no_record() {
     let (files, _) = written();
-    let newest = files.contents().into_keys().rfind(|p| p.display().to_string().contains("segment-")).unwrap();
+    let newest =
+        files.contents().into_keys().rfind(|p| p.display().to_string().contains("segment-")).unwrap();
     let epoch = epoch::newest(&files, &dir()).unwrap();
     let (before, _) = load_state(&files, 0).unwrap();
     let size = files.contents()[&newest].len() as u64;
