@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::error::JournalError;
 use super::files::Files;
-use super::names::Name;
+use super::names::{MAX_NUMBER, Name};
 
 /// The newest epoch, 0 if there is none.
 pub(super) fn newest(files: &dyn Files, dir: &Path) -> Result<u64, JournalError> {
@@ -55,6 +55,11 @@ fn raise_from(files: &dyn Files, dir: &Path, last: u64, force: bool) -> Result<u
     }
     if !force && unfinished_import(files, dir, last)?.is_some() {
         return Err(JournalError::ImportUnfinished(last));
+    }
+    if last >= MAX_NUMBER {
+        let reason =
+            "its epoch is one that nobody can have counted to: remove the files that have it in their names";
+        return Err(JournalError::Unsteady { dir: dir.into(), reason });
     }
     create(files, dir, last + 1)?;
     if last > named {

@@ -184,6 +184,19 @@ fn a_sequence_that_nobody_can_have_counted_to_is_no_record() {
 }
 
 #[test]
+fn behind_the_largest_number_nothing_is_written_that_would_not_be_read() {
+    let files = MemFiles::new();
+    files.create_new(&path(&format!("epoch-{}", u64::MAX >> 1))).unwrap();
+    assert!(matches!(epoch::raise(&files, &dir(), true), Err(JournalError::Unsteady { .. })));
+    let files = MemFiles::new();
+    let mine = epoch::raise(&files, &dir(), false).unwrap();
+    let report = LoadReport { last: u64::MAX >> 1, ..LoadReport::default() };
+    let place = Place { files: Arc::new(files), dir: dir(), name: LM.into(), epoch: mine };
+    let opened = Writer::open(place, &options(Durability::Sync), &report, 7);
+    assert!(matches!(opened.err(), Some(JournalError::Unsteady { .. })));
+}
+
+#[test]
 fn a_living_owner_falls_silent_although_a_lost_epoch_is_passed_over() {
     let (files, mut run) = written();
     let mine = epoch::newest(&files, &dir()).unwrap();
