@@ -6,7 +6,7 @@
 use std::cell::Cell;
 
 macro_rules! mutants {
-    ($($variant:ident, $name:literal, $room:ident, $rule:literal, $breaks:literal;)*) => {
+    ($($variant:ident, $name:literal, $room:ident, $rule:literal, $breaks:literal $(, unseen $why:literal)?;)*) => {
         /// A seeded bug.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Mutant {
@@ -35,6 +35,12 @@ macro_rules! mutants {
             /// What it breaks.
             pub fn breaks(self) -> &'static str {
                 match self { $(Mutant::$variant => $breaks,)* }
+            }
+
+            /// Why no simulator can see it, if none can: it shows in real sockets, real time or texts only. Other tests look for it.
+            pub fn unseen(self) -> Option<&'static str> {
+                let why: &[&'static str] = match self { $(Mutant::$variant => &[$($why)?],)* };
+                why.first().copied()
             }
         }
     };

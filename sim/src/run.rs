@@ -10,6 +10,7 @@ use lockferry_checker::{Checker, Summary, Violation};
 
 use crate::client::{Client, Config, Kind, Pace, Stats};
 use crate::cluster::{self, Site};
+use crate::panics;
 use crate::random::Random;
 use crate::script;
 use crate::settings::{MS, Plan, Settings, Trouble};
@@ -39,14 +40,13 @@ pub struct Report {
     pub history: Vec<(Micros, Event)>,
     /// It ended before it came to rest.
     pub cut_short: bool,
+    /// The product, or the simulator, panicked: where, and what it said.
+    pub panic: Option<String>,
 }
 
 /// Runs one seed. `keep`: the history too.
 pub fn run(settings: &Settings, keep: bool) -> Report {
-    let mut random = Random::new(settings.seed);
-    let mut dice = random.fork();
-    let settings = Settings { trouble: draw_trouble(settings.trouble, &mut dice), ..settings.clone() };
-    let plan = Plan::draw(&settings, &mut random.fork());
+    let (settings, plan, mut random) = draw(settings);
     let site = Arc::new(Site::new(&plan, &exports_dir(), &mut random.fork()));
     let kinds = draw_kinds(&settings, &plan, &mut random.fork());
     let liars = kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Bad);
@@ -55,12 +55,13 @@ pub fn run(settings: &Settings, keep: bool) -> Report {
     let sim = Sim::new(settings, plan, random.fork(), watcher, site.disks());
     add_clients(&sim, &site, &kinds, &mut random.fork());
     script::start(&sim, site, &mut random.fork());
-    sim.run();
+    let panic = panics::catch(|| sim.run()).err();
     let (mut stats, lasted) = (Stats::default(), sim.now());
     for client in 0..sim.client_count() {
         sim.with_client(client, |c, _, _| add(&mut stats, c.stats()));
     }
-    sim.take_down();
+    // What panicked may do so again when it falls.
+    let _ = panics::catch(|| sim.take_down());
     let mut watcher = sim.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let cut_short = !watcher.is_over();
     let (violation, summary, digest, history) = watcher.take();
@@ -75,7 +76,23 @@ pub fn run(settings: &Settings, keep: bool) -> Report {
         stats,
         history,
         cut_short,
+        panic,
     }
+}
+
+/// What a run is made of: the kinds of trouble that its seed leaves in, its plan, and the chance that is left.
+fn draw(settings: &Settings) -> (Settings, Plan, Random) {
+    let mut random = Random::new(settings.seed);
+    let mut dice = random.fork();
+    let settings = Settings { trouble: draw_trouble(settings.trouble, &mut dice), ..settings.clone() };
+    let plan = Plan::draw(&settings, &mut random.fork());
+    (settings, plan, random)
+}
+
+/// What a run will be made of: its kinds of trouble, and its plan.
+pub fn made_of(settings: &Settings) -> (Trouble, Plan) {
+    let (settings, plan, _) = draw(settings);
+    (settings.trouble, plan)
 }
 
 /// The exported directories: only their names matter. One place for all runs, as file handles depend on the path.

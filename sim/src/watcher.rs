@@ -53,7 +53,7 @@ impl Watcher {
             _ => {}
         }
         if self.trace {
-            println!("{at:>12} {event:?}");
+            println!("{}", crate::words::line(at, &event));
         }
         self.digest =
             self.digest.rotate_left(5).wrapping_mul(0x0000_0100_0000_01b3) ^ fingerprint(at, &event);

@@ -1,0 +1,88 @@
+//! Many seeds, several at once, and their sums.
+//!
+//! Must never stop at a failure: how many there are says as much as what they are.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::run::Report;
+use crate::settings::Settings;
+
+use super::args::Asked;
+use super::attempt::attempt;
+use super::report;
+
+/// Failures that are shrunk and told at length; of the others there is one line each.
+const AT_LENGTH: u64 = 1;
+
+/// What all runs came to.
+#[derive(Default)]
+pub(super) struct Totals {
+    runs: u64,
+    requests: u64,
+    taken_up: u64,
+    simulated_s: u64,
+    failed: u64,
+}
+
+impl Totals {
+    fn add(&mut self, report: &Report, failed: bool) {
+        self.runs += 1;
+        self.requests += report.requests;
+        self.taken_up += report.taken_up;
+        self.simulated_s += report.lasted / 1_000_000;
+        self.failed += u64::from(failed);
+    }
+
+    fn print(&self, began: Instant) {
+        let took = began.elapsed().as_secs_f64();
+        println!(
+            "sim: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x)",
+            self.runs,
+            self.failed,
+            self.taken_up,
+            self.requests,
+            self.simulated_s,
+            self.simulated_s as f64 / took,
+        );
+    }
+}
+
+/// Runs the seeds that were asked for. False: one failed.
+pub(super) fn run_all(asked: &Asked) -> bool {
+    let count = asked.seeds.unwrap_or(1);
+    let first = asked.settings.seed;
+    let seeds = (0..count).map(|n| Settings { seed: first.wrapping_add(n), ..asked.settings.clone() });
+    run_these(asked, seeds, count == 1)
+}
+
+/// Runs these. `alone`: there is only one, and more is said of it.
+pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Send, alone: bool) -> bool {
+    let began = Instant::now();
+    let runs = Mutex::new(runs);
+    let totals = Mutex::new(Totals::default());
+    let told = AtomicU64::new(0);
+    let next = || runs.lock().unwrap_or_else(PoisonError::into_inner).next();
+    std::thread::scope(|scope| {
+        for _ in 0..asked.jobs {
+            scope.spawn(|| {
+                while let Some(settings) = next() {
+                    let (wrong, report) = attempt(&settings, false);
+                    totals.lock().unwrap_or_else(PoisonError::into_inner).add(&report, wrong.is_some());
+                    match wrong {
+                        Some(wrong) if told.fetch_add(1, Ordering::Relaxed) < AT_LENGTH => {
+                            report::tell_at_length(&settings, &wrong, asked.shrinks, "sim");
+                        }
+                        Some(wrong) => report::tell_in_a_line(&settings, &wrong),
+                        None if alone => report::tell_what_was_checked(&report),
+                        None => {}
+                    }
+                }
+            });
+        }
+    });
+    let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    totals.print(began);
+    totals.failed == 0
+}
