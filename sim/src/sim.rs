@@ -121,7 +121,9 @@ pub struct Machine {
     /// Its clocks: how far ahead, how fast (parts per million), how far the day is off.
     ahead: Micros,
     ppm: u64,
+    /// How many seconds its clock of the day is ahead.
     pub day_off_s: i64,
+    /// Its addresses.
     pub addresses: watch::Sender<Arc<BTreeSet<IpAddr>>>,
 }
 
@@ -156,15 +158,20 @@ struct Inner {
 
 /// A run.
 pub struct Sim {
+    /// What was asked for.
     pub settings: Settings,
+    /// What the seed says.
     pub plan: Plan,
     base: Instant,
     inner: Mutex<Inner>,
     machines: Mutex<Vec<Machine>>,
     clients: Mutex<Vec<ClientPlace>>,
     chances: Mutex<Chances>,
+    /// Hears the history.
     pub watcher: Mutex<Watcher>,
+    /// The scripts' tasks.
     pub scripts: Executor,
+    /// The disks, one for each lock manager.
     pub disks: crate::disk::Disks,
 }
 
@@ -912,7 +919,7 @@ impl Sim {
             let mut state = life.state();
             let gone = state.peers.iter().filter(|(ours, _)| local.is_none_or(|l| l == *ours));
             let gone: Vec<_> = gone.copied().collect();
-            gone.iter().for_each(|peer| drop(state.peers.remove(peer)));
+            state.peers.retain(|peer| !gone.contains(peer));
             gone
         };
         let here = self.machine(life.machine, |m| m.addresses.borrow().clone());

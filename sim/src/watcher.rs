@@ -5,6 +5,9 @@
 use lockferry_checker::history::{Event, Micros};
 use lockferry_checker::{Checker, Summary, Violation};
 
+/// What was wrong, what the checker looked at, the hash of all events, the history.
+pub type Outcome = (Option<Violation>, Option<Summary>, u64, Vec<(Micros, Event)>);
+
 /// Listens to a run.
 pub struct Watcher {
     checker: Option<Checker>,
@@ -80,7 +83,7 @@ impl Watcher {
     }
 
     /// What was wrong, the hash of all events, and the history if it was kept.
-    pub fn take(&mut self) -> (Option<Violation>, Option<Summary>, u64, Vec<(Micros, Event)>) {
+    pub fn take(&mut self) -> Outcome {
         let kept = self.kept.take().unwrap_or_default();
         let summary = self.checker.take().map(Checker::finish);
         (self.violation.take(), summary, self.digest, kept)
