@@ -254,7 +254,9 @@ impl Director<'_> {
     /// `start_grace`, again if it fails, as scripts do.
     fn start(&mut self, node: usize, lm: IpAddr) -> bool {
         let window = self.random.chance(200).then(|| Duration::from_secs(2 + self.random.below(8)));
-        let start = Start { window, adopt: self.random.chance(100), full: self.random.chance(20) };
+        let (adopt, full) = (self.random.chance(100), self.random.chance(20));
+        // They exclude each other.
+        let start = Start { window, adopt, full: full && !adopt };
         for _ in 0..4 {
             if self.start_on(node, lm, start) {
                 if self.cluster.plan.trouble.scripts && self.random.chance(150) {
