@@ -21,6 +21,9 @@ use tokio::sync::{oneshot, watch};
 use crate::life::Life;
 use crate::sim::Sim;
 
+/// Where clients listen, as their rpcbind says. Nothing arrives at another port.
+const CLIENT_LISTENS: u16 = 1_000;
+
 /// A daemon's world. Cheap to clone.
 #[derive(Clone)]
 pub struct World {
@@ -124,7 +127,7 @@ impl Calls for World {
                 let reached = world.sim().is_some_and(|sim| sim.is_client_up(to));
                 if reached {
                     world.sleep(Duration::from_micros(300)).await;
-                    return Ok(1_000);
+                    return Ok(CLIENT_LISTENS);
                 }
                 world.sleep(give_up).await;
                 return Err(CallError::Timeout { transmissions: 1 });
@@ -167,7 +170,7 @@ impl World {
                 return Err(CallError::Timeout { transmissions });
             }
             transmissions += 1;
-            if let Some(sim) = self.sim() {
+            if let Some(sim) = self.sim().filter(|_| spec.to.port() == CLIENT_LISTENS) {
                 sim.send_to_client(&self.life, spec.source, spec.to.ip(), message.to_vec());
             }
             tokio::select! {

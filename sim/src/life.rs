@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockferry::node::assembly::Node;
 use lockferry::node::verbs::NodeControl;
@@ -27,7 +27,7 @@ pub struct Life {
     /// Its tasks.
     pub executor: Executor,
     /// What it is made of, once it is.
-    pub parts: OnceLock<Parts>,
+    pub parts: Slot,
     alive: AtomicBool,
     /// File operations until something befalls it; below 0: nothing does.
     fuse: AtomicI64,
@@ -45,6 +45,26 @@ pub struct Parts {
     pub control: Arc<dyn NodeControl>,
     /// Its journals.
     pub journals: Arc<Journals>,
+}
+
+/// The place of the parts: empty before the daemon is put together, and when it has fallen apart.
+#[derive(Default)]
+pub struct Slot(Mutex<Option<Arc<Parts>>>);
+
+impl Slot {
+    /// The parts, if they are there.
+    pub fn get(&self) -> Option<Arc<Parts>> {
+        self.lock().clone()
+    }
+
+    /// Puts them there.
+    pub fn set(&self, parts: Parts) {
+        *self.lock() = Some(Arc::new(parts));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Parts>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is under way.
@@ -73,7 +93,7 @@ impl Life {
             machine,
             number,
             executor,
-            parts: OnceLock::new(),
+            parts: Slot::default(),
             alive: AtomicBool::new(true),
             fuse: AtomicI64::new(-1),
             state: Mutex::default(),
@@ -89,6 +109,26 @@ impl Life {
     /// It is gone.
     pub fn end(&self) {
         self.alive.store(false, Ordering::Relaxed);
+    }
+
+    /// Nothing of it is left: its tasks, its work and its parts, which hold it in turn. Not while any of that is on the stack.
+    /// `managers`: the names of those that it may have had.
+    pub fn fall_apart<'a>(&self, managers: impl Iterator<Item = &'a str>) {
+        self.end();
+        self.executor.end();
+        if let Some(parts) = self.parts.get() {
+            // What waits to be written holds what waits for it. Nothing reaches the disk any more: it fails.
+            for lm in managers {
+                (0..100).any(|_| !parts.journals.has_work(lm) || !parts.journals.step(lm));
+            }
+        }
+        let (jobs, calls) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.jobs), std::mem::take(&mut state.calls))
+        };
+        drop((jobs, calls));
+        let parts = self.parts.lock().take();
+        drop(parts);
     }
 
     /// Something befalls it after so many file operations more.

@@ -24,6 +24,8 @@ use crate::watcher::Watcher;
 const EPOCH: Duration = Duration::from_secs(1_790_000_000);
 /// Calls inside calls at the most; deeper down nobody else acts.
 const DEPTH: u32 = 12;
+/// Things that happen in a run at the most; the busiest have some hundred thousand. Past it something goes round in circles.
+const MOST: u64 = 5_000_000;
 
 /// What is due.
 pub enum What {
@@ -121,9 +123,9 @@ pub struct Machine {
     /// Its clocks: how far ahead, how fast (parts per million), how far the day is off.
     ahead: Micros,
     ppm: u64,
-    /// How many seconds its clock of the day is ahead.
+    /// How far its clock of the day is off, in seconds.
     pub day_off_s: i64,
-    /// Its addresses.
+    /// The addresses that it has.
     pub addresses: watch::Sender<Arc<BTreeSet<IpAddr>>>,
 }
 
@@ -146,6 +148,8 @@ pub struct Chances {
 struct Inner {
     now: Micros,
     number: u64,
+    /// What was due and is done.
+    taken: u64,
     queue: BinaryHeap<Reverse<Due>>,
     depth: u32,
     lives: u32,
@@ -171,7 +175,7 @@ pub struct Sim {
     pub watcher: Mutex<Watcher>,
     /// The scripts' tasks.
     pub scripts: Executor,
-    /// The disks, one for each lock manager.
+    /// The disks.
     pub disks: crate::disk::Disks,
 }
 
@@ -204,6 +208,7 @@ impl Sim {
                 inner: Mutex::new(Inner {
                     now: 0,
                     number: 0,
+                    taken: 0,
                     queue: BinaryHeap::new(),
                     depth: 0,
                     lives: 0,
@@ -249,7 +254,7 @@ impl Sim {
             self.carry_out(due);
             // Nothing of a daemon is on the stack here.
             let gone = std::mem::take(&mut lock(&self.inner).graveyard);
-            gone.iter().for_each(|life| life.executor.end());
+            gone.iter().for_each(|life| life.fall_apart(self.managers()));
             drop(gone);
         }
     }
@@ -258,18 +263,20 @@ impl Sim {
     pub fn take_down(&self) {
         let lives: Vec<_> = lock(&self.machines).iter_mut().filter_map(|m| m.life.take()).collect();
         for life in lives {
-            life.end();
-            life.executor.end();
+            life.fall_apart(self.managers());
         }
         self.scripts.end();
-        lock(&self.inner).queue.clear();
+        let held: Vec<_> = lock(&self.machines).iter_mut().map(|m| std::mem::take(&mut m.held)).collect();
+        let queue = std::mem::take(&mut lock(&self.inner).queue);
+        drop((held, queue));
     }
 
     fn take_due(&self, until: Micros) -> Option<What> {
         let mut inner = lock(&self.inner);
-        if inner.queue.peek().is_none_or(|Reverse(due)| due.at > until) {
+        if inner.queue.peek().is_none_or(|Reverse(due)| due.at > until) || inner.taken >= MOST {
             return None;
         }
+        inner.taken += 1;
         let Reverse(due) = inner.queue.pop()?;
         inner.now = inner.now.max(due.at);
         Some(due.what)
@@ -348,13 +355,18 @@ impl Sim {
     /// Whatever a daemon did may have left something to be written.
     fn after(&self, life: &Arc<Life>) {
         let Some(parts) = life.parts.get() else { return };
-        for lm in self.disks.keys().filter_map(|dir| dir.file_name()?.to_str()) {
+        for lm in self.managers() {
             if parts.journals.has_work(lm)
                 && let Ok(ip) = lm.parse()
             {
                 self.plan_write(life, ip);
             }
         }
+    }
+
+    /// The names of all lock managers.
+    fn managers(&self) -> impl Iterator<Item = &str> {
+        self.disks.keys().filter_map(|dir| dir.file_name()?.to_str())
     }
 
     fn plan_write(&self, life: &Arc<Life>, lm: IpAddr) {

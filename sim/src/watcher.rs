@@ -5,8 +5,8 @@
 use lockferry_checker::history::{Event, Micros};
 use lockferry_checker::{Checker, Summary, Violation};
 
-/// What was wrong, what the checker looked at, the hash of all events, the history.
-pub type Outcome = (Option<Violation>, Option<Summary>, u64, Vec<(Micros, Event)>);
+/// What was wrong, what was checked, the hash of all events, and the history if it was kept.
+pub type Heard = (Option<Violation>, Option<Summary>, u64, Vec<(Micros, Event)>);
 
 /// Listens to a run.
 pub struct Watcher {
@@ -82,8 +82,8 @@ impl Watcher {
         self.over
     }
 
-    /// What was wrong, the hash of all events, and the history if it was kept.
-    pub fn take(&mut self) -> Outcome {
+    /// What was wrong, what was checked, the hash of all events, and the history if it was kept.
+    pub fn take(&mut self) -> Heard {
         let kept = self.kept.take().unwrap_or_default();
         let summary = self.checker.take().map(Checker::finish);
         (self.violation.take(), summary, self.digest, kept)

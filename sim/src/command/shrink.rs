@@ -100,15 +100,20 @@ impl Shrinker {
     }
 
     fn fewer_clients(&mut self) {
-        let now = made_of(&self.best).1.clients;
-        let _ =
-            (1..now).any(|clients| self.try_out(Settings { clients: Some(clients), ..self.best.clone() }));
+        for clients in 1..made_of(&self.best).1.clients {
+            if self.try_out(Settings { clients: Some(clients), ..self.best.clone() }) {
+                return;
+            }
+        }
     }
 
     fn fewer_moves(&mut self) {
         let now = made_of(&self.best).1.moves;
-        let mut steps = [0, 1, 2, 3, 4, 6, 8, 11].into_iter().take_while(|moves| *moves < now);
-        let _ = steps.any(|moves| self.try_out(Settings { moves: Some(moves), ..self.best.clone() }));
+        for moves in [0, 1, 2, 3, 4, 6, 8, 11].into_iter().take_while(|moves| *moves < now) {
+            if self.try_out(Settings { moves: Some(moves), ..self.best.clone() }) {
+                return;
+            }
+        }
     }
 
     /// Cuts it where it fails, and runs it for its history.
