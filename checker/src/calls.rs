@@ -205,7 +205,9 @@ impl Checker {
         match call.request {
             Request::Lock { .. } => self.lock_answered(call, answer),
             // Too late: it is granted.
-            Request::Cancel { lock } if answer == Answer::Denied && self.may_hold(call, lock.exclusive) => Ok(()),
+            Request::Cancel { lock } if answer == Answer::Denied && self.may_hold(call, lock.exclusive) => {
+                Ok(())
+            }
             Request::Unlock { .. } | Request::Cancel { .. } if answer != Answer::Granted && !call.forged => {
                 self.fail(
                     Invariant::I10,

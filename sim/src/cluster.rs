@@ -277,6 +277,12 @@ pub fn compare_lists(sim: &Arc<Sim>, site: &Site) {
     }
 }
 
+/// What the record of a lock manager says now.
+pub fn stored(sim: &Arc<Sim>, site: &Site, lm: IpAddr) -> Option<Vec<Row>> {
+    let disks = sim.disks.iter().map(|(dir, files)| (dir.clone(), files.clone())).collect::<Disks>();
+    stored_rows(site, disks, lm)
+}
+
 fn listed_row(site: &Site, row: &lockferry::state::LockRow) -> Option<Row> {
     let condition = match row.condition {
         State::Held => Condition::Held,

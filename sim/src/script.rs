@@ -81,6 +81,7 @@ async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) 
     let (tell, came) = oneshot::channel();
     let starts = matches!(verb, Verb::StartGrace(_));
     let (here, daemon) = (Arc::downgrade(sim), life.clone());
+    let site2 = scripts.site.clone();
     sim.plan_job(
         &life,
         Box::new(move || {
@@ -102,6 +103,13 @@ async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) 
             // What a daemon says with its last breath nobody hears.
             if let Some(sim) = here.upgrade().filter(|_| daemon.is_alive()) {
                 sim.record(Event::Came { id, result: came });
+                if sim.settings.trace && std::env::var_os("SIM_ROWS").is_some() {
+                    for dir in sim.disks.keys() {
+                        let lm = dir.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
+                        let rows = lm.and_then(|lm| cluster::stored(&sim, &site2, lm));
+                        println!("STORED {dir:?} {rows:?}");
+                    }
+                }
                 // The script may be gone.
                 let _ = tell.send(came);
             }

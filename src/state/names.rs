@@ -400,7 +400,7 @@ impl Names {
     }
 
     /// Panics if the counts of owners (all references, locks) or files are not these, or an index is wrong.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self, owners: &BTreeMap<usize, (u32, u32)>, files: &BTreeMap<usize, u32>) {
         let counted: BTreeMap<_, _> = self.owners.iter().map(|(i, o)| (i, (o.refs, o.locks))).collect();
         assert_eq!(&counted, owners, "references and locks of owners");

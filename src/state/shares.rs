@@ -64,7 +64,7 @@ impl Shares {
     }
 
     /// File and client of each share; panics if the indexes disagree.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self) -> Vec<(FileId, ClientId)> {
         let by_client: BTreeSet<_> = self.by_file.keys().map(|(f, c, oh)| (*c, *f, oh.clone())).collect();
         assert_eq!(self.by_client, by_client);

@@ -248,7 +248,7 @@ impl LockTable {
     }
 
     /// Panics if an index disagrees with the locks, or two locks with each other.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self) {
         let mut own = BTreeMap::new();
         let mut exclusive = BTreeMap::new();

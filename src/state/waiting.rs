@@ -140,7 +140,7 @@ impl Waiters {
     }
 
     /// Panics if an index disagrees with the waiters.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self) {
         let mut lists = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut deadlines = BTreeSet::new();

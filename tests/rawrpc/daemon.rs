@@ -39,8 +39,19 @@ impl Daemon {
 
     /// The same for a node whose socket is in `home`.
     pub(crate) fn start_at(home: &Path, export: PathBuf, config: &Path) -> Self {
+        Self::start_with(home, export, config, &[])
+    }
+
+    /// The same with further environment variables.
+    pub(crate) fn start_with(
+        home: &Path,
+        export: PathBuf,
+        config: &Path,
+        environment: &[(&str, PathBuf)],
+    ) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", BINARY, "serve", "--config"]).arg(config);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         Self::run_at(home, export, command, &config.with_extension("log"))
     }
 

@@ -59,7 +59,20 @@ impl Node {
 
     /// Starts its server and waits until it is ready.
     pub(crate) fn serve(&self, world: &World, top: &str, tables: &str) -> Daemon {
-        let mut daemon = self.start(&self.config(world, top, tables));
+        self.serve_with(world, top, tables, &[])
+    }
+
+    /// The same with further environment variables.
+    pub(crate) fn serve_with(
+        &self,
+        world: &World,
+        top: &str,
+        tables: &str,
+        environment: &[(&str, PathBuf)],
+    ) -> Daemon {
+        let config = self.config(world, top, tables);
+        let start = || Daemon::start_with(&self.home, self.export.clone(), &config, environment);
+        let mut daemon = self.within(start);
         daemon.await_ready();
         daemon
     }

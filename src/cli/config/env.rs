@@ -86,6 +86,8 @@ fn unknown(name: &str, origin: Origin, draft: &mut Draft) {
             what: "there is no such setting".into(),
             help: Some(format!("did you mean {known}?")),
         }),
-        _ => draft.warnings.push(format!("{name} is not a setting of lockferry and is ignored")),
+        _ => draft
+            .warnings
+            .push(format!("{} is not a setting of lockferry and is ignored", name.escape_debug())),
     }
 }

@@ -28,7 +28,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File { path, line: 0 } => write!(f, "{}", path.display()),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Self::Env(name) => f.write_str(name),
+            Self::Env(name) => write!(f, "{}", name.escape_debug()),
             Self::Flag(name) => f.write_str(name),
         }
     }

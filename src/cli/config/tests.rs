@@ -75,6 +75,21 @@ fn exports_come_from_a_variable() {
 }
 
 #[test]
+fn the_name_of_a_variable_is_shown_without_what_a_terminal_acts_on() {
+    let loaded = load(&Flags::default(), &vars(&[("LOCKFERRY_\u{1b}[31m", "1")])).unwrap();
+    assert_eq!(loaded.warnings, ["LOCKFERRY_\\u{1b}[31m is not a setting of lockferry and is ignored"]);
+    let error = load(&Flags::default(), &vars(&[("LOCKFERRY_BIN\u{7}", "1")])).unwrap_err().to_string();
+    assert!(error.starts_with("LOCKFERRY_BIN\\u{7}: there is no such setting"), "{error}");
+}
+
+#[test]
+fn what_is_shown_is_read_as_the_same_settings() {
+    let loaded = load(&Flags::default(), &vars(&[("LOCKFERRY_STATE_DIR", "/a\u{8}\"b\u{202e}")])).unwrap();
+    let again = file(&loaded.show(), &root(), Flags::default()).unwrap();
+    assert_eq!(again.settings, loaded.settings);
+}
+
+#[test]
 fn an_unknown_setting_is_named_with_the_nearest_one() {
     insta::assert_snapshot!(mistakes("garce = \"1s\"\n"), @"l.toml:1: garce: there is no such setting; did you mean [grace]?");
     insta::assert_snapshot!(mistakes("\nlocks_per_client = 1\n"), @"l.toml:2: locks_per_client: there is no such setting; did you mean limits.locks_per_client?");

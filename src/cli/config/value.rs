@@ -213,26 +213,24 @@ impl Slot<'_> {
         match self {
             Self::Port(port) => port.to_string(),
             Self::Number(number, _) => number.to_string(),
-            Self::Time(time, _) => format!("{:?}", show_time(**time)),
-            Self::TimeOr(time, _, none) => {
-                format!("{:?}", time.map_or_else(|| (*none).to_owned(), show_time))
-            }
+            Self::Time(time, _) => toml_text(&show_time(**time)),
+            Self::TimeOr(time, _, none) => toml_text(&time.map_or_else(|| (*none).to_owned(), show_time)),
             Self::Flag(flag) => flag.to_string(),
-            Self::Choice(flag, words) => format!("{:?}", words[usize::from(**flag)]),
-            Self::Word(word) => format!("{:?}", word.word()),
-            Self::Dir(path) => format!("{:?}", path.display().to_string()),
+            Self::Choice(flag, words) => toml_text(words[usize::from(**flag)]),
+            Self::Word(word) => toml_text(word.word()),
+            Self::Dir(path) => toml_text(&path.display().to_string()),
             Self::DirOr(path, none) => show_path(path.as_deref(), none),
             Self::Dirs(list) => show_list(list.iter().map(|path| path.display().to_string())),
             Self::Socket(path) => show_path(path.as_deref(), "none"),
-            Self::Address(address) => format!("{:?}", address.to_string()),
+            Self::Address(address) => toml_text(&address.to_string()),
             Self::Addresses(list) => show_list(list.iter().map(ToString::to_string)),
             Self::Networks(list) => show_list(list.iter().map(show_network)),
             Self::Fsid(fsid) => match fsid {
                 Some(fsid) => format!("\"{fsid:#x}\""),
                 None => "\"auto\"".into(),
             },
-            Self::Name(name) => format!("{:?}", name.as_deref().unwrap_or_default()),
-            Self::Filter(filter) => format!("{:?}", filter.as_str()),
+            Self::Name(name) => toml_text(name.as_deref().unwrap_or_default()),
+            Self::Filter(filter) => toml_text(filter.as_str()),
         }
     }
 }
@@ -243,7 +241,7 @@ fn allowed_time(range: &RangeInclusive<Duration>) -> String {
 }
 
 fn show_path(path: Option<&Path>, none: &str) -> String {
-    format!("{:?}", path.map_or_else(|| none.to_owned(), |path| path.display().to_string()))
+    toml_text(&path.map_or_else(|| none.to_owned(), |path| path.display().to_string()))
 }
 
 fn show_time(time: Duration) -> String {
@@ -251,7 +249,23 @@ fn show_time(time: Duration) -> String {
 }
 
 fn show_list(items: impl Iterator<Item = String>) -> String {
-    format!("[{}]", items.map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", "))
+    format!("[{}]", items.map(|item| toml_text(&item)).collect::<Vec<_>>().join(", "))
+}
+
+/// A text as TOML writes it, with nothing in it that a terminal would act on. Rust's own escapes are others.
+fn toml_text(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\'' => out.push(c),
+            _ if c.escape_debug().len() == 1 => out.push(c),
+            _ if u32::from(c) <= 0xffff => out += &format!("\\u{:04x}", u32::from(c)),
+            _ => out += &format!("\\U{:08x}", u32::from(c)),
+        }
+    }
+    out.push('"');
+    out
 }
 
 fn show_network(network: &Cidr) -> String {
@@ -492,6 +506,18 @@ mod tests {
         assert!(filter(&text("info,lockferry::service=debug")).is_ok());
         assert!(filter(&text("lockferry=loud")).is_err());
         assert!(filter(&text("export\u{2dd0}=")).is_err());
+    }
+
+    #[test]
+    fn a_text_is_shown_as_toml_reads_it() {
+        for text in
+            ["", "a\"b\\c", "it's", "\u{8}\r\n\t\0\u{7f}\u{1b}[31m", "é\u{85}\u{202e}\u{e0001}\u{301}"]
+        {
+            let shown = toml_text(text);
+            assert!(!shown.chars().any(char::is_control), "{shown}");
+            let table: toml::Table = format!("x = {shown}").parse().unwrap();
+            assert_eq!(table["x"].as_str(), Some(text), "{shown}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Walks all tables and panics where two of them disagree. For tests only: it costs far more than any request.
+//! Walks all tables and panics where two of them disagree. For tests and fuzzers only: it costs far more than any request.
 //!
 //! Must never use an index to check that same index.
 
@@ -10,7 +10,7 @@ use crate::state::waiting::How;
 
 impl Engine {
     /// Panics if the tables contradict each other or a rule of the design is broken (I1, I5, I6).
-    pub(in crate::state) fn check(&self) {
+    pub fn check(&self) {
         self.locks.check();
         self.waiters.check();
         self.check_counts();
@@ -130,7 +130,9 @@ impl Engine {
                 continue;
             }
             if a.grant != GrantId(0) {
-                let grant = self.grants.get(&a.grant.0).expect("a marked byte belongs to a grant in flight");
+                let Some(grant) = self.grants.get(&a.grant.0) else {
+                    panic!("a marked byte belongs to a grant in flight: {lock:?}")
+                };
                 assert_eq!((grant.place.owner, grant.place.file), (lock.owner, lock.file));
                 assert!(grant.range.contains(lock.range) && a.mode >= grant.mode, "{grant:?} {lock:?}");
                 marked.insert(a.grant.0);

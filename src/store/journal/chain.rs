@@ -8,7 +8,7 @@ use super::error::{Finding, JournalError};
 use super::files::{Files, Handle};
 use super::frame::{HEADER, Header, HeaderError, Kind};
 use super::load::How;
-use super::names::Name;
+use super::names::{MAX_NUMBER, Name};
 
 /// A directory whose files are gone again each time is being compacted without a pause, or is no journal.
 const TRIES: usize = 100;
@@ -152,7 +152,9 @@ fn segment(
         }
         Err(e) => return bad(&e.to_string()),
     };
-    if header.kind != Kind::Segment || header.epoch != epoch || header.number != number || header.first == 0 {
+    let counted = 1..=MAX_NUMBER;
+    let fits = header.epoch == epoch && header.number == number && counted.contains(&header.first);
+    if header.kind != Kind::Segment || !fits {
         return bad("the file header does not fit the name");
     }
     if how.name.is_some_and(|name| crc32c::crc32c(name.as_bytes()) != header.name) {

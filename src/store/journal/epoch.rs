@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::error::JournalError;
 use super::files::Files;
-use super::names::Name;
+use super::names::{MAX_NUMBER, Name};
 
 /// The newest epoch, 0 if there is none.
 pub(super) fn newest(files: &dyn Files, dir: &Path) -> Result<u64, JournalError> {
@@ -48,13 +48,23 @@ pub(super) fn raise_after(files: &dyn Files, dir: &Path, last: u64) -> Result<u6
 }
 
 fn raise_from(files: &dyn Files, dir: &Path, last: u64, force: bool) -> Result<u64, JournalError> {
+    // Were the name of an epoch lost, its files would be taken for the next owner's own, and that one's for older.
+    let (named, last) = (last, last.max(used(files, dir)?));
     if !force && handed_over(files, dir, last)? {
         return Err(JournalError::HandedOver(last));
     }
     if !force && unfinished_import(files, dir, last)?.is_some() {
         return Err(JournalError::ImportUnfinished(last));
     }
+    if last >= MAX_NUMBER {
+        let reason =
+            "its epoch is one that nobody can have counted to: remove the files that have it in their names";
+        return Err(JournalError::Unsteady { dir: dir.into(), reason });
+    }
     create(files, dir, last + 1)?;
+    if last > named {
+        supersede_below(files, dir, last + 1)?;
+    }
     // A listing that was too old names an epoch that is long past, and of which there may be no name any more. This one is not:
     // our own change to the directory made it new.
     let newest = newest(files, dir)?;
@@ -144,6 +154,16 @@ pub(super) fn remove_older(files: &dyn Files, dir: &Path, mine: u64) -> Result<(
         files.sync_dir(dir).map_err(JournalError::io("cannot sync", dir))?;
     }
     Ok(())
+}
+
+/// The newest epoch of which there is any file that counts.
+fn used(files: &dyn Files, dir: &Path) -> Result<u64, JournalError> {
+    let names = files.list(dir).map_err(JournalError::io("cannot list", dir))?;
+    let epoch = |name: &String| match Name::parse(name)? {
+        Name::Epoch(n) | Name::Segment(n, _) | Name::Snapshot(n, _) | Name::HandedOver(n) => Some(n),
+        Name::Spare(_) | Name::Unfinished(..) => None,
+    };
+    Ok(names.iter().filter_map(epoch).max().unwrap_or(0))
 }
 
 fn numbers(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, JournalError> {

@@ -11,6 +11,7 @@ use super::codec::{self, DecodeError, TYPE_END};
 use super::error::{Finding, JournalError};
 use super::files::{Files, Handle};
 use super::frame::{self, FRAME, Frame, HEADER, Header, Kind, Look, MAX_FRAME};
+use super::names::MAX_NUMBER;
 use super::reader::Reader;
 use crate::store::lock_store::{LoadReport, Loaded, Origin, Torn};
 use crate::store::record::{Durability, Record};
@@ -155,8 +156,10 @@ impl Loader<'_, '_> {
             if part.header.first > due {
                 let reason = format!("records {due} to {} are missing", part.header.first - 1);
                 self.corrupt(&part.name, 0, due, reason);
-                // If this is another owner's first, then it built upon the records that are missing now.
-                self.damaged = Some(part.header.epoch);
+                // If this is another owner's first, then it built upon the records that are missing now, unless it says otherwise.
+                if !self.knew(part)? {
+                    self.damaged = Some(part.header.epoch);
+                }
                 due = part.header.first;
             }
             due = self.segment(part, due, needed)?;
@@ -167,6 +170,24 @@ impl Loader<'_, '_> {
         }
         self.report.last = due - 1;
         Ok(())
+    }
+
+    /// Whether this is an owner's first segment and its *opened* says that it did not have all that was before: it had a full window, and
+    /// what it wrote holds without the rest.
+    fn knew(&self, part: &Part) -> Result<bool, JournalError> {
+        if part.header.number != 1 {
+            return Ok(false);
+        }
+        self.settle(part.handle.as_ref(), &part.path)?;
+        let mut reader = Reader::new(part.handle.as_ref(), &part.path)?;
+        let bytes = reader.window(HEADER as u64, MAX_FRAME)?;
+        let Look::Frame(frame) = frame::look(bytes, HEADER as u64) else { return Ok(false) };
+        if (frame.epoch, frame.sequence) != (part.header.epoch, part.header.first) {
+            return Ok(false);
+        }
+        // What cannot be read is said where it is delivered.
+        let entry = codec::decode(frame.kind, frame.version, &bytes[FRAME..FRAME + frame.len]);
+        Ok(entry.is_ok_and(|entry| matches!(entry.record, Record::Opened { complete: false, .. })))
     }
 
     /// Delivers the best snapshot and returns the next sequence.
@@ -249,7 +270,7 @@ impl Loader<'_, '_> {
         self.settle(part.handle.as_ref(), &part.path)?;
         let mut reader = Reader::new(part.handle.as_ref(), &part.path)?;
         let mut sequence = part.header.first;
-        let last = needed.unwrap_or(u64::MAX);
+        let last = needed.unwrap_or(MAX_NUMBER);
         let origin = if self.damaged == Some(part.header.epoch) { Origin::Salvaged } else { Origin::Log };
         let end = self.frames(part, &mut reader, HEADER as u64, &mut sequence, due, last, origin)?;
         let End::At(at, look) = end else { return Ok(sequence.max(due)) };

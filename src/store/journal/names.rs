@@ -1,6 +1,10 @@
 //! File names in a journal directory (docs/journal.md, "What lies in the directory"). Must never take a name for ours that it
 //! would not have made itself.
 
+/// Largest epoch, sequence and segment number. All of them are counted up from 1, so nobody gets there; and one more can always be
+/// counted.
+pub(super) const MAX_NUMBER: u64 = u64::MAX >> 1;
+
 /// A name that is ours.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Name {
@@ -79,7 +83,7 @@ fn number(text: &str) -> Option<u64> {
     {
         return None;
     }
-    text.parse().ok()
+    text.parse().ok().filter(|n| *n <= MAX_NUMBER)
 }
 
 fn pair(text: &str) -> Option<(u64, u64)> {
@@ -112,6 +116,8 @@ mod tests {
             "segment-1",
             "segment-1-2.cut-3",
             "epoch-+1",
+            "epoch-18446744073709551615",
+            "snapshot-1-9223372036854775808",
             "lost+found",
         ] {
             assert_eq!(Name::parse(other), None, "{other}");

@@ -12,7 +12,7 @@ use super::error::JournalError;
 use super::files::{Files, Handle};
 use super::frame::{self, FRAME, Look, MAX_FRAME, MAX_PAYLOAD};
 use super::load::{self, How};
-use super::names::Name;
+use super::names::{MAX_NUMBER, Name};
 use super::{peek, snapshot};
 use crate::store::ledger::Ledger;
 use crate::store::lock_store::Epoch;
@@ -240,7 +240,8 @@ impl<'a> Incoming<'a> {
         let name = head.get(HEAD..HEAD + name_len).and_then(|name| std::str::from_utf8(name).ok());
         let (epoch, sequence) = (number(16), number(24));
         // The only bytes that would have been written.
-        match name.filter(|name| !name.is_empty() && epoch > 0 && header(name, epoch, sequence) == head) {
+        let counted = (1..MAX_NUMBER).contains(&epoch) && sequence < MAX_NUMBER;
+        match name.filter(|name| !name.is_empty() && counted && header(name, epoch, sequence) == head) {
             Some(name) => Ok(Incoming { name: name.into(), input, epoch, sequence }),
             None => Err(bad()),
         }
@@ -473,6 +474,26 @@ impl Input<'_> {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(TransferError::Read(e)),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_at_an_epoch_that_nobody_can_have_counted_to_is_damaged() {
+        for (epoch, sequence, good) in [
+            (1, 0, true),
+            (MAX_NUMBER - 1, MAX_NUMBER - 1, true),
+            (0, 0, false),
+            (MAX_NUMBER, 0, false),
+            (1, MAX_NUMBER, false),
+            (u64::MAX, u64::MAX, false),
+        ] {
+            let bytes = header("192.0.2.10", epoch, sequence);
+            assert_eq!(Incoming::open(&mut bytes.as_slice()).is_ok(), good, "{epoch} {sequence}");
         }
     }
 }

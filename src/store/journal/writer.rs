@@ -13,7 +13,7 @@ use super::epoch;
 use super::error::JournalError;
 use super::files::{Files, Handle};
 use super::frame::{self, HEADER, Header, Kind};
-use super::names::Name;
+use super::names::{MAX_NUMBER, Name};
 use super::spare::{Space, adopt, fill_now, remove_stale};
 use super::{Options, snapshot};
 use crate::store::lock_store::LoadReport;
@@ -82,6 +82,11 @@ impl Writer {
         let there = place.files.exists(&first).map_err(JournalError::io("cannot look for", &first))?;
         if there && !mutant!(EpochNotExclusive) {
             return Err(JournalError::Failed(format!("epoch {} was written in before", place.epoch)));
+        }
+        if loaded.last >= MAX_NUMBER {
+            let reason =
+                "its last record has a number that nobody can have counted to: cut it there (journal repair)";
+            return Err(JournalError::Unsteady { dir: place.dir, reason });
         }
         remove_stale(&place)?;
         let header = Header {

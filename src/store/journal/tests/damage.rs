@@ -1,6 +1,8 @@
 //! Damage: every flipped bit is noticed or harmless, what lies before it stays, and repair cuts where it is told.
 
 use super::super::faults::MemFiles;
+use super::super::files::Files as _;
+use super::super::frame;
 use super::super::repair::{Cut, dump, repair, verify};
 use super::*;
 use crate::store::lock_store::Origin;
@@ -85,6 +87,123 @@ fn damage_before_the_tail_is_named_and_what_lies_before_it_is_the_record() {
         );
         files.flip(&path(&file), offset * 8 + 300);
     }
+}
+
+#[test]
+fn an_epoch_whose_name_is_lost_is_not_taken_twice() {
+    let (files, run) = written();
+    let mine = epoch::newest(&files, &dir()).unwrap();
+    drop(run);
+    for name in files.contents().into_keys().filter(|p| p.display().to_string().contains("epoch-")) {
+        files.remove(&name).unwrap();
+    }
+    let mut next = Run::new(&files, Durability::Sync);
+    let (report, before) = load_state(&files, 0).unwrap();
+    let mut expected = before;
+    next.promise.lock().unwrap().appended = vec![Record::Answered.into(); report.last as usize];
+    next.take_over().unwrap();
+    assert_eq!(epoch::newest(&files, &dir()).unwrap(), mine + 1);
+    next.append(&[lock(7, 7)], false).unwrap();
+    let promised = next.promise.lock().unwrap().appended.clone();
+    promised[report.last as usize..].iter().for_each(|entry| expected.apply_entry(entry.clone()));
+    let (after, ledger) = load_state(&files, 0).unwrap();
+    assert_eq!(after.last, report.last + 2);
+    assert!(ledger.canonical() == expected.canonical(), "what was acknowledged is there");
+}
+
+/// The header of the first segment is damaged, and the second holds nothing yet: all that was recorded is lost.
+fn lost() -> MemFiles {
+    let files = MemFiles::new();
+    let mut run = Run::new(&files, Durability::Sync);
+    run.take_over().unwrap();
+    while !files.contents().contains_key(&path("segment-1-2")) {
+        let entries = run.some_entries();
+        run.append(&entries, false).unwrap();
+    }
+    files.flip(&path("segment-1-1"), 20 * 8);
+    let second = files.open_write(&path("segment-1-2")).unwrap();
+    second.write_at(&vec![0; second.size().unwrap() as usize - 64], 64).unwrap();
+    files
+}
+
+#[test]
+fn what_an_owner_writes_who_knows_that_everything_before_is_lost_is_no_salvage() {
+    let files = lost();
+    let mine = epoch::raise(&files, &dir(), false).unwrap();
+    let (report, _) = load_state(&files, mine).unwrap();
+    assert!(!report.complete && report.last > 0 && report.entries == 0, "{report:?}");
+    let place = Place { files: Arc::new(files.clone()), dir: dir(), name: LM.into(), epoch: mine };
+    let mut writer = Writer::open(place, &options(Durability::Sync), &report, 7).unwrap();
+    writer.append(&[lock(60, 60), Record::WindowEnded.into()], false).unwrap();
+    let count =
+        || load_state(&files, 0).map(|(report, ledger)| (report.complete, ledger.lock_count())).unwrap();
+    assert_eq!(count(), (true, 1), "before a snapshot");
+    snapshot::compact(&files, &writer.compaction().unwrap()).unwrap();
+    assert_eq!(count(), (true, 1), "and in it");
+}
+
+#[test]
+fn what_an_owner_writes_who_built_upon_what_is_lost_now_is_salvage() {
+    let files = MemFiles::new();
+    let mut run = Run::new(&files, Durability::Sync);
+    workload(&mut run, 1).unwrap();
+    run.take_over().unwrap();
+    run.append(&[lock(60, 60)], false).unwrap();
+    let older =
+        |p: &PathBuf| ["segment-1-", "snapshot-1-"].iter().any(|of| p.display().to_string().contains(of));
+    for name in files.contents().into_keys().filter(older) {
+        files.remove(&name).unwrap();
+    }
+    let mut origins = std::collections::BTreeSet::new();
+    let report = dump(&files, &dir(), &mut |_, _, loaded| {
+        origins.insert(loaded.origin == Origin::Salvaged);
+    })
+    .unwrap();
+    assert!(!report.complete && report.unaccounted, "{report:?}");
+    assert_eq!(origins.into_iter().collect::<Vec<_>>(), [true]);
+}
+
+#[test]
+fn a_sequence_that_nobody_can_have_counted_to_is_no_record() {
+    let (files, _) = written();
+    let newest =
+        files.contents().into_keys().rfind(|p| p.display().to_string().contains("segment-")).unwrap();
+    let epoch = epoch::newest(&files, &dir()).unwrap();
+    let (before, _) = load_state(&files, 0).unwrap();
+    let size = files.contents()[&newest].len() as u64;
+    let mut out = Vec::new();
+    for sequence in [u64::MAX, u64::MAX - 1] {
+        let at = frame::start(&mut out);
+        out.push(0);
+        frame::finish(&mut out, at, epoch, sequence, 1, 17, 1);
+    }
+    files.open_write(&newest).unwrap().write_at(&out, size).unwrap();
+    let (after, _) = load_state(&files, 0).unwrap();
+    assert_eq!(after.last, before.last);
+    assert!(!after.findings.is_empty(), "{after:?}");
+}
+
+#[test]
+fn behind_the_largest_number_nothing_is_written_that_would_not_be_read() {
+    let files = MemFiles::new();
+    files.create_new(&path(&format!("epoch-{}", u64::MAX >> 1))).unwrap();
+    assert!(matches!(epoch::raise(&files, &dir(), true), Err(JournalError::Unsteady { .. })));
+    let files = MemFiles::new();
+    let mine = epoch::raise(&files, &dir(), false).unwrap();
+    let report = LoadReport { last: u64::MAX >> 1, ..LoadReport::default() };
+    let place = Place { files: Arc::new(files), dir: dir(), name: LM.into(), epoch: mine };
+    let opened = Writer::open(place, &options(Durability::Sync), &report, 7);
+    assert!(matches!(opened.err(), Some(JournalError::Unsteady { .. })));
+}
+
+#[test]
+fn a_living_owner_falls_silent_although_a_lost_epoch_is_passed_over() {
+    let (files, mut run) = written();
+    let mine = epoch::newest(&files, &dir()).unwrap();
+    files.create_new(&path(&format!("handed-over-{}", mine + 4))).unwrap();
+    assert!(matches!(epoch::raise(&files, &dir(), false), Err(JournalError::HandedOver(n)) if n == mine + 4));
+    assert_eq!(epoch::raise(&files, &dir(), true).unwrap(), mine + 5);
+    assert!(matches!(run.append(&[lock(1, 1)], true), Err(JournalError::Superseded { .. })));
 }
 
 #[test]
