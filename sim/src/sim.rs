@@ -25,7 +25,7 @@ const EPOCH: Duration = Duration::from_secs(1_790_000_000);
 /// Calls inside calls at the most; deeper down nobody else acts.
 const DEPTH: u32 = 12;
 /// Things that happen in a run at the most; the busiest have some hundred thousand. Past it something goes round in circles.
-const MOST: u64 = 5_000_000;
+const MOST: u64 = 3_000_000;
 
 /// What is due.
 pub enum What {

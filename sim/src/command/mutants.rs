@@ -74,12 +74,14 @@ mod with {
 
     /// Several at once, each in a thread of its own; what became of them is printed in order.
     fn hunt(asked: &Asked, mutants: &[Mutant]) -> Vec<Found> {
-        let next = Mutex::new(0..mutants.len());
+        let left = Mutex::new(0..mutants.len());
+        // A function: were this the loop's own expression, the lock would be held all through its body.
+        let next = || lock(&left).next();
         let (found, more) = (Mutex::new(BTreeMap::new()), Condvar::new());
         std::thread::scope(|scope| {
             for _ in 0..asked.jobs {
                 scope.spawn(|| {
-                    while let Some(at) = lock(&next).next() {
+                    while let Some(at) = next() {
                         let one = look_for(asked, mutants[at]);
                         lock(&found).insert(at, one);
                         more.notify_all();
