@@ -433,6 +433,14 @@ struct Part {
     releases: Vec<Release>,
 }
 
+impl Part {
+    /// The files on which it takes locks.
+    fn files_taken(&self) -> BTreeSet<u64> {
+        let takes = self.entries.iter().filter(|entry| takes_a_lock(&entry.record));
+        takes.filter_map(|entry| file_of(&entry.record)).collect()
+    }
+}
+
 impl Outgoing {
     fn part(&mut self, lm: IpAddr) -> &mut Part {
         self.parts.entry(lm).or_default()
@@ -455,31 +463,20 @@ impl Outgoing {
         self.parts.extend(more.into_iter().map(|lm| (lm, Part::default())));
     }
 
-    /// What of each part has to wait until others have written: locks on a file of which others have changes that are not durable yet. What
-    /// frees locks goes to the pipes at once, in front of everything that waits, so that nobody waits for whom he keeps waiting.
+    /// What of each part has to wait until others have written: locks on a file of which others have changes that are not durable yet.
     fn barriers(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> BTreeMap<IpAddr, Arc<Barrier>> {
         if pipes.len() < 2 {
             return BTreeMap::new();
         }
-        let mut takes: BTreeMap<IpAddr, BTreeSet<u64>> = BTreeMap::new();
-        for (lm, part) in &mut self.parts {
-            let Some(pipe) = pipes.get(lm) else { continue };
-            let at = part.entries.iter().position(|entry| takes_a_lock(&entry.record));
-            let taking = part.entries.split_off(at.unwrap_or(part.entries.len()));
-            let freeing = std::mem::replace(&mut part.entries, taking);
-            if !freeing.is_empty() {
-                pipe.push(freeing, Vec::new());
-            }
-            takes.insert(*lm, part.entries.iter().filter_map(|entry| file_of(&entry.record)).collect());
+        if self.parts.len() > 1 {
+            self.push_what_frees(pipes);
         }
         let mut barriers = BTreeMap::new();
-        for (lm, files) in takes.iter().filter(|(_, files)| !files.is_empty()) {
+        for (lm, part) in &self.parts {
+            let files = part.files_taken();
             let unwritten = |pipe: &Pipe| files.iter().any(|file| pipe.is_writing(*file));
-            let others: Vec<_> = pipes
-                .iter()
-                .filter(|(other, pipe)| *other != lm && unwritten(pipe))
-                .map(|(_, p)| p)
-                .collect();
+            let others = pipes.iter().filter(|(other, pipe)| *other != lm && unwritten(pipe));
+            let others: Vec<_> = others.map(|(_, pipe)| pipe).collect();
             if let Some(pipe) = pipes.get(lm).filter(|_| !others.is_empty()) {
                 let barrier = Barrier::new(pipe, others.len());
                 others.iter().for_each(|other| other.push(Vec::new(), vec![Held::Turn(barrier.clone())]));
@@ -487,6 +484,19 @@ impl Outgoing {
             }
         }
         barriers
+    }
+
+    /// What frees locks, up to the first one that is taken, goes to the pipes in front of everything that waits: so nobody waits for whom he
+    /// keeps waiting.
+    fn push_what_frees(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) {
+        for (lm, part) in &mut self.parts {
+            let first = part.entries.iter().position(|entry| takes_a_lock(&entry.record));
+            let taking = part.entries.split_off(first.unwrap_or(part.entries.len()));
+            let freeing = std::mem::replace(&mut part.entries, taking);
+            if let Some(pipe) = pipes.get(lm).filter(|_| !freeing.is_empty()) {
+                pipe.push(freeing, Vec::new());
+            }
+        }
     }
 
     /// Hands everything to the pipes and returns what need not wait.
@@ -649,7 +659,7 @@ mod tests {
     use crate::state::Range;
     use crate::store::LockStore;
     use crate::store::journal::{Disk, Journals, Options};
-    use crate::store::record::{ClientKey, OwnerKey, Place, Record};
+    use crate::store::record::{ClientKey, LockCondition, LockFields, OwnerKey, Place, Record};
 
     fn ip(n: u8) -> IpAddr {
         IpAddr::from([10, 1, 1, n])
@@ -708,5 +718,64 @@ mod tests {
         open(2);
         same.recv_timeout(patience).expect("all is durable now");
         change(&pipes, 7).recv_timeout(patience).unwrap();
+    }
+
+    fn set(file: u8) -> record::Entry {
+        let client = ClientKey { name: Box::default(), address: ip(98) };
+        let owner = OwnerKey { client, oh: Box::default(), svid: 1 };
+        let (mode, condition) = (crate::state::Mode::Exclusive, LockCondition::Held);
+        let fields = LockFields { mode, condition, state: 0, since: 0, under: None };
+        Record::Set(Place { owner, file: Box::new([file]), range: Range::ALL }, fields).into()
+    }
+
+    /// Two lock managers with journals that are written when the test says so.
+    fn stepped(dir: &std::path::Path) -> (Arc<Journals>, BTreeMap<IpAddr, Arc<Pipe>>) {
+        let options = Options { segment: 1 << 20, ..Options::default() };
+        let journals = Arc::new(Journals::stepped(Arc::new(Disk), dir.into(), options, Box::new(|| 0)));
+        let outlet = outlet();
+        let pipes: BTreeMap<_, _> = [1, 2].map(|n| (ip(n), Pipe::new(ip(n), outlet.clone()))).into();
+        for (ip, pipe) in &pipes {
+            let name = ip.to_string();
+            let epoch = journals.raise_epoch(&name, false).unwrap();
+            let report = journals.load(&name, epoch, &mut |_| {}).unwrap();
+            journals.own(&name, epoch, &report).unwrap();
+            pipe.open(journals.clone(), name, epoch);
+        }
+        (journals, pipes)
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_recorded_only_after_what_it_waited_for_is_gone_from_the_record_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journals, pipes) = stepped(dir.path());
+        let mut out = Outgoing::default();
+        out.part(ip(1)).entries.push(set(7));
+        out.part(ip(2)).entries.push(unset(7));
+        out.send(&pipes);
+        let [first, second] = [1, 2].map(|n| ip(n).to_string());
+        assert!(!journals.has_work(&first), "the lock is still in the other record");
+        while journals.has_work(&second) {
+            journals.step(&second);
+        }
+        assert!(journals.has_work(&first));
+        pipes[&ip(1)].close();
+        journals.step(&first);
+        let peek = journals.peek(&first).unwrap().unwrap();
+        assert_eq!(peek.ledger.lock_count(), 1, "also of one that is being given up");
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_lock_manager_was_closed_is_neither_written_nor_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journals, pipes) = stepped(dir.path());
+        let first = ip(1).to_string();
+        let (tell, told) = mpsc::channel();
+        pipes[&ip(1)].close();
+        let reply = Held::One(Release::Reply(Answer::nowhere(), Reply::Silent));
+        let tell = Held::One(Release::Tell(Box::new(move || tell.send(()).unwrap())));
+        pipes[&ip(1)].push(vec![set(7)], vec![reply, tell]);
+        journals.step(&first);
+        told.try_recv().expect("who gives it up hears that all before is written");
+        assert_eq!(journals.peek(&first).unwrap().unwrap().ledger.lock_count(), 0);
     }
 }

@@ -141,8 +141,8 @@ impl Out<'_> {
         self.u32(v.owner.svid);
         self.bytes("file key", &v.file, MAX_FILE_KEY);
         self.u64(v.range.start);
-        let end = if mutant!(CodecCutsOffsets) { v.range.end.min(i64::MAX as u64) } else { v.range.end };
-        self.u64(end.max(v.range.start));
+        let cut = v.range.end.min(i64::MAX as u64).max(v.range.start);
+        self.u64(if mutant!(CodecCutsOffsets) { cut } else { v.range.end });
     }
 
     fn lock(&mut self, place: &Place, v: &LockFields) {

@@ -55,6 +55,8 @@ struct Owner {
     /// Has compactions given up.
     stop: Arc<AtomicBool>,
     gone: AtomicBool,
+    /// Without threads, see [`Journals::stepped`].
+    stepped: bool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -80,7 +82,8 @@ impl Journals {
         Self::with(files, base, options, Box::new(now), false)
     }
 
-    /// The same without threads of its own, and with a clock that tells Unix seconds: whoever has it calls [`Journals::step`] and, now and then, [`Journals::keep_house`]. For the simulator, in which one seed is one run.
+    /// The same without threads of its own, and with a clock that tells Unix seconds: whoever has it calls [`Journals::step`] and, now and
+    /// then, [`Journals::keep_house`]. For the simulator, in which one seed is one run.
     pub fn stepped(files: Arc<dyn Files>, base: PathBuf, options: Options, clock: Clock) -> Self {
         Self::with(files, base, options, clock, true)
     }
@@ -341,6 +344,7 @@ impl Owner {
             keeper: Mutex::new(Chores { look: true, compact, stop: false }),
             chores: Condvar::new(),
             gone: AtomicBool::new(false),
+            stepped,
             threads: Mutex::default(),
         });
         if stepped {
@@ -386,7 +390,7 @@ impl Owner {
         self.space.stop();
         self.ready.notify_all();
         self.chores.notify_all();
-        if lock(&self.threads).is_empty() && !self.gone.load(Ordering::Acquire) {
+        if self.stepped && !self.gone.load(Ordering::Acquire) {
             // Nobody else writes.
             self.commit();
         }
