@@ -254,7 +254,7 @@ impl Managers {
         Ok(Some(ledger.lock_count() as u64))
     }
 
-    fn forget_kept(&self, how: Command<'_>, ip: IpAddr) {
+    pub(super) fn forget_kept(&self, how: Command<'_>, ip: IpAddr) {
         let desk = &self.rooms.desk;
         desk.run(how);
         while desk.read(|e| e.is_working(ip)) {

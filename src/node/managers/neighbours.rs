@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::{Managers, Slot};
 use crate::node::records;
 use crate::state::{Command, Party, Stage};
-use crate::store::Ledger;
+use crate::store::{Epoch, Ledger, LockStore as _};
 
 impl Managers {
     /// Puts the locks that others have on files of this lock manager's exports into the core, as those of released ones. Returns how many, for
@@ -25,7 +25,7 @@ impl Managers {
         let mut found = Vec::new();
         for name in self.recorded() {
             let Ok(other) = name.parse::<IpAddr>() else { continue };
-            if other == ip || self.is_in_core(other) || self.is_apart(other, &prefixes) {
+            if other == ip || self.is_in_core(other, &name) || self.is_apart(other, &prefixes) {
                 continue;
             }
             match self.rooms.journals.peek(&name) {
@@ -40,7 +40,7 @@ impl Managers {
                         found.push((other, locks));
                     }
                 }
-                Ok(_) => {}
+                Ok(_) => self.forget_kept(Command::Release { lm: other, keep: &[] }, other),
                 Err(e) => tracing::warn!(
                     lock_manager = %ip, of = %other,
                     "a record that may hold locks on the same files cannot be read: {e}"
@@ -50,12 +50,17 @@ impl Managers {
         found
     }
 
-    /// Whether what it holds is in memory already, loaded or kept.
-    fn is_in_core(&self, other: IpAddr) -> bool {
-        self.rooms.desk.read(|e| {
-            let kept = || e.lm_rows().iter().any(|row| row.address == other && row.locks > 0);
-            matches!(e.stage(other), Some(Stage::Loading | Stage::Loaded)) || kept()
-        })
+    /// Whether what it holds is in memory already: it is loaded here, or was, and has not been taken up by anybody since.
+    fn is_in_core(&self, other: IpAddr, name: &str) -> bool {
+        let (stage, kept) = self.rooms.desk.read(|e| {
+            let kept = e.lm_rows().iter().any(|row| row.address == other && row.locks > 0);
+            (e.stage(other), kept)
+        });
+        if matches!(stage, Some(Stage::Loading | Stage::Loaded)) {
+            return true;
+        }
+        let ours = self.slot(other).map(|slot| slot.epoch).filter(|epoch| *epoch != Epoch(0));
+        kept && ours.is_some_and(|ours| self.rooms.journals.read_epoch(name).is_ok_and(|now| now == ours))
     }
 
     /// Whether it is known to have its files on other file systems.
@@ -70,10 +75,11 @@ impl Managers {
     fn keep_locks_of(&self, other: IpAddr, ledger: &Ledger, prefixes: &[Box<[u8]>]) -> u64 {
         let files: BTreeSet<&[u8]> =
             ledger.locked_files().filter(|file| prefixes.iter().any(|p| file.starts_with(p))).collect();
+        let desk = &self.rooms.desk;
         if files.is_empty() {
+            self.forget_kept(Command::Release { lm: other, keep: &[] }, other);
             return 0;
         }
-        let desk = &self.rooms.desk;
         desk.run(Command::Load { lm: other });
         let shared = ledger.lock_parts().filter(|(_, file, ..)| files.contains(file));
         desk.run_each(shared.map(|(owner, file, range, fields)| Command::LoadLock {
@@ -84,6 +90,11 @@ impl Managers {
             range,
             lock: records::lock_state(fields),
         }));
+        // What was kept of it before and is not in its record any more goes.
+        desk.run(Command::LoadDone { lm: other });
+        while desk.read(|e| e.is_working(other)) {
+            desk.run(Command::Tick);
+        }
         desk.run(Command::Release { lm: other, keep: prefixes });
         while desk.read(|e| e.is_working(other)) {
             desk.run(Command::Tick);

@@ -34,7 +34,7 @@ impl Engine {
         let client = self.load_client(now, lm, &party);
         let place = Place { client, owner: self.names.owner(client, oh, svid), file: self.names.file(file) };
         self.hold(place);
-        self.clear_outdated(now, lm, place, range, lock.mode);
+        self.clear_outdated(now, place, range, lock.mode);
         let (free, taken) = self.free_parts(place, range, lock);
         for part in free {
             self.lay(now, lm, place, part, lock, fx);
@@ -78,16 +78,17 @@ impl Engine {
         }
     }
 
-    /// Takes away what is kept of the lock manager's last stay where the record says otherwise: it knows better.
-    fn clear_outdated(&mut self, now: Time, lm: LmId, place: Place, range: Range, mode: Mode) {
-        if self.names.lm_by_id(lm).kept == 0 {
+    /// Takes away what is kept of stays that are over, of this lock manager or of others, where the record says otherwise: it knows better, as
+    /// they may have moved on elsewhere since.
+    fn clear_outdated(&mut self, now: Time, place: Place, range: Range, mode: Mode) {
+        if self.names.lms_in_order().all(|lm| self.names.lm_by_id(lm).kept == 0) {
             return;
         }
         let outdated: Vec<(Place, Range)> = self
             .locks
             .meeting(place.file, range, mode, Some(place.owner))
             .map(|id| self.locks.get(id))
-            .filter(|lock| lock.attrs.kept && self.names.client(lock.client).lm == lm)
+            .filter(|lock| lock.attrs.kept)
             .filter_map(|lock| {
                 let place = Place { client: lock.client, owner: lock.owner, file: lock.file };
                 Some((place, lock.range.intersection(range)?))

@@ -156,7 +156,9 @@ impl Both {
         for row in self.engine.lm_rows() {
             let lm = row.address;
             let (record, tables) = (self.ledger.part(lm), tables.part(lm));
-            if !row.working && row.stage != Stage::Loading {
+            // What is kept of one that was released may have given way to what another's record says; its own record is not ours to write.
+            let whole = row.stage == Stage::Loaded;
+            if !row.working && whole {
                 assert_eq!(record.canonical(), tables.canonical(), "what the record says of {lm}");
             }
             assert!(row.working || record.waiters == tables.waiters, "who waits through {lm}");
@@ -225,11 +227,25 @@ impl Both {
             bytes.filter(|byte| !refused.iter().any(|r| r.overlaps(*byte))).collect()
         };
         for range in parts {
+            self.move_others_on(lm, spot.file, range, lock.mode);
             let (oh, file) = (Box::from(*b"oh"), Box::from([spot.file as u8]));
             let (name, svid) = (name.into(), who.n as u32);
             let set = Entry::Set(Stretch { lm, name, address, oh, svid, file, range }, loaded(lock));
             self.ledger.apply(&set);
         }
+    }
+
+    /// What the records of released lock managers have in the way of what another's record says, somebody has unlocked there since.
+    fn move_others_on(&mut self, loaded: IpAddr, file: usize, range: Range, mode: crate::state::Mode) {
+        let gone = |lm: IpAddr| lm != loaded && self.engine.stage(lm) != Some(Stage::Loaded);
+        let keys = self.ledger.locks.iter().filter(|(key, _)| key.file[..] == [file as u8] && gone(key.lm));
+        let in_way = keys.flat_map(|(key, bytes)| {
+            let met = bytes.iter().filter(|(_, lock)| lock.mode.conflicts(mode));
+            met.filter_map(|(bytes, _)| bytes.intersection(range))
+                .map(|range| Stretch { range, ..key.clone() })
+        });
+        let unsets: Vec<Entry> = in_way.map(Entry::Unset).collect();
+        unsets.iter().for_each(|unset| self.ledger.apply(unset));
     }
 
     fn spot(&self, file: &[u8], range: Range) -> Spot {

@@ -102,7 +102,7 @@ impl Model {
 
     fn load_byte(&mut self, now: u64, who: Who, spot: Spot, lock: LockState) {
         let expired = lock.condition == Condition::Expired;
-        for o in owners_of(who.lm).filter(|o| *o != who.index()) {
+        for o in (0..ALL_OWNERS).filter(|o| *o != who.index()) {
             let cell = &mut self.files[spot.file][o][spot.lo];
             *cell = cell.filter(|c| !(c.kept && c.mode.conflicts(lock.mode)));
         }
