@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use crate::rpc::drc::Key;
 use crate::rpc::{Call, Program, Responder};
 
 /// The gate before every program.
@@ -139,6 +140,10 @@ impl Program for Gated {
 
     fn is_cached(&self, version: u32, procedure: u32) -> bool {
         self.program.is_cached(version, procedure)
+    }
+
+    fn repeated(&self, key: &Key) {
+        self.program.repeated(key);
     }
 
     fn is_served(&self, local: &IpAddr) -> bool {

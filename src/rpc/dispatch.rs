@@ -80,10 +80,14 @@ impl Router {
         if !program.is_cached(info.version, info.procedure) {
             return Action::Dispatch(program.clone(), call, 0);
         }
-        match self.drc.begin(now, &Key::new(info, &call.args)) {
+        let key = Key::new(info, &call.args);
+        match self.drc.begin(now, &key) {
             Begin::New(token) => Action::Dispatch(program.clone(), call, token),
             Begin::InProgress => Action::Drop,
-            Begin::Replay(reply) => Action::Reply(reply.into_vec()),
+            Begin::Replay(reply) => {
+                program.repeated(&key);
+                Action::Reply(reply.into_vec())
+            }
         }
     }
 

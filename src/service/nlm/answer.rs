@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lockferry_xdr::Writer;
 
+use super::results::Results;
 use super::wire::{self, Shape};
 use crate::rpc::drc::Key;
 use crate::rpc::{Responder, Transport};
@@ -40,7 +41,7 @@ pub struct Answer {
 
 enum Way {
     Reply(Responder),
-    Call { outbox: Arc<dyn Outbox>, path: ReturnPath, procedure: u32 },
+    Call { results: Arc<Results>, path: ReturnPath, procedure: u32 },
     Nowhere,
 }
 
@@ -65,15 +66,23 @@ impl Answer {
         matches!(self.way, Way::Nowhere)
     }
 
+    /// By a call to the client; `key` is that of the request, which may come again.
     pub(super) fn by_call(
-        outbox: Arc<dyn Outbox>,
+        results: Arc<Results>,
+        key: Key,
         path: ReturnPath,
         version: u32,
         procedure: u32,
         shape: Shape,
         cookie: &[u8],
     ) -> Self {
-        Self { version, shape, cookie: cookie.into(), way: Way::Call { outbox, path, procedure }, key: None }
+        Self {
+            version,
+            shape,
+            cookie: cookie.into(),
+            way: Way::Call { results, path, procedure },
+            key: Some(key),
+        }
     }
 
     /// The same, for a call whose reply must be repeated by whoever serves the address when it comes again.
@@ -91,7 +100,7 @@ impl Answer {
 
     /// Sends the answer.
     pub fn send(self, reply: Reply) {
-        let Self { version, shape, cookie, way, .. } = self;
+        let Self { version, shape, cookie, way, key } = self;
         if reply == Reply::Silent {
             return;
         }
@@ -99,10 +108,10 @@ impl Answer {
             Way::Reply(responder) => {
                 responder.success_with(|w| wire::write_answer(version, shape, &cookie, &reply, w));
             }
-            Way::Call { outbox, path, procedure } => {
+            Way::Call { results, path, procedure } => {
                 let mut args = Vec::with_capacity(64);
                 wire::write_answer(version, shape, &cookie, &reply, &mut Writer::new(&mut args));
-                outbox.send_res(path, version, procedure, args);
+                results.send(key, path, version, procedure, args);
             }
             Way::Nowhere => {}
         }

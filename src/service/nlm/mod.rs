@@ -6,6 +6,7 @@
 
 mod answer;
 mod checks;
+mod results;
 pub mod wire;
 
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use crate::rpc::{Call, CallInfo, Program, Responder, Transport};
 use crate::state::{Command, LockRequest, Mode, Party, Reply, Route, Status, Token};
 pub use answer::{Answer, Outbox, ReturnPath};
 use checks::{Checks, Subject};
+use results::Results;
 use wire::{LockArg, Parsed, Request, ShareArg};
 
 /// The program number.
@@ -65,7 +67,7 @@ pub struct Nlm {
 struct Inner {
     service: Arc<dyn LockService>,
     files: Arc<dyn LockFiles>,
-    outbox: Arc<dyn Outbox>,
+    results: Arc<Results>,
     spawn: Spawn,
     checks: Checks,
 }
@@ -78,7 +80,8 @@ impl Nlm {
         outbox: Arc<dyn Outbox>,
         spawn: Spawn,
     ) -> Self {
-        Self { inner: Arc::new(Inner { service, files, outbox, spawn, checks: Checks::default() }) }
+        let results = Results::new(outbox);
+        Self { inner: Arc::new(Inner { service, files, results, spawn, checks: Checks::default() }) }
     }
 }
 
@@ -101,6 +104,10 @@ impl Program for Nlm {
 
     fn is_cached(&self, _version: u32, procedure: u32) -> bool {
         wire::is_cached(procedure)
+    }
+
+    fn repeated(&self, key: &Key) {
+        self.inner.results.send_again(key);
     }
 
     fn dispatch(&self, call: Call, responder: Responder) {
@@ -350,7 +357,8 @@ impl Inner {
                 responder.success(&());
                 let path = ReturnPath { local: info.local, peer: info.peer, transport: info.transport };
                 Answer::by_call(
-                    self.outbox.clone(),
+                    self.results.clone(),
+                    Key::new(info, parsed.args),
                     path,
                     info.version,
                     procedure,

@@ -9,6 +9,8 @@ use lockferry_xdr::nlm::{Nlm4Lock, Nlm4Lockargs, Nlm4Testargs, Nlm4Unlockargs, N
 use lockferry_xdr::{Encode, Reader};
 
 use super::*;
+use crate::rpc::dispatch::{Action, Router, run};
+use crate::rpc::drc::{Drc, DrcLimits};
 use crate::rpc::{Cred, ReplySink};
 use crate::state::{Holder, Range};
 
@@ -140,17 +142,7 @@ impl Bench {
     /// The results of one call; `None`: silence.
     fn call(&self, version: u32, procedure: u32, args: &impl Encode) -> Option<Vec<u8>> {
         let sink = Arc::new(Replies::default());
-        let info = CallInfo {
-            peer: SocketAddr::from(([10, 0, 0, 5], 700)),
-            local: SocketAddr::from(([10, 1, 1, 2], 32803)),
-            transport: Transport::Tcp,
-            xid: 7,
-            program: PROGRAM,
-            version,
-            procedure,
-            cred: Cred::None,
-        };
-        let call = Call { info, args: Bytes::from(args.to_bytes()) };
+        let call = Call { info: info(version, procedure), args: Bytes::from(args.to_bytes()) };
         self.nlm.dispatch(call, Responder::new(sink.clone(), 0, 7));
         let replies = std::mem::take(&mut *sink.0.lock().unwrap());
         assert_eq!(replies.len(), 1, "exactly one answer, or one silence");
@@ -159,6 +151,19 @@ impl Bench {
 
     fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.service.asked.lock().unwrap())
+    }
+}
+
+fn info(version: u32, procedure: u32) -> CallInfo {
+    CallInfo {
+        peer: SocketAddr::from(([10, 0, 0, 5], 700)),
+        local: SocketAddr::from(([10, 1, 1, 2], 32803)),
+        transport: Transport::Tcp,
+        xid: 7,
+        program: PROGRAM,
+        version,
+        procedure,
+        cred: Cred::None,
     }
 }
 
@@ -278,4 +283,30 @@ fn a_deadlock_is_a_denial_in_version_3() {
     let args = NlmLockargs { cookie: b"", block: true, exclusive: true, alock, reclaim: false, state: 0 };
     assert_eq!(status(&bench.call(3, 2, &args).unwrap()).1, 1);
     assert_eq!(status(&bench.call(4, 2, &lockargs(HANDLE, 0, 1, false)).unwrap()).1, 5);
+}
+
+#[test]
+fn a_repeated_asynchronous_request_gets_its_result_again_although_its_own_reply_is_empty() {
+    let Bench { service, post, nlm, .. } = Bench::new(Reply::Status(Status::Granted), Ok(()));
+    let router = Router::new(vec![Arc::new(nlm)], Arc::new(Drc::new(DrcLimits::default())));
+    let now = std::time::Instant::now();
+    let send = || {
+        let args = Bytes::from(lockargs(HANDLE, 10, 0, false).to_bytes());
+        match router.accept(now, Call { info: info(4, 7), args }) {
+            Action::Dispatch(program, call, token) => {
+                let sink = Arc::new(Replies::default());
+                run(program.as_ref(), call, Responder::new(sink.clone(), 0, 7));
+                let replies = std::mem::take(&mut *sink.0.lock().unwrap());
+                router.finish(token, replies[0].as_deref());
+            }
+            Action::Reply(reply) => assert_eq!(reply.len(), 24, "an empty reply"),
+            Action::Drop => panic!("dropped"),
+        }
+    };
+    send();
+    send();
+    let sent = post.0.lock().unwrap().clone();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0], sent[1]);
+    assert_eq!(service.asked.lock().unwrap().len(), 1, "it was carried out once");
 }

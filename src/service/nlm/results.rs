@@ -1,0 +1,83 @@
+//! What asynchronous requests were answered with. The reply of their own call is empty and says nothing, so the reply cache cannot help a
+//! client whose _RES was lost: its repetition gets the same _RES again.
+//!
+//! Must never wait, nor keep more than it says.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::answer::{Outbox, ReturnPath};
+use super::wire;
+use crate::rpc::drc::Key;
+
+/// Results kept, about 300 bytes each and 1.3 KB at the most. A client repeats within seconds; what is forgotten by then it asks for anew
+/// under another xid.
+const KEPT: usize = 4_096;
+
+/// Sends results, and those of repeated requests again.
+pub(super) struct Results {
+    outbox: Arc<dyn Outbox>,
+    sent: Mutex<Sent>,
+}
+
+#[derive(Default)]
+struct Sent {
+    by_key: HashMap<Key, Message>,
+    /// The oldest first.
+    order: VecDeque<Key>,
+}
+
+#[derive(Clone)]
+struct Message {
+    path: ReturnPath,
+    version: u32,
+    procedure: u32,
+    args: Vec<u8>,
+}
+
+impl Results {
+    pub(super) fn new(outbox: Arc<dyn Outbox>) -> Arc<Self> {
+        Arc::new(Self { outbox, sent: Mutex::default() })
+    }
+
+    /// Sends the result of the request that `key` names.
+    pub(super) fn send(
+        &self,
+        key: Option<Key>,
+        path: ReturnPath,
+        version: u32,
+        procedure: u32,
+        args: Vec<u8>,
+    ) {
+        if let Some(key) = key.filter(|key| wire::is_cached(key.procedure)) {
+            self.sent().keep(key, Message { path, version, procedure, args: args.clone() });
+        }
+        self.outbox.send_res(path, version, procedure, args);
+    }
+
+    /// The request came again: so does its result, if there was one.
+    pub(super) fn send_again(&self, key: &Key) {
+        let message = self.sent().by_key.get(key).cloned();
+        if let Some(Message { path, version, procedure, args }) = message {
+            self.outbox.send_res(path, version, procedure, args);
+        }
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        // Each change leaves both tables whole, or the order with a key too much.
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sent {
+    fn keep(&mut self, key: Key, message: Message) {
+        if self.by_key.insert(key, message).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > KEPT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_key.remove(&oldest);
+        }
+    }
+}
