@@ -19,6 +19,9 @@ use crate::random::Random;
 use crate::settings::{MS, SECOND};
 use crate::sim::{End, Sim};
 
+/// How often an open call is looked at before the end, every 10 ms: longer than any answer takes of which nothing is lost.
+const PATIENCE: u32 = 1_000;
+
 /// What the scripts of a run share.
 pub struct Scripts {
     site: Arc<Site>,
@@ -409,8 +412,16 @@ impl Manager {
         for client in 0..self.sim.client_count() {
             self.sim.with_client(client, |c, now, _| c.calm(now));
         }
+        self.sim.be_calm();
         self.sim.record(Event::Calm);
         self.sim.sleep(site.rest).await;
+        // Whoever waits polls now and then: a poll that is under way has its answer in a moment, or never.
+        for _ in 0..PATIENCE {
+            if !self.sim.is_any_call_open() {
+                break;
+            }
+            self.sim.sleep(10 * MS).await;
+        }
         cluster::compare_lists(&self.sim, &site);
         self.sim.record(Event::Rest);
         self.sim.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end();

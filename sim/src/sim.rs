@@ -158,6 +158,8 @@ struct Inner {
     /// Who does not reach whom.
     cut: BTreeSet<(End, End)>,
     graveyard: Vec<Arc<Life>>,
+    /// No message is lost, doubled or late any more.
+    calm: bool,
 }
 
 /// A run.
@@ -215,6 +217,7 @@ impl Sim {
                     routes: BTreeMap::new(),
                     cut: BTreeSet::new(),
                     graveyard: Vec::new(),
+                    calm: false,
                 }),
                 machines: Mutex::new(machines),
                 clients: Mutex::default(),
@@ -769,10 +772,11 @@ impl Sim {
     /// How long a message is under way, and a second copy of it. `None`: it is lost.
     fn fate(&self) -> Option<(Micros, Option<Micros>)> {
         let plan = &self.plan;
+        let calm = lock(&self.inner).calm;
         let mut chances = self.chances();
         let network = &mut chances.network;
         let base = 60 + network.below(400);
-        if plan.loss + plan.doubled + plan.late == 0 {
+        if calm || plan.loss + plan.doubled + plan.late == 0 {
             return Some((base, None));
         }
         if network.chance(plan.loss) {
@@ -900,6 +904,16 @@ impl Sim {
         } else {
             inner.cut.remove(&(from, to))
         };
+    }
+
+    /// From here on the network does what it should.
+    pub fn be_calm(&self) {
+        lock(&self.inner).calm = true;
+    }
+
+    /// Whether any client that is up waits for the answer to a call.
+    pub fn is_any_call_open(&self) -> bool {
+        lock(&self.clients).iter().any(|c| c.client.is_up() && c.client.awaits_answer())
     }
 
     /// Mends all ways.

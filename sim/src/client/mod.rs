@@ -233,9 +233,14 @@ impl Client {
         self.alive
     }
 
+    /// Whether a call of it has no answer yet. The strays of a bad client do not count.
+    pub fn awaits_answer(&self) -> bool {
+        self.calls.open().iter().any(|call| call.role != Role::Stray)
+    }
+
     /// Whether calls or waits of it are open. The strays of a bad client do not count.
     pub fn is_busy(&self) -> bool {
-        self.calls.open().iter().any(|call| call.role != Role::Stray)
+        self.awaits_answer()
             || self.owners.iter().any(|owner| !owner.is_idle())
             || self.servers.iter().any(|server| server.reclaim.is_some())
     }
