@@ -27,6 +27,10 @@ const WAITING_MAX: usize = 65_536;
 /// Entries in one batch: some 200 KB. One command may bring a million (a client that rebooted); they go in pieces.
 const BATCH_MAX: usize = 1_024;
 
+/// Longest wait of one lock manager's entries for another's disk, 1 s: one that hangs must not silence the others. A crash in just that time
+/// may leave a lock in two records; then it is loaded for who is loaded first.
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// What an operator is told of a disk that is nearly full.
 const LOW: &str =
     "the disk of its journal is full: new locks are refused, what is held can be unlocked and reclaimed";
@@ -84,18 +88,29 @@ pub(super) struct Barrier {
 }
 
 impl Barrier {
-    /// Before entries of `pipe`, until it was [`Held::Turn`] in `others` other pipes.
+    /// Before entries of `pipe`, until it was [`Held::Turn`] in `others` other pipes, or [`LONGEST`] is over.
     pub(super) fn new(pipe: &Arc<Pipe>, others: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(others), pipe: Arc::downgrade(pipe) })
+        let barrier = Arc::new(Self { left: AtomicUsize::new(others), pipe: Arc::downgrade(pipe) });
+        let (host, late) = (pipe.outlet.host.clone(), Arc::downgrade(&barrier));
+        let sleep = host.sleep(LONGEST);
+        host.spawn(Box::pin(async move {
+            sleep.await;
+            if let Some(barrier) = late.upgrade() {
+                barrier.open(usize::MAX);
+            }
+        }));
+        barrier
     }
 
     fn is_open(&self) -> bool {
         self.left.load(Ordering::Acquire) == 0
     }
 
-    /// One of the others has come so far, or never will.
-    fn pass(&self) {
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1
+    /// So many of the others have come so far, or never will.
+    fn open(&self, by: usize) {
+        let less = |left: usize| (left > 0).then(|| left.saturating_sub(by));
+        let before = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        if before.is_ok_and(|before| before <= by)
             && let Some(pipe) = self.pipe.upgrade()
         {
             pipe.go_on(pipe.inner());
@@ -273,10 +288,11 @@ impl Pipe {
         self.inner().unwritten.contains_key(&file)
     }
 
-    /// The same, of a record that is open: one that is not has nothing yet that could contradict another.
+    /// The same, of a record that is being written: one that is not open yet has nothing that could contradict another, and for one whose disk is
+    /// full nobody can wait.
     pub(super) fn is_writing(&self, file: u64) -> bool {
         let inner = self.inner();
-        matches!(inner.way, Way::Open(..)) && inner.unwritten.contains_key(&file)
+        matches!(inner.way, Way::Open(..)) && inner.trouble.is_none() && inner.unwritten.contains_key(&file)
     }
 
     /// Whether anything may still leave.
@@ -308,6 +324,11 @@ impl Pipe {
     /// Why nothing can be made durable now, or no new lock.
     pub(super) fn trouble(&self) -> Option<String> {
         self.inner().trouble.clone().or_else(|| self.is_low().then(|| LOW.into()))
+    }
+
+    /// Whether nothing can be written now, or opened.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.inner().trouble.is_some()
     }
 
     /// Notes why the record cannot be opened.
@@ -418,7 +439,7 @@ impl Pipe {
             }
             Held::Part(joint) => joint.arrived(self.lm, durable && !mute),
             Held::Turn(barrier) => {
-                barrier.pass();
+                barrier.open(1);
                 Vec::new()
             }
         }

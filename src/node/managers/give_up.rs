@@ -16,6 +16,10 @@ use crate::state::{Command, Verb as Previewed};
 use crate::store::record::{LockCondition, Record};
 use crate::store::{Epoch, Ledger, LockStore};
 
+/// Said of a lock manager whose disk did not take what was decided last.
+const UNWRITTEN: &str =
+    "its journal could not be written: what was decided last, and nobody was told of, is not in its record";
+
 impl Managers {
     pub(super) fn unlock_ip(self: &Arc<Self>, ip: IpAddr, dry: bool) -> Result<Done, Refusal> {
         let _turn = self.turn(ip)?;
@@ -146,10 +150,12 @@ impl Managers {
         let desk = &self.rooms.desk;
         let row = desk.read(|e| e.lm_rows()).into_iter().find(|row| row.address == ip);
         desk.release(ip, &keep);
-        let stay = desk.pipe(ip).map_or(0, |pipe| pipe.stay());
+        let pipe = desk.pipe(ip);
+        let stay = pipe.as_ref().map_or(0, |pipe| pipe.stay());
         // What was decided goes into the record, although nobody is told any more: what was freed here may have been granted through
         // another address, in whose record it is. With a disk that hangs, the record is as after a crash.
-        desk.settle_within(ip, super::PATIENCE);
+        let can = pipe.is_some_and(|pipe| pipe.is_alive() && !pipe.is_stuck());
+        let written = can && desk.settle_within(ip, super::PATIENCE);
         desk.drop_pipe(ip);
         // Whoever begins to tell clients from here on sees that the stay is over.
         self.rooms.notifier.end(ip, stay);
@@ -159,7 +165,8 @@ impl Managers {
         }
         self.rooms.connections.reset(ip);
         let (marked, dropped) = row.map_or((0, 0), |row| (row.locks - row.expired, row.waiters));
-        (Done { changed: true, marked, dropped, ..Done::default() }, served)
+        let notes = if written { Vec::new() } else { vec![UNWRITTEN.to_owned()] };
+        (Done { changed: true, marked, dropped, notes, ..Done::default() }, served)
     }
 
     fn write_release(&self, ip: IpAddr, slot: &Slot, to: Option<&str>) -> Result<(), Refusal> {

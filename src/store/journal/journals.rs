@@ -201,6 +201,14 @@ impl Journals {
         epoch::raise_after(self.files.as_ref(), &dir, last.0).map(Epoch)
     }
 
+    /// Whether earlier owners have left as many segments as one may fill.
+    fn has_piled_up(&self, dir: &Path, mine: u64) -> Result<bool, JournalError> {
+        let names = self.files.list(dir).map_err(JournalError::io("cannot list", dir))?;
+        let older =
+            |name: &&String| matches!(Name::parse(name), Some(Name::Segment(epoch, _)) if epoch < mine);
+        Ok(names.iter().filter(older).count() as u64 >= self.options.compact_after)
+    }
+
     /// Newest epoch, and whether it was handed over.
     fn look_at(&self, dir: &Path) -> Result<(u64, bool), JournalError> {
         let epoch = newest_or_none(self.files.as_ref(), dir)?;
@@ -285,8 +293,9 @@ impl LockStore for Journals {
             epoch: epoch.0,
         };
         let writer = Writer::open(place, &self.options, loaded, (self.clock)())?;
-        // Damage must not be met again and again: a snapshot of what was kept replaces it.
-        let owner = Owner::start(writer, &self.options, epoch.0, !loaded.findings.is_empty(), self.stepped)?;
+        // Damage must not be met again and again: a snapshot of what was kept replaces it. Nor must the files of many short stays pile up.
+        let compact = !loaded.findings.is_empty() || self.has_piled_up(&self.dir(lock_manager), epoch.0)?;
+        let owner = Owner::start(writer, &self.options, epoch.0, compact, self.stepped)?;
         let before = lock(&self.owners).insert(lock_manager.to_owned(), owner);
         before.map_or(Ok(()), |before| before.stop(None).or(Ok(())))
     }

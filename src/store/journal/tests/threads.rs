@@ -170,3 +170,25 @@ fn names(dir: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[test]
+fn the_files_of_many_short_stays_do_not_pile_up() {
+    let base = tempfile::tempdir().unwrap();
+    let options =
+        Options { segment: 64 << 10, first_segment: 16 << 10, node: "n".into(), ..Options::default() };
+    let store = Journals::stepped(Arc::new(Disk), base.path().into(), options, Box::new(|| 7));
+    let mut most = 0;
+    for n in 1..=40 {
+        let (epoch, report, ledger) = take(&store);
+        assert!(report.complete && ledger.lock_count() == n - 1, "{report:?}");
+        let (tell, told) = mpsc::channel();
+        let done = Box::new(move |outcome| tell.send(outcome).unwrap());
+        let batch = Batch { entries: vec![lock(1, 2 * n as u64)], essential: false };
+        store.append(LM, epoch, batch, done);
+        assert!(store.step(LM) && matches!(told.recv().unwrap(), Outcome::Durable(_)));
+        store.keep_house(LM);
+        store.release(LM, epoch).unwrap();
+        most = most.max(std::fs::read_dir(store.dir(LM)).unwrap().count());
+    }
+    assert!(most < 20, "{most} files");
+}
