@@ -25,6 +25,9 @@ const GROUP: usize = 1 << 20;
 /// Tells Unix seconds.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
+/// Entries of earlier owners that are compacted while the take-over waits, some milliseconds: more are in the background, and are begun anew if
+/// the stay is a short one.
+const COMPACT_AT_ONCE: u64 = 10_000;
 /// How often a full disk is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -201,6 +204,15 @@ impl Journals {
         epoch::raise_after(self.files.as_ref(), &dir, last.0).map(Epoch)
     }
 
+    /// Replaces what earlier owners have left by a snapshot. False: it cannot be done now.
+    fn compact_before(&self, writer: &Writer, loaded: &LoadReport) -> bool {
+        let done = snapshot::compact(self.files.as_ref(), &writer.job_before(loaded.last));
+        if let Err(e) = &done {
+            tracing::warn!("what earlier owners have left is not compacted: {e}");
+        }
+        done.is_ok()
+    }
+
     /// Whether earlier owners have left as many segments as one may fill.
     fn has_piled_up(&self, dir: &Path, mine: u64) -> Result<bool, JournalError> {
         let names = self.files.list(dir).map_err(JournalError::io("cannot list", dir))?;
@@ -294,7 +306,10 @@ impl LockStore for Journals {
         };
         let writer = Writer::open(place, &self.options, loaded, (self.clock)())?;
         // Damage must not be met again and again: a snapshot of what was kept replaces it. Nor must the files of many short stays pile up.
-        let compact = !loaded.findings.is_empty() || self.has_piled_up(&self.dir(lock_manager), epoch.0)?;
+        let mut compact = !loaded.findings.is_empty();
+        if !compact && self.has_piled_up(&self.dir(lock_manager), epoch.0)? {
+            compact = loaded.entries > COMPACT_AT_ONCE || !self.compact_before(&writer, loaded);
+        }
         let owner = Owner::start(writer, &self.options, epoch.0, compact, self.stepped)?;
         let before = lock(&self.owners).insert(lock_manager.to_owned(), owner);
         before.map_or(Ok(()), |before| before.stop(None).or(Ok(())))

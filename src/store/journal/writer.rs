@@ -407,6 +407,12 @@ impl Writer {
         handle.size().map_err(JournalError::io("cannot look at", path))
     }
 
+    /// What earlier owners wrote, up to this sequence, as something that can be compacted.
+    pub(super) fn job_before(&self, until: u64) -> snapshot::Job {
+        let Place { dir, name, epoch, .. } = self.place.clone();
+        snapshot::Job { dir, name, epoch, until, open: 1, stop: self.stop.clone() }
+    }
+
     /// Ends this segment, if anything is in it, and says what can be compacted now.
     pub(super) fn compaction(&mut self) -> Result<snapshot::Job, JournalError> {
         if let Some(why) = &self.failed {
