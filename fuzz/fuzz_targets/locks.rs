@@ -17,7 +17,7 @@ use lockferry::rpc::drc::{Drc, DrcLimits};
 use lockferry::rpc::header::{CallHeader, ReplyStatus, parse_reply};
 use lockferry::rpc::record::Verdict;
 use lockferry::rpc::{Call, CallInfo, Cred, Transport};
-use lockferry::service::nlm::{Nlm, wire};
+use lockferry::service::nlm::{Nlm, Results, wire};
 use lockferry::service::nsm::Nsm;
 use lockferry::state::{
     AddressCheck, CallbackOutcome, Command, Condition, GraceConflict, Limits, LockState, Mode, Party,
@@ -105,7 +105,7 @@ struct World {
 impl World {
     fn new(settings: Settings) -> Self {
         let core = Arc::new(Core::new(settings));
-        let nlm = Nlm::new(core.clone(), core.clone(), core.clone(), Core::spawn(&core));
+        let nlm = Nlm::new(core.clone(), core.clone(), Results::new(core.clone()), Core::spawn(&core));
         let nsm = Nsm::new(core.clone(), Box::new(|_| 7));
         let drc = Arc::new(Drc::new(DrcLimits::default()));
         let router = Arc::new(Router::new(vec![Arc::new(nlm), Arc::new(nsm)], drc));

@@ -17,7 +17,7 @@ use lockferry::rpc::rpcbind::{Portmapper, Table};
 use lockferry::rpc::{Call, CallInfo, Program, Transport};
 use lockferry::service::mount::Mount;
 use lockferry::service::nfs3::Nfs3;
-use lockferry::service::nlm::Nlm;
+use lockferry::service::nlm::{Nlm, Results};
 use lockferry::service::nsm::Nsm;
 use lockferry::state::Settings;
 use lockferry_fuzz::calls;
@@ -39,7 +39,7 @@ static FILES: LazyLock<(Arc<ExportTable>, Arc<FilePool>)> = LazyLock::new(|| {
 fn programs(core: &Arc<Core>) -> Vec<Arc<dyn Program>> {
     let (table, pool) = &*FILES;
     vec![
-        Arc::new(Nlm::new(core.clone(), core.clone(), core.clone(), Core::spawn(core))),
+        Arc::new(Nlm::new(core.clone(), core.clone(), Results::new(core.clone()), Core::spawn(core))),
         Arc::new(Nsm::new(core.clone(), Box::new(|_| 7))),
         Arc::new(Portmapper::new(Arc::new(Table::new()), true)),
         Arc::new(Mount::new(table.clone(), pool.clone())),

@@ -201,6 +201,10 @@ impl Core {
         let mut guard = self.inner();
         let inner = &mut *guard;
         let now = Time(inner.now);
+        // The record is always one command behind.
+        for (lm, mark) in std::mem::take(&mut inner.fx.marks) {
+            inner.engine.handle(now, Command::Written { lm, mark }, &mut inner.fx);
+        }
         inner.engine.handle(now, command, &mut inner.fx);
         // cargo-fuzz sets it; the seeds are made without.
         #[cfg(fuzzing)]

@@ -3,6 +3,7 @@
 //!
 //! Must never reach for a clock, a thread or a socket by itself.
 
+use std::net::IpAddr;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -19,10 +20,11 @@ use super::statd::Statd;
 use super::verbs::NodeControl;
 use super::view::{NodeView, Status};
 use super::views::Views;
+use super::written::Written;
 use crate::export::{ExportTable, LockFiles};
 use crate::rpc::Program;
 use crate::rpc::drc::Drc;
-use crate::service::nlm::{Nlm, Spawn};
+use crate::service::nlm::{Nlm, Results, Spawn};
 use crate::service::nsm::Nsm;
 use crate::state::{self, Engine, Event, LockRow, Settings};
 use crate::store::StateDir;
@@ -95,16 +97,24 @@ impl Node {
         let gate = Arc::new(Gate::default());
         let managers_cell: Arc<OnceLock<Weak<Managers>>> = Arc::default();
         let callbacks: Arc<dyn Callbacks> = Arc::new(SharedCaller(caller.clone()));
+        let written: Arc<Written> = Arc::default();
         let ways = Ways {
             host: host.clone(),
             callbacks: callbacks.clone(),
             observer: observer(notifier.clone(), log),
             gate: gate.clone(),
-            outlet: Arc::new(outlet(callbacks, managers_cell.clone(), statd.clone(), host.clone())),
+            outlet: Arc::new(Outlet {
+                let_out: let_out(callbacks, written.clone()),
+                fallen: fallen(managers_cell.clone()),
+                statd: statd.clone(),
+                host: host.clone(),
+            }),
+            written,
             opener: opener(managers_cell.clone()),
             monitored_by_statd: config.nsm.mode == NsmMode::Statd,
         };
         let desk = Arc::new(Desk::new(engine(config, secrets), ways));
+        let results = Results::new(Arc::new(SharedCaller(caller.clone())));
         let managers = Managers::new(Rooms {
             config: config.clone(),
             state_dir,
@@ -113,6 +123,7 @@ impl Node {
             gate: gate.clone(),
             exports: exports.clone(),
             drc,
+            results: results.clone(),
             connections,
             notifier: notifier.clone(),
             addresses,
@@ -123,7 +134,7 @@ impl Node {
             let managers = managers.clone();
             Box::new(move |ip| managers.nsm_state(ip))
         };
-        let nlm = Nlm::new(desk.clone(), files, Arc::new(SharedCaller(caller.clone())), spawn);
+        let nlm = Nlm::new(desk.clone(), files, results, spawn);
         let nsm = Nsm::new(desk.clone(), nsm_state);
         let programs: [Arc<dyn Program>; 2] = [Arc::new(nlm), Arc::new(nsm)];
         let gated = programs.map(|program| Arc::new(Gated::new(program, gate.clone())) as Arc<dyn Program>);
@@ -224,6 +235,7 @@ fn engine(config: &NodeConfig, secrets: [u64; 3]) -> Engine {
         },
         hold: config.grace.hold,
         journal: true,
+        await_records: true,
         locks_per_call: Settings::default().locks_per_call,
         // A restored client must stay on the list for as long as it may still reclaim.
         forget_after: Duration::from_secs(600).max(config.grace.window * 2),
@@ -233,27 +245,22 @@ fn engine(config: &NodeConfig, secrets: [u64; 3]) -> Engine {
 }
 
 /// How releases leave the pipes.
-fn outlet(
-    callbacks: Arc<dyn Callbacks>,
-    managers: Arc<OnceLock<Weak<Managers>>>,
-    statd: Arc<Statd>,
-    host: Arc<dyn Host>,
-) -> Outlet {
-    Outlet {
-        let_out: Box::new(move |release| match release {
-            Release::Reply(answer, reply) => answer.send(reply),
-            Release::Granted(order) => callbacks.start(*order),
-            Release::Stop(grant) => callbacks.stop(grant),
-            Release::Tell(tell) => tell(),
-        }),
-        fallen: Box::new(move |ip| {
-            if let Some(managers) = managers.get().and_then(Weak::upgrade) {
-                managers.fallen(ip);
-            }
-        }),
-        statd,
-        host,
-    }
+fn let_out(callbacks: Arc<dyn Callbacks>, written: Arc<Written>) -> Box<dyn Fn(Release) + Send + Sync> {
+    Box::new(move |release| match release {
+        Release::Reply(answer, reply) => answer.send(reply),
+        Release::Granted(order) => callbacks.start(*order),
+        Release::Stop(grant) => callbacks.stop(grant),
+        Release::Tell(tell) => tell(),
+        Release::Written { lm, mark, soon } => written.add(lm, mark, soon),
+    })
+}
+
+fn fallen(managers: Arc<OnceLock<Weak<Managers>>>) -> Box<dyn Fn(IpAddr) + Send + Sync> {
+    Box::new(move |ip| {
+        if let Some(managers) = managers.get().and_then(Weak::upgrade) {
+            managers.fallen(ip);
+        }
+    })
 }
 
 fn opener(managers: Arc<OnceLock<Weak<Managers>>>) -> Opener {

@@ -5,19 +5,18 @@
 //! [`super::pipe`] of the lock manager it speaks for, behind the entries it depends on. Must never do I/O under the mutex, nor let an
 //! answer leave by another way.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use super::gate::Gate;
 use super::host::{Host, hand_over};
-use super::pipe::{Barrier, Held, Joint, Outlet, Pipe, Release, file_of, takes_a_lock};
+use super::pipe::{Outlet, Pipe, Release};
 use super::records::{self, Dates};
 use super::refusals::{Refusals, Replay};
+use super::written::Written;
 use crate::rpc::{CallInfo, Responder};
 use crate::service::nlm::{Answer, LockService};
 use crate::state::{
@@ -69,6 +68,7 @@ pub(super) struct Ways {
     pub(super) observer: Observer,
     pub(super) gate: Arc<Gate>,
     pub(super) outlet: Arc<Outlet>,
+    pub(super) written: Arc<Written>,
     pub(super) opener: Opener,
     pub(super) monitored_by_statd: bool,
 }
@@ -80,7 +80,6 @@ pub(super) struct Desk {
     inner: parking_lot::Mutex<Inner>,
     ways: Ways,
     refusals: Mutex<Refusals>,
-    timer: Notify,
 }
 
 struct Inner {
@@ -109,7 +108,6 @@ impl Desk {
             inner: parking_lot::Mutex::new(inner),
             ways,
             refusals: Mutex::new(Refusals::default()),
-            timer: Notify::new(),
         }
     }
 
@@ -141,8 +139,7 @@ impl Desk {
         if !inner.pipes.values().any(|p| Arc::ptr_eq(p, pipe)) {
             return false;
         }
-        let now = self.now();
-        inner.engine.handle(now, command, &mut inner.fx);
+        let now = self.handle(inner, command);
         let said = self.take_effects(inner, now, None);
         drop(guard);
         self.follow_up(said, None);
@@ -156,8 +153,7 @@ impl Desk {
         if let Some(pipe) = inner.pipes.get(&lm) {
             pipe.close();
         }
-        let now = self.now();
-        inner.engine.handle(now, Command::Release { lm, keep }, &mut inner.fx);
+        let now = self.handle(inner, Command::Release { lm, keep });
         let said = self.take_effects(inner, now, None);
         drop(guard);
         self.follow_up(said, None);
@@ -177,7 +173,7 @@ impl Desk {
     pub(super) fn settle_within(&self, lm: IpAddr, most: Duration) -> bool {
         let Some(pipe) = self.pipe(lm) else { return true };
         let (tell, told) = hand_over();
-        pipe.push(Vec::new(), vec![Held::One(Release::Tell(Box::new(move || tell.give(()))))]);
+        pipe.push(Vec::new(), vec![Release::Tell(Box::new(move || tell.give(())))]);
         told.take(self.ways.host.as_ref(), most).is_some()
     }
 
@@ -231,10 +227,20 @@ impl Desk {
             let wait = next.map(|t| Duration::from_millis(t.0.saturating_sub(self.now().0)));
             tokio::select! {
                 biased;
-                () = self.timer.notified() => {}
+                () = self.ways.written.nudged() => self.run(Command::Tick),
                 () = self.sleep(wait) => self.run(Command::Tick),
             }
         }
+    }
+
+    /// Lets the engine do one thing, after what it has to hear of the records.
+    fn handle(&self, inner: &mut Inner, command: Command<'_>) -> Time {
+        let now = self.now();
+        for (lm, mark) in self.ways.written.take() {
+            inner.engine.handle(now, Command::Written { lm, mark }, &mut inner.fx);
+        }
+        inner.engine.handle(now, command, &mut inner.fx);
+        now
     }
 
     async fn sleep(&self, wait: Option<Duration>) {
@@ -258,8 +264,7 @@ impl Desk {
             }
             return Vec::new();
         }
-        let now = self.now();
-        inner.engine.handle(now, command, &mut inner.fx);
+        let now = self.handle(inner, command);
         let asked =
             asked.map(|lm| Asked { lm, token, answer: Some(answer).filter(|a| !a.is_nowhere()), keeps });
         let said = self.take_effects(inner, now, asked);
@@ -273,10 +278,10 @@ impl Desk {
         loop {
             let mut guard = self.inner();
             let inner = &mut *guard;
-            let now = self.now();
+            let mut now = self.now();
             let mut count = 0;
             for command in commands.by_ref().take(AT_ONCE) {
-                inner.engine.handle(now, command, &mut inner.fx);
+                now = self.handle(inner, command);
                 count += 1;
             }
             let said = self.take_effects(inner, now, None);
@@ -297,6 +302,11 @@ impl Desk {
             }
             let lm = records::lock_manager(&entry);
             out.part(lm).entries.push(records::record(entry, now, self).into());
+        }
+        // In front of what is said: whoever hears it may ask anew at once.
+        let soon = inner.pipes.len() > 1;
+        for (lm, mark) in inner.fx.marks.drain(..) {
+            out.part(lm).releases.push(Release::Written { lm, mark, soon });
         }
         let mut said = Said::default();
         for effect in inner.fx.out.drain(..) {
@@ -354,7 +364,7 @@ impl Desk {
     /// Does what need not be done under the mutex.
     fn follow_up(&self, said: Said, replay: Option<&Replay>) -> Vec<Event> {
         if said.rearm {
-            self.timer.notify_one();
+            self.ways.written.nudge();
         }
         drop(said.silenced);
         said.new.into_iter().for_each(|(lm, pipe)| (self.ways.opener)(lm, pipe));
@@ -433,103 +443,19 @@ struct Part {
     releases: Vec<Release>,
 }
 
-impl Part {
-    /// The files on which it takes locks.
-    fn files_taken(&self) -> BTreeSet<u64> {
-        let takes = self.entries.iter().filter(|entry| takes_a_lock(&entry.record));
-        takes.filter_map(|entry| file_of(&entry.record)).collect()
-    }
-}
-
 impl Outgoing {
     fn part(&mut self, lm: IpAddr) -> &mut Part {
         self.parts.entry(lm).or_default()
     }
 
-    /// Lock managers may share a file. What is granted through one may be what was freed through another a moment ago: told before that is
-    /// durable too, a crash between the two would leave both in the records.
-    fn add_other_records_of_files(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) {
-        if mutant!(OtherRecordsNotAwaited)
-            || pipes.len() < 2
-            || self.parts.values().all(|part| part.releases.is_empty())
-        {
-            return;
-        }
-        let entries = self.parts.values().flat_map(|part| &part.entries);
-        let files: BTreeSet<u64> = entries.filter_map(|entry| file_of(&entry.record)).collect();
-        let unwritten = |pipe: &Pipe| files.iter().any(|file| pipe.has_unwritten(*file));
-        let more = pipes.iter().filter(|(lm, pipe)| !self.parts.contains_key(lm) && unwritten(pipe));
-        let more: Vec<IpAddr> = more.map(|(lm, _)| *lm).collect();
-        self.parts.extend(more.into_iter().map(|lm| (lm, Part::default())));
-    }
-
-    /// What of each part has to wait until others have written: locks on a file of which others have changes that are not durable yet.
-    fn barriers(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> BTreeMap<IpAddr, Arc<Barrier>> {
-        if pipes.len() < 2 {
-            return BTreeMap::new();
-        }
-        if self.parts.len() > 1 {
-            self.push_what_frees(pipes);
-        }
-        let mut barriers = BTreeMap::new();
-        for (lm, part) in &self.parts {
-            let files = part.files_taken();
-            let unwritten = |pipe: &Pipe| files.iter().any(|file| pipe.is_writing(*file));
-            let others = pipes.iter().filter(|(other, pipe)| *other != lm && unwritten(pipe));
-            let others: Vec<_> = others.map(|(_, pipe)| pipe).collect();
-            if let Some(pipe) = pipes.get(lm).filter(|_| !others.is_empty()) {
-                let barrier = Barrier::new(pipe, others.len());
-                others.iter().for_each(|other| other.push(Vec::new(), vec![Held::Turn(barrier.clone())]));
-                barriers.insert(*lm, barrier);
-            }
-        }
-        barriers
-    }
-
-    /// What frees locks, up to the first one that is taken, goes to the pipes in front of everything that waits: so nobody waits for whom he
-    /// keeps waiting.
-    fn push_what_frees(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) {
-        for (lm, part) in &mut self.parts {
-            let first = part.entries.iter().position(|entry| takes_a_lock(&entry.record));
-            let taking = part.entries.split_off(first.unwrap_or(part.entries.len()));
-            let freeing = std::mem::replace(&mut part.entries, taking);
-            if let Some(pipe) = pipes.get(lm).filter(|_| !freeing.is_empty()) {
-                pipe.push(freeing, Vec::new());
-            }
-        }
-    }
-
     /// Hands everything to the pipes and returns what need not wait.
     fn send(mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> Vec<Release> {
-        // Without a pipe there is no record: nothing is held through that address, so nothing need be written. Or its lock manager is not
-        // loaded, and then the engine has given no answer for it.
-        self.parts.retain(|lm, part| {
-            let loaded = pipes.contains_key(lm);
-            if !loaded {
-                self.at_once.append(&mut part.releases);
-            }
-            loaded
-        });
-        self.add_other_records_of_files(pipes);
-        let parts = self.parts.len();
-        let joint = parts > 1;
-        let releases: Vec<(IpAddr, Release)> = match joint {
-            true => {
-                let parts = self.parts.iter_mut();
-                parts.flat_map(|(lm, part)| part.releases.drain(..).map(|release| (*lm, release))).collect()
-            }
-            false => Vec::new(),
-        };
-        // What one lock manager's change lets another say waits for both records.
-        let shared = (!releases.is_empty()).then(|| Joint::new(parts, releases));
-        let barriers = self.barriers(pipes);
-        for (lm, part) in self.parts {
-            let held = match &shared {
-                Some(shared) => vec![Held::Part(shared.clone())],
-                None => part.releases.into_iter().map(Held::One).collect(),
-            };
-            if let Some(pipe) = pipes.get(&lm) {
-                pipe.push_after(barriers.get(&lm).cloned(), part.entries, held);
+        for (lm, mut part) in self.parts {
+            match pipes.get(&lm) {
+                Some(pipe) => pipe.push(part.entries, part.releases),
+                // Without a pipe there is no record: nothing is held through that address, so nothing need be written. Or its lock manager
+                // is not loaded, and then the engine has given no answer for it.
+                None => self.at_once.append(&mut part.releases),
             }
         }
         self.at_once
@@ -589,7 +515,7 @@ impl LockService for Desk {
 
     fn say(&self, lm: IpAddr, answer: Answer, reply: Reply) {
         match self.pipe(lm) {
-            Some(pipe) => pipe.push(Vec::new(), vec![Held::One(Release::Reply(answer, reply))]),
+            Some(pipe) => pipe.push(Vec::new(), vec![Release::Reply(answer, reply)]),
             // Nobody holds anything through this address: there is no record that could contradict.
             None if self.ways.gate.is_open(&lm) => answer.send(reply),
             None => {}
@@ -679,47 +605,6 @@ mod tests {
         })
     }
 
-    fn unset(file: u8) -> record::Entry {
-        let client = ClientKey { name: Box::default(), address: ip(99) };
-        let owner = OwnerKey { client, oh: Box::default(), svid: 1 };
-        Record::Unset(Place { owner, file: Box::new([file]), range: Range::ALL }).into()
-    }
-
-    /// Changes a file through lock manager 1, and says when that may be told.
-    fn change(pipes: &BTreeMap<IpAddr, Arc<Pipe>>, file: u8) -> mpsc::Receiver<()> {
-        let (tell, told) = mpsc::channel();
-        let mut out = Outgoing::default();
-        out.part(ip(1)).entries.push(unset(file));
-        out.part(ip(1)).releases.push(Release::Tell(Box::new(move || tell.send(()).unwrap())));
-        assert!(out.send(pipes).is_empty());
-        told
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_is_said_of_a_file_waits_for_the_records_of_all_lock_managers_that_changed_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options { segment: 1 << 20, ..Options::default() };
-        let journals = Arc::new(Journals::new(Arc::new(Disk), dir.path().into(), options));
-        let outlet = outlet();
-        let pipes: BTreeMap<_, _> = [1, 2].map(|n| (ip(n), Pipe::new(ip(n), outlet.clone()))).into();
-        let open = |n: u8| {
-            let name = ip(n).to_string();
-            let epoch = journals.raise_epoch(&name, false).unwrap();
-            let report = journals.load(&name, epoch, &mut |_| {}).unwrap();
-            journals.own(&name, epoch, &report).unwrap();
-            pipes[&ip(n)].open(journals.clone(), name, epoch);
-        };
-        open(1);
-        pipes[&ip(2)].push(vec![unset(7)], Vec::new());
-        let (same, other) = (change(&pipes, 7), change(&pipes, 8));
-        let patience = Duration::from_secs(10);
-        other.recv_timeout(patience).expect("another file does not matter");
-        assert!(same.try_recv().is_err(), "the record of lock manager 2 is not even open");
-        open(2);
-        same.recv_timeout(patience).expect("all is durable now");
-        change(&pipes, 7).recv_timeout(patience).unwrap();
-    }
-
     fn set(file: u8) -> record::Entry {
         let client = ClientKey { name: Box::default(), address: ip(98) };
         let owner = OwnerKey { client, oh: Box::default(), svid: 1 };
@@ -745,34 +630,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lock_is_recorded_only_after_what_it_waited_for_is_gone_from_the_record_of_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journals, pipes) = stepped(dir.path());
-        let mut out = Outgoing::default();
-        out.part(ip(1)).entries.push(set(7));
-        out.part(ip(2)).entries.push(unset(7));
-        out.send(&pipes);
-        let [first, second] = [1, 2].map(|n| ip(n).to_string());
-        assert!(!journals.has_work(&first), "the lock is still in the other record");
-        while journals.has_work(&second) {
-            journals.step(&second);
-        }
-        assert!(journals.has_work(&first));
-        pipes[&ip(1)].close();
-        journals.step(&first);
-        let peek = journals.peek(&first).unwrap().unwrap();
-        assert_eq!(peek.ledger.lock_count(), 1, "also of one that is being given up");
-    }
-
-    #[tokio::test]
     async fn what_comes_after_a_lock_manager_was_closed_is_neither_written_nor_said() {
         let dir = tempfile::tempdir().unwrap();
         let (journals, pipes) = stepped(dir.path());
         let first = ip(1).to_string();
         let (tell, told) = mpsc::channel();
         pipes[&ip(1)].close();
-        let reply = Held::One(Release::Reply(Answer::nowhere(), Reply::Silent));
-        let tell = Held::One(Release::Tell(Box::new(move || tell.send(()).unwrap())));
+        let reply = Release::Reply(Answer::nowhere(), Reply::Silent);
+        let tell = Release::Tell(Box::new(move || tell.send(()).unwrap()));
         pipes[&ip(1)].push(vec![set(7)], vec![reply, tell]);
         journals.step(&first);
         told.try_recv().expect("who gives it up hears that all before is written");

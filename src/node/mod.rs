@@ -30,5 +30,6 @@ pub mod tickle;
 pub mod verbs;
 pub mod view;
 mod views;
+mod written;
 
 pub use serve::{ServeError, serve};

@@ -4,11 +4,10 @@
 //! here, also an answer with nothing to write: the store confirms the epoch after each batch, so a node that was superseded says nothing.
 //! Must never let anything out before the store said *durable*, in another order, or after the lock manager was given up.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::desk::GrantedOrder;
@@ -27,10 +26,6 @@ const WAITING_MAX: usize = 65_536;
 /// Entries in one batch: some 200 KB. One command may bring a million (a client that rebooted); they go in pieces.
 const BATCH_MAX: usize = 1_024;
 
-/// Longest wait of one lock manager's entries for another's disk, 1 s: one that hangs must not silence the others. A crash in just that time
-/// may leave a lock in two records; then it is loaded for who is loaded first.
-const LONGEST: Duration = Duration::from_secs(1);
-
 /// What an operator is told of a disk that is nearly full.
 const LOW: &str =
     "the disk of its journal is full: new locks are refused, what is held can be unlocked and reclaimed";
@@ -45,89 +40,15 @@ pub(super) enum Release {
     Stop(GrantId),
     /// Somebody here wants to know that all before this is durable.
     Tell(Box<dyn FnOnce() + Send>),
+    /// The lock core wants to know it, by this mark: see [`super::written`].
+    Written { lm: IpAddr, mark: u64, soon: bool },
 }
 
-/// Releases that wait for the entries of several lock managers. One that can go on no longer takes its own with it and no other's: what was
-/// granted in the record of another must be told, or its client waits for ever.
-pub(super) struct Joint(Mutex<Waiting>);
-
-struct Waiting {
-    left: usize,
-    failed: Vec<IpAddr>,
-    releases: Vec<(IpAddr, Release)>,
-}
-
-impl Joint {
-    /// For `parts` lock managers; each release with the one that it speaks for.
-    pub(super) fn new(parts: usize, releases: Vec<(IpAddr, Release)>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Waiting { left: parts, failed: Vec::new(), releases })))
+impl Release {
+    /// Whether it is for somebody else to hear.
+    fn is_said(&self) -> bool {
+        !matches!(self, Release::Tell(_) | Release::Written { .. })
     }
-
-    /// One lock manager's part is done. What comes back may leave.
-    fn arrived(&self, lm: IpAddr, durable: bool) -> Vec<Release> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.left -= 1;
-        if !durable {
-            waiting.failed.push(lm);
-        }
-        if waiting.left > 0 {
-            return Vec::new();
-        }
-        let (failed, releases) = (std::mem::take(&mut waiting.failed), std::mem::take(&mut waiting.releases));
-        drop(waiting);
-        releases.into_iter().filter(|(lm, _)| !failed.contains(lm)).map(|(_, release)| release).collect()
-    }
-}
-
-/// Entries of one lock manager that must not be written before those of others are durable: a lock that is recorded here was freed there, and
-/// a crash between the two would leave both in the records.
-pub(super) struct Barrier {
-    left: AtomicUsize,
-    /// Whose entries wait.
-    pipe: Weak<Pipe>,
-}
-
-impl Barrier {
-    /// Before entries of `pipe`, until it was [`Held::Turn`] in `others` other pipes, or [`LONGEST`] is over.
-    pub(super) fn new(pipe: &Arc<Pipe>, others: usize) -> Arc<Self> {
-        let barrier = Arc::new(Self { left: AtomicUsize::new(others), pipe: Arc::downgrade(pipe) });
-        let (host, late) = (pipe.outlet.host.clone(), Arc::downgrade(&barrier));
-        let sleep = host.sleep(LONGEST);
-        host.spawn(Box::pin(async move {
-            sleep.await;
-            if let Some(barrier) = late.upgrade() {
-                barrier.open(usize::MAX);
-            }
-        }));
-        barrier
-    }
-
-    fn is_open(&self) -> bool {
-        self.left.load(Ordering::Acquire) == 0
-    }
-
-    /// So many of the others have come so far, or never will.
-    fn open(&self, by: usize) {
-        let less = |left: usize| (left > 0).then(|| left.saturating_sub(by));
-        let before = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        if before.is_ok_and(|before| before <= by)
-            && let Some(pipe) = self.pipe.upgrade()
-        {
-            pipe.go_on(pipe.inner());
-        }
-    }
-}
-
-/// What waits behind entries.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly all are answers: a box for each would cost more than it saves"
-)]
-pub(super) enum Held {
-    One(Release),
-    Part(Arc<Joint>),
-    /// Entries of another lock manager.
-    Turn(Arc<Barrier>),
 }
 
 /// Why a lock manager can go on no longer.
@@ -165,21 +86,18 @@ struct Inner {
     /// What waits for its turn, in order.
     queue: VecDeque<Item>,
     /// What waits for the batch that is with the store.
-    flying: Option<Vec<Held>>,
+    flying: Option<Vec<Release>>,
     waiting: usize,
     trouble: Option<String>,
     fallen: Option<Fall>,
     /// What waits to be written still is, but nothing new comes, and nothing is said any more.
     closing: bool,
-    /// Files with changes that are not durable yet, by hash, and how many: two that share one only wait for each other without need.
-    unwritten: HashMap<u64, u32>,
 }
 
 /// What was pushed together.
 struct Item {
     entries: Vec<Entry>,
-    held: Vec<Held>,
-    after: Option<Arc<Barrier>>,
+    held: Vec<Release>,
 }
 
 #[derive(Clone)]
@@ -201,7 +119,6 @@ impl Pipe {
             flying: None,
             waiting: 0,
             trouble: None,
-            unwritten: HashMap::new(),
             fallen: None,
             closing: false,
         };
@@ -233,12 +150,11 @@ impl Pipe {
     pub(super) fn shut(&self) {
         let mut inner = self.inner();
         inner.way = Way::Dead;
-        inner.unwritten.clear();
         let (queue, flying) = (std::mem::take(&mut inner.queue), inner.flying.take());
         inner.waiting = 0;
+        // What is dropped takes locks of its own.
         drop(inner);
-        let held = queue.into_iter().flat_map(|item| item.held).chain(flying.into_iter().flatten());
-        held.for_each(|h| self.drop_or_let_out(h));
+        drop((queue, flying));
     }
 
     /// What the core has decided so far is still written, as others on the same files may have gone on from there; but nobody is told of it
@@ -248,51 +164,26 @@ impl Pipe {
     }
 
     /// Puts entries and what depends on them at the end.
-    pub(super) fn push(self: &Arc<Self>, entries: Vec<Entry>, held: Vec<Held>) {
-        self.push_after(None, entries, held);
-    }
-
-    /// The same; the entries, and with them all that comes behind, wait for a barrier.
-    pub(super) fn push_after(
-        self: &Arc<Self>,
-        after: Option<Arc<Barrier>>,
-        entries: Vec<Entry>,
-        held: Vec<Held>,
-    ) {
+    pub(super) fn push(self: &Arc<Self>, entries: Vec<Entry>, held: Vec<Release>) {
         let mut inner = self.inner();
         let (entries, held) = match inner.closing {
-            true => (Vec::new(), held.into_iter().filter(|h| !h.is_said()).collect()),
+            true => (Vec::new(), held.into_iter().filter(|release| !release.is_said()).collect()),
             false => (entries, held),
         };
         if matches!(inner.way, Way::Dead) {
             drop(inner);
-            held.into_iter().for_each(|h| self.drop_or_let_out(h));
+            drop(held);
             return;
         }
         inner.waiting += entries.len() + held.len();
-        for file in entries.iter().filter_map(|e| file_of(&e.record)) {
-            *inner.unwritten.entry(file).or_default() += 1;
-        }
-        let (mut rest, mut after) = (entries, after);
+        let mut rest = entries;
         while rest.len() > BATCH_MAX {
             let tail = rest.split_off(BATCH_MAX);
             let entries = std::mem::replace(&mut rest, tail);
-            inner.queue.push_back(Item { entries, held: Vec::new(), after: after.take() });
+            inner.queue.push_back(Item { entries, held: Vec::new() });
         }
-        inner.queue.push_back(Item { entries: rest, held, after });
+        inner.queue.push_back(Item { entries: rest, held });
         self.go_on(inner);
-    }
-
-    /// Whether something that changed on this file (see [`file_of`]) is not durable yet.
-    pub(super) fn has_unwritten(&self, file: u64) -> bool {
-        self.inner().unwritten.contains_key(&file)
-    }
-
-    /// The same, of a record that is being written: one that is not open yet has nothing that could contradict another, and for one whose disk is
-    /// full nobody can wait.
-    pub(super) fn is_writing(&self, file: u64) -> bool {
-        let inner = self.inner();
-        matches!(inner.way, Way::Open(..)) && inner.trouble.is_none() && inner.unwritten.contains_key(&file)
     }
 
     /// Whether anything may still leave.
@@ -339,14 +230,14 @@ impl Pipe {
     /// Gives the next batch to the store, if it has none.
     fn go_on(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
         let Way::Open(store, name, epoch) = inner.way.clone() else { return };
-        if inner.flying.is_some() || !inner.queue.front().is_some_and(Item::may_go) {
+        if inner.flying.is_some() || inner.queue.is_empty() {
             return;
         }
         let (mut entries, mut held) = (Vec::new(), Vec::new());
         while let Some(item) = inner.queue.pop_front() {
             entries.extend(item.entries);
             held.extend(item.held);
-            let fits = |next: &Item| next.may_go() && entries.len() + next.entries.len() <= BATCH_MAX;
+            let fits = |next: &Item| entries.len() + next.entries.len() <= BATCH_MAX;
             if !inner.queue.front().is_some_and(fits) {
                 break;
             }
@@ -394,7 +285,6 @@ impl Pipe {
     }
 
     fn durable(self: &Arc<Self>, entries: Vec<Entry>) {
-        self.inner().written(&entries);
         let clients = || entries.iter().filter(|e| matches!(e.record, Record::Client(..)));
         if !self.outlet.statd.is_enabled() || clients().next().is_none() {
             return self.let_go(entries.len());
@@ -422,32 +312,11 @@ impl Pipe {
         if mended {
             tracing::info!(lock_manager = %self.lm, "the journal can be written again");
         }
-        for held in held {
-            self.leave(held, true, mute).into_iter().for_each(|release| (self.outlet.let_out)(release));
-        }
+        let may_leave = |release: &Release| !(mute && release.is_said());
+        held.into_iter().filter(may_leave).for_each(|release| (self.outlet.let_out)(release));
         let mut inner = self.inner();
         inner.flying = None;
         self.go_on(inner);
-    }
-
-    /// What may leave. `mute`: nothing that anybody but us hears.
-    fn leave(&self, held: Held, durable: bool, mute: bool) -> Vec<Release> {
-        match held {
-            Held::One(release) => {
-                let said = !matches!(release, Release::Tell(_));
-                if durable && !(said && mute) { vec![release] } else { Vec::new() }
-            }
-            Held::Part(joint) => joint.arrived(self.lm, durable && !mute),
-            Held::Turn(barrier) => {
-                barrier.open(1);
-                Vec::new()
-            }
-        }
-    }
-
-    /// Nothing of ours leaves any more; but others may have waited for us.
-    fn drop_or_let_out(&self, held: Held) {
-        self.leave(held, false, true).into_iter().for_each(|release| (self.outlet.let_out)(release));
     }
 
     fn fall(&self, why: Fall) {
@@ -476,45 +345,4 @@ impl Pipe {
         // Each change is whole before the guard goes.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Held {
-    /// Whether it is for somebody else to hear, and of this lock manager alone.
-    fn is_said(&self) -> bool {
-        matches!(self, Held::One(release) if !matches!(release, Release::Tell(_)))
-    }
-}
-
-impl Item {
-    fn may_go(&self) -> bool {
-        self.after.as_ref().is_none_or(|barrier| barrier.is_open())
-    }
-}
-
-impl Inner {
-    fn written(&mut self, entries: &[Entry]) {
-        for file in entries.iter().filter_map(|e| file_of(&e.record)) {
-            if let Some(count) = self.unwritten.get_mut(&file) {
-                *count -= 1;
-                if *count == 0 {
-                    self.unwritten.remove(&file);
-                }
-            }
-        }
-    }
-}
-
-/// Whether a record says that somebody has a lock: it must not be there before those are gone that were in its way.
-pub(super) fn takes_a_lock(record: &Record) -> bool {
-    matches!(record, Record::Set(..) | Record::Granted(..))
-}
-
-/// The file whose locks a record changes, as a hash.
-pub(super) fn file_of(record: &Record) -> Option<u64> {
-    let (Record::Set(place, _) | Record::Unset(place) | Record::Granted(_, place, _)) = record else {
-        return None;
-    };
-    let mut hasher = DefaultHasher::new();
-    place.file.hash(&mut hasher);
-    Some(hasher.finish())
 }

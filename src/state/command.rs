@@ -294,6 +294,13 @@ pub enum Command<'a> {
     },
     /// Whether a request through an unknown address makes a lock manager of it (as at the start), or gets silence.
     AnyAddress(bool),
+    /// The entries of the call that gave out this mark ([`Effects::marks`]), and all before, are durable.
+    Written {
+        /// Lock manager.
+        lm: IpAddr,
+        /// Its mark.
+        mark: u64,
+    },
     /// Time has come: see [`super::Engine::next_timer`]. Goes on with what takes more than one call.
     Tick,
 }
@@ -596,6 +603,9 @@ pub struct Effects {
     pub entries: Vec<Entry>,
     /// To be done, in order.
     pub out: Vec<Effect>,
+    /// Lock managers of which the engine wants to hear, by [`Command::Written`], when the entries of this call are durable: before any
+    /// reply that waits for them leaves. Marks only grow.
+    pub marks: Vec<(IpAddr, u64)>,
 }
 
 impl Effects {

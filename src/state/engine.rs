@@ -1,7 +1,7 @@
 //! The engine: takes commands, keeps the tables, says what to do. This file has its outside and the timers; what each
 //! request gets is in `requests` and `reclaim`, clients and their reboots in `clients`, waking and callbacks in `grants`,
 //! changes of byte ranges in `segments`, grace windows in `windows`, releases and loading in `stays`, what comes from and goes to the
-//! record in `load`, what operators free in `operator`, changes of very many locks in `work`.
+//! record in `load`, what is not in it yet in `unwritten`, what operators free in `operator`, changes of very many locks in `work`.
 //!
 //! Must never answer before its tables are changed for good: an effect, once out, is true.
 
@@ -16,6 +16,7 @@ pub(super) mod reclaim;
 mod requests;
 mod segments;
 mod stays;
+mod unwritten;
 mod windows;
 mod work;
 
@@ -29,6 +30,7 @@ use super::names::Names;
 use super::shares::Shares;
 use super::table::LockTable;
 use super::types::{ClientId, FileId, LmId, Range, Stage, Time, WaiterId};
+use super::unwritten::Unwritten;
 use super::waiting::{Waiter, Waiters};
 use grants::Grant;
 
@@ -93,6 +95,9 @@ pub struct Settings {
     pub hold: Duration,
     /// Whether changes of locks and waiters come with entries.
     pub journal: bool,
+    /// With a journal: whether what was freed through one lock manager is in the way of the others until the caller says that it is
+    /// written. Off only where all lock managers are written together.
+    pub await_records: bool,
     /// How many locks of a lock manager one call changes where all of them are concerned, 10,000: some 10 ms, in which everybody waits.
     /// The rest is done by further calls.
     pub locks_per_call: u32,
@@ -120,6 +125,7 @@ impl Default for Settings {
             reclaim_match: ReclaimMatch::Owner,
             hold: Duration::from_secs(24 * 3600),
             journal: false,
+            await_records: true,
             locks_per_call: 10_000,
             forget_after: Duration::from_secs(600),
             hash_seed: 0,
@@ -188,6 +194,16 @@ pub struct Engine {
     pub(super) any_address: bool,
     /// Entries of the command at hand.
     journal: Vec<Entry>,
+    /// Whether what changes now is no news for the record.
+    is_untold: bool,
+    /// What was freed but is still in a record.
+    unwritten: Unwritten,
+    /// Lock managers with expired locks of which their records do not say so yet.
+    unswept: u32,
+    /// The last mark that was given out.
+    mark: u64,
+    /// The lock managers that the command at hand needs a mark for.
+    marked: BTreeSet<LmId>,
     /// Bytes whose waiters are to be looked at before the command ends.
     to_wake: BTreeMap<FileId, Range>,
     pub(super) totals: Totals,
@@ -213,6 +229,11 @@ impl Engine {
             expired: 0,
             any_address: true,
             journal: Vec::new(),
+            is_untold: false,
+            unwritten: Unwritten::default(),
+            unswept: 0,
+            mark: 0,
+            marked: BTreeSet::new(),
             to_wake: BTreeMap::new(),
             totals: Totals::default(),
         }
@@ -228,6 +249,7 @@ impl Engine {
         }
         self.run_wakes(now, fx);
         self.end_emptied(now, fx);
+        self.close_mark(fx);
         fx.entries.append(&mut self.journal);
     }
 
@@ -275,6 +297,7 @@ impl Engine {
                     self.end_grace(now, lm, fx);
                 }
             }
+            Command::Written { lm, mark } => self.written(lm, mark),
             Command::Tick => self.go_on(now, fx),
         }
     }

@@ -17,6 +17,7 @@ mod names;
 mod shares;
 mod table;
 mod types;
+mod unwritten;
 mod waiting;
 
 pub use command::{

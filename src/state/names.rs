@@ -29,6 +29,8 @@ pub(super) struct Lm {
     pub(super) expired: u64,
     /// How many are kept from a stay that ended with a release.
     pub(super) kept: u64,
+    /// Locks have expired of which its record says so only from this mark on.
+    pub(super) unswept: Option<u64>,
     /// When the expired ones go.
     pub(super) hold_until: Option<Time>,
     /// The change of many locks that is under way.
@@ -185,6 +187,7 @@ impl Names {
             reclaimable: 0,
             expired: 0,
             kept: 0,
+            unswept: None,
             hold_until: None,
             work: None,
             deferred: BTreeMap::new(),

@@ -13,4 +13,5 @@ mod model;
 mod operator;
 mod requests;
 mod stays;
+mod unwritten;
 mod windows;

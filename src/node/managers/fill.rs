@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Managers;
 use crate::node::records;
+use crate::rpc::header::void_reply;
 use crate::state::{Command, Event, Party, Route};
 use crate::store::Ledger;
 
@@ -54,11 +55,17 @@ impl Managers {
         }
     }
 
-    pub(super) fn seed_replies(&self, ledger: &Ledger) {
+    /// What this lock manager's requests were answered with elsewhere: repeated, they get the same again and change nothing.
+    pub(super) fn seed_replies(&self, ip: IpAddr, ledger: &Ledger) {
         let (now, unix_ms) = (self.rooms.host.now(), self.unix_now() * 1000);
         for seed in ledger.replies().iter().filter(|_| !mutant!(RepliesNotSeeded)) {
             let ago = Duration::from_millis(unix_ms.saturating_sub(seed.at_ms));
-            self.rooms.drc.seed(now, &records::key(seed), &seed.reply, ago);
+            let key = records::key(seed);
+            // An asynchronous request has an empty reply of its own, and its result comes by a call.
+            match self.rooms.results.seed(key, ip, &seed.reply) {
+                true => self.rooms.drc.seed(now, &key, &void_reply(seed.xid), ago),
+                false => self.rooms.drc.seed(now, &key, &seed.reply, ago),
+            }
         }
     }
 }

@@ -40,6 +40,7 @@ use super::verbs::{Done, NodeControl, Refusal, Verb};
 use super::view::LastError;
 use crate::export::ExportTable;
 use crate::rpc::drc::Drc;
+use crate::service::nlm::Results;
 use crate::store::journal::{JournalError, Journals};
 use crate::store::record::Record;
 use crate::store::{Epoch, StateDir};
@@ -61,6 +62,7 @@ pub(super) struct Rooms {
     pub(super) gate: Arc<Gate>,
     pub(super) exports: Arc<ExportTable>,
     pub(super) drc: Arc<Drc>,
+    pub(super) results: Arc<Results>,
     pub(super) connections: Arc<dyn Connections>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) addresses: Arc<dyn Addresses>,

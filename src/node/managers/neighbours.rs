@@ -6,17 +6,18 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Managers, Slot};
+use super::{Managers, Slot, refusal};
 use crate::node::records;
+use crate::node::verbs::Refusal;
 use crate::state::{Command, Party, Stage};
 use crate::store::{Epoch, Ledger, LockStore as _};
 
 impl Managers {
     /// Puts the locks that others have on files of this lock manager's exports into the core, as those of released ones. Returns how many, for
-    /// each. The caller has not opened the gate yet.
-    pub(super) fn respect_neighbours(&self, ip: IpAddr) -> Vec<(IpAddr, u64)> {
+    /// each. The caller has not opened the gate yet. A record that cannot be read may hold anything: only `force` goes on without it.
+    pub(super) fn respect_neighbours(&self, ip: IpAddr, force: bool) -> Result<Vec<(IpAddr, u64)>, Refusal> {
         let heeds = |slot: &Slot| slot.floating && !mutant!(NeighboursIgnored);
-        let Some(slot) = self.slot(ip).filter(heeds) else { return Vec::new() };
+        let Some(slot) = self.slot(ip).filter(heeds) else { return Ok(Vec::new()) };
         let served = self.serves(&slot);
         let prefixes: Vec<Box<[u8]>> =
             served.iter().filter_map(|path| self.rooms.exports.prefix_of(path)).collect();
@@ -41,13 +42,20 @@ impl Managers {
                     }
                 }
                 Ok(_) => self.forget_kept(Command::Release { lm: other, keep: &[] }, other),
-                Err(e) => tracing::warn!(
+                Err(e) if force => tracing::warn!(
                     lock_manager = %ip, of = %other,
                     "a record that may hold locks on the same files cannot be read: {e}"
                 ),
+                Err(e) => {
+                    let doing =
+                        format!("cannot read the record of {other}, which may hold locks on the same files");
+                    let refused = refusal(ip, &doing, &e);
+                    let text = format!("{} (start-grace --force goes on without it)", refused.text);
+                    return Err(Refusal { text, ..refused });
+                }
             }
         }
-        found
+        Ok(found)
     }
 
     /// Whether what it holds is in memory already: it is loaded here, or was, and has not been taken up by anybody since.

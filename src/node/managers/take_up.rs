@@ -135,7 +135,7 @@ impl Managers {
         let filling = self.filling.lock();
         let refused = self.fill(plan.ip, &ledger, opening.adopt);
         drop(filling);
-        self.seed_replies(&ledger);
+        self.seed_replies(plan.ip, &ledger);
         if opening.reclaimable > 0 || opening.full {
             self.open_window(plan, opening.full);
         }
@@ -158,7 +158,9 @@ impl Managers {
     /// Lets waiting requests go on, opens the gate, tells the clients. The caller has the turn.
     pub(super) fn serve(self: &Arc<Self>, plan: &Plan, filled: Filled) -> Result<Done, Refusal> {
         let Filled { mut opening, refused, clients, connections } = filled;
-        for (other, locks) in self.respect_neighbours(plan.ip) {
+        // Half taken up it must not stay: nobody would be told, and no time would run.
+        let drop_it = |refused: &Refusal| self.put_away(plan.ip, State::Failed, &refused.text);
+        for (other, locks) in self.respect_neighbours(plan.ip, plan.force).inspect_err(drop_it)? {
             opening.notes.push(format!(
                 "{locks} locks of {other}, which is not taken up here, are on the same file systems: they are in the way as recorded"
             ));
@@ -173,10 +175,8 @@ impl Managers {
         }
         if !self.rooms.desk.settle(plan.ip) {
             let text = format!("{}: its journal cannot be written", plan.ip);
-            // Half taken up it must not stay: nobody would be told, and no time would run.
             self.put_away_fallen(plan.ip);
-            self.put_away(plan.ip, State::Failed, &text);
-            return Err(Refusal::new(Errno::EIO, text));
+            return Err(Refusal::new(Errno::EIO, text)).inspect_err(drop_it);
         }
         self.tell_clients(plan, clients, &opening);
         self.wake_connections(plan.ip, connections);

@@ -90,12 +90,19 @@ impl Answer {
         Self { key: Some(key), ..self }
     }
 
-    /// The call's key and the reply message that [`send`](Self::send) would send, if it is to be kept.
+    /// The call's key and what [`send`](Self::send) would send, if it is to be kept: the reply message, or the arguments of the _RES call.
     pub fn kept(&self, reply: &Reply) -> Option<(Key, Vec<u8>)> {
-        let Way::Reply(responder) = &self.way else { return None };
         let key = self.key.filter(|_| *reply != Reply::Silent && !mutant!(AnswersNotKept))?;
         let write = |w: &mut Writer<'_>| wire::write_answer(self.version, self.shape, &self.cookie, reply, w);
-        Some((key, responder.render(write)))
+        match &self.way {
+            Way::Reply(responder) => Some((key, responder.render(write))),
+            Way::Call { .. } if wire::is_cached(key.procedure) => {
+                let mut args = Vec::with_capacity(64);
+                write(&mut Writer::new(&mut args));
+                Some((key, args))
+            }
+            Way::Call { .. } | Way::Nowhere => None,
+        }
     }
 
     /// Sends the answer.

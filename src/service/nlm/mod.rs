@@ -20,7 +20,7 @@ use crate::rpc::{Call, CallInfo, Program, Responder, Transport};
 use crate::state::{Command, LockRequest, Mode, Party, Reply, Route, Status, Token};
 pub use answer::{Answer, Outbox, ReturnPath};
 use checks::{Checks, Subject};
-use results::Results;
+pub use results::Results;
 use wire::{LockArg, Parsed, Request, ShareArg};
 
 /// The program number.
@@ -77,10 +77,9 @@ impl Nlm {
     pub fn new(
         service: Arc<dyn LockService>,
         files: Arc<dyn LockFiles>,
-        outbox: Arc<dyn Outbox>,
+        results: Arc<Results>,
         spawn: Spawn,
     ) -> Self {
-        let results = Results::new(outbox);
         Self { inner: Arc::new(Inner { service, files, results, spawn, checks: Checks::default() }) }
     }
 }

@@ -4,10 +4,11 @@
 //! Must never wait, nor keep more than it says.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::answer::{Outbox, ReturnPath};
-use super::wire;
+use super::{PROGRAM, wire};
 use crate::rpc::drc::Key;
 
 /// Results kept, about 300 bytes each and 1.3 KB at the most. A client repeats within seconds; what is forgotten by then it asks for anew
@@ -15,7 +16,7 @@ use crate::rpc::drc::Key;
 const KEPT: usize = 4_096;
 
 /// Sends results, and those of repeated requests again.
-pub(super) struct Results {
+pub struct Results {
     outbox: Arc<dyn Outbox>,
     sent: Mutex<Sent>,
 }
@@ -36,7 +37,8 @@ struct Message {
 }
 
 impl Results {
-    pub(super) fn new(outbox: Arc<dyn Outbox>) -> Arc<Self> {
+    /// Nothing was sent yet.
+    pub fn new(outbox: Arc<dyn Outbox>) -> Arc<Self> {
         Arc::new(Self { outbox, sent: Mutex::default() })
     }
 
@@ -53,6 +55,17 @@ impl Results {
             self.sent().keep(key, Message { path, version, procedure, args: args.clone() });
         }
         self.outbox.send_res(path, version, procedure, args);
+    }
+
+    /// Takes over what another node sent from `local` (or would have sent: whether it got so far is not known) as the result of the request
+    /// that `key` names. Nothing is sent. False: requests of that procedure are answered by their own reply.
+    pub fn seed(&self, key: Key, local: IpAddr, args: &[u8]) -> bool {
+        let Some(procedure) = wire::result_of(key.procedure).filter(|_| key.program == PROGRAM) else {
+            return false;
+        };
+        let path = ReturnPath { local: (local, 0).into(), peer: key.peer, transport: key.transport };
+        self.sent().keep(key, Message { path, version: key.version, procedure, args: args.into() });
+        true
     }
 
     /// The request came again: so does its result, if there was one.

@@ -135,7 +135,7 @@ impl Bench {
             job();
             true
         });
-        let nlm = Nlm::new(service.clone(), files.clone(), post.clone(), spawn);
+        let nlm = Nlm::new(service.clone(), files.clone(), Results::new(post.clone()), spawn);
         Self { service, files, post, nlm, moves }
     }
 

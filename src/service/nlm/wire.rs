@@ -146,6 +146,12 @@ pub fn is_cached(procedure: u32) -> bool {
     matches!(procedure, 2..=4 | 7..=9 | 16 | 20..=23)
 }
 
+/// The procedure that carries the result of an asynchronous request (_MSG) to the client; `None`: the request has a reply of its own.
+pub fn result_of(procedure: u32) -> Option<u32> {
+    use nlm_prog::v4 as p;
+    matches!(procedure, p::TEST_MSG..=p::UNLOCK_MSG).then_some(procedure + (p::TEST_RES - p::TEST_MSG))
+}
+
 /// Parses the arguments of an existing procedure other than NULL.
 pub fn parse(version: u32, procedure: u32, args: &[u8]) -> Result<Parsed<'_>, DecodeError> {
     use nlm_prog::v4 as p;
@@ -153,7 +159,7 @@ pub fn parse(version: u32, procedure: u32, args: &[u8]) -> Result<Parsed<'_>, De
         p::TEST_MSG..=p::UNLOCK_MSG => procedure - (p::TEST_MSG - p::TEST),
         other => other,
     };
-    let answer_by = (procedure != sync).then_some(procedure + (p::TEST_RES - p::TEST_MSG));
+    let answer_by = result_of(procedure);
     let wide = version == 4;
     let (cookie, request, shape) = match sync {
         p::TEST => {

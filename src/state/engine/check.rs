@@ -41,6 +41,9 @@ impl Engine {
             *files.entry(file.index()).or_default() += 1;
             *shares.entry(client.index()).or_default() += 1;
         }
+        for file in self.unwritten.files() {
+            *files.entry(file.index()).or_default() += 1;
+        }
         self.names.check(&owners, &files);
         let mut idle = BTreeSet::new();
         for (i, client) in &self.names.clients {
@@ -105,6 +108,9 @@ impl Engine {
             assert_eq!(client.reclaimable, clients.get(&i).copied().unwrap_or_default());
         }
         assert!(self.emptied.is_empty() && self.journal.is_empty());
+        assert!(self.marked.is_empty() && !self.is_untold);
+        let unswept = self.names.lms.iter().filter(|(_, lm)| lm.unswept.is_some()).count();
+        assert_eq!(self.unswept as usize, unswept);
     }
 
     /// Of a lock manager that is forgotten there is nothing but what is kept.
@@ -154,6 +160,8 @@ impl Engine {
             let window = self.in_full_grace(w.lm, w.file);
             let parked = matches!(w.how, How::Reply { .. });
             let reason = window
+                || self.unwritten.any_on(w.file)
+                || self.unswept > 0
                 || self.locks.slots_from(0).any(|(_, l)| {
                     l.file == w.file
                         && l.range.overlaps(w.range)

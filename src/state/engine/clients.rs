@@ -60,17 +60,19 @@ impl Engine {
         let Some(group) = self.names.group(lm, party.name) else { return Vec::new() };
         let own = group.members.get(&party.address).copied();
         let mut clients: Vec<ClientId> = own.into_iter().collect();
-        let all = match self.settings.address_check {
-            _ if mutant!(SpoofedNameUnlocks) => true,
-            AddressCheck::Strict => false,
-            AddressCheck::Off => true,
+        let others = group.members.values().copied().filter(|id| Some(*id) != own);
+        match self.settings.address_check {
+            _ if mutant!(SpoofedNameUnlocks) => clients.extend(others),
+            AddressCheck::Strict => {}
+            AddressCheck::Off => clients.extend(others),
+            AddressCheck::Learn if group.trusted.contains(&party.address) => clients.extend(others),
             AddressCheck::Learn => {
-                group.trusted.contains(&party.address)
-                    || own.is_some_and(|id| self.is_same_host(lm, party, id))
+                // One that has nothing is nobody's proof; but what is said of this host, as a new NSM state, is not said of a stranger that
+                // has used the name.
+                let state =
+                    own.filter(|id| self.is_same_host(lm, party, *id)).map(|id| self.names.client(id).state);
+                clients.extend(others.filter(|id| Some(self.names.client(*id).state) == state));
             }
-        };
-        if all {
-            clients.extend(group.members.values().filter(|id| Some(**id) != own));
         }
         clients
     }
@@ -163,7 +165,9 @@ impl Engine {
             clients = self.strangers(lm, &party);
         }
         if clients.is_empty() {
-            if let Some(victim) = self.strangers(lm, &party).first().copied() {
+            // One that has nothing loses nothing: the notice can be answered, and the client need not send it for ever.
+            let has_something = |id: &ClientId| self.names.client(*id).idle_since.is_none();
+            if let Some(victim) = self.strangers(lm, &party).into_iter().find(has_something) {
                 self.refused(RefusedKind::Notify, &party, victim, fx);
                 return fx.reply(token, Reply::Silent);
             }

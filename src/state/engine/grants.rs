@@ -94,6 +94,14 @@ impl Engine {
             self.waiters.get_mut(id).blocker = Some((lock, generation));
             return;
         }
+        let test = matches!(w.how, How::Reply { test: true, .. });
+        let unwritten = || {
+            self.unwritten_in_the_way(w.lm, w.file, w.range, w.mode, Some(w.owner)).is_some()
+                || self.is_promised(w.file, w.range, w.mode, w.owner, w.seq)
+        };
+        if !test && unwritten() {
+            return;
+        }
         match &w.how {
             // The end of the other grant wakes it again.
             How::Callback(_) if self.is_being_granted(w.owner, w.file, w.range) => {}

@@ -43,9 +43,7 @@ impl Engine {
             fx.event(Event::LoadRefused(Box::new(self.stretch(place, part))));
             if self.names.lm_by_id(lm).stage == Stage::Loading {
                 // What was not loaded is nobody's: the record shall say no more than the tables.
-                let told = self.journal.len();
-                self.overlay(now, place, part, |_| None);
-                self.journal.truncate(told);
+                self.untold(|this| this.overlay(now, place, part, |_| None));
                 if self.settings.journal {
                     self.journal_lock(place, part, None);
                 }
@@ -57,19 +55,20 @@ impl Engine {
 
     fn lay(&mut self, now: Time, lm: LmId, place: Place, range: Range, lock: LockState, fx: &mut Effects) {
         self.make_way(now, place, range, lock.mode, false, fx);
-        // The lock itself is in the record already.
-        let told = self.journal.len();
         let client = self.names.client_mut(place.client);
         if client.state == 0 {
             client.state = lock.state;
         }
         let mut grants = Vec::new();
-        let eased = self.overlay(now, place, range, |before| {
-            super::grants::note_grant(&mut grants, before);
-            Some(attrs_of(lock))
+        // The lock itself is in the record already.
+        let eased = self.untold(|this| {
+            let eased = this.overlay(now, place, range, |before| {
+                super::grants::note_grant(&mut grants, before);
+                Some(attrs_of(lock))
+            });
+            this.finish_emptied(place, grants, fx);
+            eased
         });
-        self.finish_emptied(place, grants, fx);
-        self.journal.truncate(told);
         if let Some(eased) = eased {
             self.wake(place.file, eased);
         }
@@ -96,9 +95,7 @@ impl Engine {
             .collect();
         for (loser, bytes) in outdated {
             self.hold(loser);
-            let told = self.journal.len();
-            self.overlay(now, loser, bytes, |_| None);
-            self.journal.truncate(told);
+            self.untold(|this| this.overlay(now, loser, bytes, |_| None));
             self.wake(loser.file, bytes);
             self.release(now, loser);
         }

@@ -201,7 +201,8 @@ impl Engine {
         if (frozen || all_frozen) && !covered {
             return Some(Status::DeniedGracePeriod);
         }
-        if conflict.is_none() && !window {
+        let waits_for_record = conflict.is_none() && !covered && self.is_unwritten(lm, place, r);
+        if conflict.is_none() && !window && !waits_for_record {
             return Some(self.grant_plain(now, place, r, covered, fx));
         }
         // NM_LOCK never waits.
@@ -219,6 +220,12 @@ impl Engine {
             return Some(Status::Denied);
         }
         Some(self.block(now, lm, place, r, fx))
+    }
+
+    /// Whether a record of others has to be written first, for this one or for who came before it.
+    fn is_unwritten(&self, lm: LmId, place: Place, r: &LockRequest<'_>) -> bool {
+        self.unwritten_in_the_way(lm, place.file, r.range, r.mode, Some(place.owner)).is_some()
+            || self.is_promised(place.file, r.range, r.mode, place.owner, u64::MAX)
     }
 
     fn grant_plain(

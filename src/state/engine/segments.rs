@@ -43,6 +43,7 @@ impl Engine {
         let mut changed = false;
         let journal = self.settings.journal;
         let mut told: Vec<(Range, Option<Attrs>)> = Vec::new();
+        let mut freed: Vec<(Range, Attrs)> = Vec::new();
         let mut next = Some(range.start);
         let mut stretch = |part: Range, before: Option<(Attrs, u32)>, pieces: &mut Vec<Piece>| {
             let after = f(before.map(|(a, _)| a));
@@ -51,6 +52,9 @@ impl Engine {
                 if journal && before.map(|(a, _)| a.recorded()) != after.map(Attrs::recorded) {
                     told.push((part, after));
                 }
+            }
+            if let Some((b, _)) = before.filter(|(b, _)| after.is_none_or(|after| after.mode < b.mode)) {
+                freed.push((part, b));
             }
             if before.is_some_and(|(b, _)| b.eases_to(after)) {
                 let hull = weaker.get_or_insert(part);
@@ -85,6 +89,9 @@ impl Engine {
             self.replace(place, &old, pieces);
             for (part, after) in told {
                 self.journal_lock(place, part, after);
+            }
+            for (part, before) in freed {
+                self.note_freed(place, part, before);
             }
         }
         weaker

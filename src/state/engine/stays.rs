@@ -19,6 +19,7 @@ impl Engine {
         let keep = Prefixes::new(keep);
         let (id, new) = self.names.lm(lm);
         let again = new || self.names.lm_by_id(id).stage == Stage::Released;
+        self.forget_unwritten(id, &keep);
         if let Some(work) = &mut self.names.lm_mut(id).work
             && let WorkKind::Forget { keep: old, .. } = &mut work.kind
         {
@@ -53,6 +54,7 @@ impl Engine {
             return;
         }
         self.finish_work(now, id, fx);
+        self.forget_unwritten(id, &Prefixes::new(&[]));
         if self.names.lm_by_id(id).kept > 0 {
             self.start_work(now, id, WorkKind::DropReleased, fx);
         }
@@ -82,6 +84,8 @@ impl Engine {
         let entry = self.names.lm_mut(lm);
         entry.stage = Stage::Loaded;
         let address = entry.address;
+        self.forget_unwritten(lm, &Prefixes::new(&[]));
+        let entry = self.names.lm_mut(lm);
         self.windows.extend(entry.window.as_ref().map(|w| (w.until, address)));
         self.holds.extend(entry.hold_until.map(|until| (until, address)));
         self.wake_deferred(lm);

@@ -76,6 +76,7 @@ impl Engine {
         };
         self.windows.remove(&(window.until, entry.address));
         self.finish_work(now, lm, fx);
+        self.begin_sweep(lm);
         self.start_work(now, lm, WorkKind::Expire, fx);
     }
 

@@ -245,9 +245,7 @@ impl Engine {
         drop(around);
         if merges {
             self.hold(place);
-            let told = self.journal.len();
-            self.overlay(now, place, range, |_| Some(after));
-            self.journal.truncate(told);
+            self.untold(|this| this.overlay(now, place, range, |_| Some(after)));
             self.release(now, place);
         } else {
             self.locks.set_attrs(id, after);
@@ -285,7 +283,10 @@ impl Engine {
     fn finished(&mut self, now: Time, lm: LmId, work: Work, fx: &mut Effects) {
         let address = self.names.lm_by_id(lm).address;
         match work.kind {
-            WorkKind::Expire => self.window_ended(now, lm, work.locks, fx),
+            WorkKind::Expire => {
+                self.window_ended(now, lm, work.locks, fx);
+                self.end_sweep(lm, work.locks > 0);
+            }
             WorkKind::DropExpired => {
                 fx.event(Event::ExpiredDropped { lm: address, locks: work.locks });
                 self.push_entry(|| Entry::Swept(address, Sweep::DropExpired));

@@ -64,6 +64,13 @@ pub(super) fn range(r: &RangeInclusive<u64>) -> Range {
     Range::new(*r.start(), *r.end()).unwrap()
 }
 
+/// Makes all entries durable, and those that come of it.
+pub(super) fn write(engine: &mut Engine, now: Time, fx: &mut Effects) {
+    while let Some((lm, mark)) = fx.marks.pop() {
+        engine.handle(now, Command::Written { lm, mark }, fx);
+    }
+}
+
 pub(super) struct Kit {
     pub(super) engine: Engine,
     pub(super) now: u64,
@@ -71,6 +78,8 @@ pub(super) struct Kit {
     pub(super) fx: Effects,
     /// Walk all tables after each command.
     pub(super) careful: bool,
+    /// Entries are durable as soon as they are there.
+    pub(super) written_at_once: bool,
     token: u64,
 }
 
@@ -80,13 +89,17 @@ impl Kit {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        Self { engine: Engine::new(settings), now: 0, fx: Effects::default(), careful: true, token: 0 }
+        let (engine, fx) = (Engine::new(settings), Effects::default());
+        Self { engine, now: 0, fx, careful: true, written_at_once: true, token: 0 }
     }
 
     pub(super) fn run(&mut self, command: Command<'_>) {
         self.fx.entries.clear();
         self.fx.out.clear();
         self.engine.handle(Time(self.now), command, &mut self.fx);
+        if self.written_at_once {
+            write(&mut self.engine, Time(self.now), &mut self.fx);
+        }
         if self.careful {
             self.engine.check();
         }

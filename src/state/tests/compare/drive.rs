@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Both, Op, client_of, lm_address, party};
+use crate::state::tests::kit::write;
 use crate::state::tests::ledger::Ledger;
 use crate::state::tests::model::{FILES, PARK, Who};
 use crate::state::{Command, Effects, Entry, LockRequest, Route, Stage, Sweep, Time, Token};
@@ -15,6 +16,7 @@ impl Both {
         self.complete(fx);
         self.engine.handle(now, command, fx);
         self.complete(fx);
+        write(&mut self.engine, now, fx);
     }
 
     /// Ends what takes several calls.
@@ -22,6 +24,7 @@ impl Both {
         while !self.lazy && self.engine.lm_rows().iter().any(|lm| lm.working) {
             self.engine.check();
             self.engine.handle(Time(self.now), Command::Tick, fx);
+            write(&mut self.engine, Time(self.now), fx);
         }
     }
 
@@ -279,6 +282,7 @@ impl Both {
         self.model.revoke(who, self.spot(&row.file, row.range));
         self.handle(Command::Revoke { id: row.id }, fx);
         self.engine.handle(Time(self.now), Command::Revoke { id: row.id }, fx);
+        write(&mut self.engine, Time(self.now), fx);
     }
 }
 

@@ -1,0 +1,155 @@
+//! Lock managers that share files: what was freed through one is free for others only when its record says so.
+
+use super::kit::{ALL, Kit, OK, Peer, S, X, lm, peer};
+use crate::state::{CallbackOutcome, Command, Condition, Effects, Reply, Settings, Status, Time};
+use Status::{Blocked, Denied, Granted};
+
+/// A record that is written when the test says so, and three clients: a through lock manager 1, b and c through 2.
+fn slow() -> (Kit, Peer, Peer, Peer) {
+    let mut k = Kit::with(Settings { journal: true, ..Settings::default() });
+    k.written_at_once = false;
+    (k, peer("a", 1), peer("b", 2).lm(2), peer("c", 3).lm(2))
+}
+
+fn written(k: &mut Kit, n: u8) {
+    let marks: Vec<_> = k.fx.marks.iter().copied().filter(|(address, _)| *address == lm(n)).collect();
+    k.fx.marks.retain(|(address, _)| *address != lm(n));
+    let last = marks.last().expect("something is to be written").1;
+    k.run(Command::Written { lm: lm(n), mark: last });
+}
+
+#[test]
+fn what_was_freed_through_one_is_denied_through_another_until_the_record_says_so() {
+    let (mut k, a, b, _) = slow();
+    assert_eq!(k.lock(a, "f", 0..=9, X), Granted);
+    assert_eq!(k.unlock(a, "f", 3..=5), OK);
+    assert_eq!(k.lock(b, "f", 4..=4, S), Denied, "the record of lock manager 1 still has it");
+    assert_eq!(k.lock(b, "g", 4..=4, S), Granted, "another file does not matter");
+    assert_eq!(k.lock(b, "f", 10..=10, X), Granted, "nor do other bytes");
+    assert_eq!(k.lock(a.svid(2), "f", 4..=4, S), Granted, "its own record has all in order");
+    written(&mut k, 1);
+    assert_eq!(k.lock(b, "f", 4..=4, S), Granted);
+}
+
+#[test]
+fn a_shared_lock_that_is_still_recorded_is_in_nobodys_way_who_wants_to_read() {
+    let (mut k, a, b, _) = slow();
+    k.lock(a, "f", 0..=9, S);
+    k.unlock(a, "f", ALL);
+    assert_eq!(k.lock(b, "f", 0..=9, S), Granted);
+    assert_eq!(k.lock(b, "f", 0..=9, X), Denied);
+}
+
+#[test]
+fn who_waits_gets_it_when_it_is_written_and_nobody_passes_who_came_later() {
+    let (mut k, a, b, c) = slow();
+    k.lock(a, "f", 0..=9, X);
+    assert_eq!(k.block(b, "f", 0..=9, X), Blocked);
+    assert_eq!(k.block(a.svid(2), "f", 9..=9, X), Blocked);
+    k.unlock(a, "f", ALL);
+    assert!(k.granted().is_empty(), "the second came after the first, which waits for the record");
+    assert_eq!(k.lock(a.svid(3), "f", 0..=0, S), Denied);
+    assert_eq!(k.lock(c, "f", 0..=0, S), Denied);
+    written(&mut k, 1);
+    let grant = k.grant();
+    k.done(grant, CallbackOutcome::Accepted);
+    k.unlock(b, "f", ALL);
+    assert!(k.granted().is_empty(), "now the record of lock manager 2 has it");
+    written(&mut k, 2);
+    assert_eq!(k.granted().len(), 1);
+}
+
+#[test]
+fn what_was_given_up_in_part_is_free_for_others_when_it_is_written() {
+    let (mut k, a, b, _) = slow();
+    k.lock(a, "f", 0..=9, X);
+    assert_eq!(k.lock(a, "f", 0..=9, S), Granted);
+    assert_eq!(k.lock(b, "f", 0..=9, S), Denied);
+    written(&mut k, 1);
+    assert_eq!(k.lock(b, "f", 0..=9, S), Granted);
+}
+
+#[test]
+fn locks_that_expire_make_way_for_others_when_the_end_of_the_window_is_written() {
+    let (mut k, a, b, _) = slow();
+    k.begin_load(1);
+    k.load(a, "f", 0..=9, X, Condition::Reclaimable);
+    k.window(1, 1000, false);
+    k.end_load(1);
+    k.block(b, "f", 0..=9, X);
+    k.tick(1000);
+    assert!(k.granted().is_empty());
+    assert_eq!(k.lock(b.svid(2), "f", 5..=5, S), Denied);
+    written(&mut k, 1);
+    k.grant();
+    assert_eq!(k.fx.marks, [], "what expired is no loss to its record");
+}
+
+#[test]
+fn a_released_lock_managers_unwritten_locks_stay_in_the_way_until_its_record_was_read_anew() {
+    for keep in [&["f"][..], &[]] {
+        let (mut k, a, b, _) = slow();
+        k.lock(a, "f", 0..=9, X);
+        k.unlock(a, "f", ALL);
+        k.release(1, keep);
+        let stays = !keep.is_empty();
+        assert_eq!(k.lock(b, "f", 0..=9, X), if stays { Denied } else { Granted }, "{keep:?}");
+        k.begin_load(1);
+        k.end_load(1);
+        assert_eq!(k.lock(b, "f", 0..=9, X), Granted);
+    }
+}
+
+#[test]
+fn nothing_of_a_released_lock_manager_is_in_the_way_after_its_hold_time() {
+    let (mut k, a, b, _) = slow();
+    k.lock(a, "f", 0..=9, X);
+    k.unlock(a, "f", ALL);
+    k.release(1, &["f"]);
+    k.block(b, "f", 0..=9, X);
+    k.run(Command::DropReleased { lm: lm(1) });
+    k.grant();
+}
+
+#[test]
+fn marks_of_an_earlier_stay_say_nothing_of_this_one() {
+    let (mut k, a, b, _) = slow();
+    k.lock(a, "f", 0..=9, X);
+    k.unlock(a, "f", ALL);
+    let old = k.fx.marks[0];
+    k.fx.marks.clear();
+    k.release(1, &["f"]);
+    k.begin_load(1);
+    k.end_load(1);
+    k.lock(a, "f", 0..=9, X);
+    k.unlock(a, "f", ALL);
+    k.run(Command::Written { lm: old.0, mark: old.1 });
+    assert_eq!(k.lock(b, "f", 0..=9, X), Denied);
+    written(&mut k, 1);
+    assert_eq!(k.lock(b, "f", 0..=9, X), Granted);
+}
+
+#[test]
+fn a_test_and_a_repeated_lock_do_not_care_about_records() {
+    let (mut k, a, b, _) = slow();
+    k.lock(b, "f", 0..=4, S);
+    k.lock(a, "f", 0..=9, S);
+    k.unlock(a, "f", ALL);
+    k.send_test(b, "f", 0..=9, X);
+    assert_eq!(k.reply(), Some(Reply::Status(Granted)));
+    assert_eq!(k.lock(b, "f", 0..=4, S), Granted);
+    assert_eq!(k.lock(b, "f", 0..=4, X), Denied, "that would be more than it has");
+}
+
+#[test]
+fn without_a_journal_nobody_waits_for_one() {
+    let (mut k, a, b, _) = slow();
+    k.engine = crate::state::Engine::new(Settings::default());
+    k.fx = Effects::default();
+    k.now = 0;
+    k.lock(a, "f", 0..=9, X);
+    k.unlock(a, "f", ALL);
+    assert!(k.fx.marks.is_empty());
+    assert_eq!(k.lock(b, "f", 0..=9, X), Granted);
+    assert_eq!(k.engine.next_timer(), Some(Time(600_000)));
+}
