@@ -193,8 +193,13 @@ impl Checker {
                 self.owns.remove(&(file, owner));
             }
         }
+        // Who waits may be granted at any time later: what was in its way is asked for since it began.
+        let owns = &self.owns;
+        let number = file;
         let file = &mut self.files[file as usize];
-        let oldest = file.open.first().copied().unwrap_or(now.seq + 1);
+        let waiting = file.waiting.iter().filter_map(|owner| owns.get(&(number, *owner)));
+        let waits = waiting.flat_map(|own| &own.waits).map(|wait| wait.first.seq);
+        let oldest = file.open.first().copied().into_iter().chain(waits).min().unwrap_or(now.seq + 1);
         file.map.tidy(bytes, oldest);
     }
 
