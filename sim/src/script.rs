@@ -395,10 +395,17 @@ impl Manager {
                 self.sim.leave(ip, machine);
                 self.stop(machine, ip).await;
             }
-            self.sim.join(ip, home);
-            while !self.start(home, ip).await {
-                self.sim.sleep(SECOND).await;
+            self.sim.leave(ip, home);
+        }
+        // What was lit before may still go off, and then the address is gone with the daemon.
+        while !self.is_served(home) {
+            for ip in self.addresses() {
+                while !self.start(home, ip).await {
+                    self.sim.sleep(SECOND).await;
+                }
+                self.sim.join(ip, home);
             }
+            self.sim.sleep(SECOND).await;
         }
         let before = self.scripts.site.resting.fetch_add(1, Ordering::Relaxed);
         if before + 1 == self.scripts.site.groups.len() as u32 {
