@@ -169,6 +169,7 @@ fn config(plan: &Plan, groups: &[Group]) -> NodeConfig {
     let how = |adopt| if adopt { TakeUp::Adopt } else { TakeUp::Grace };
     config.on_restart = how(plan.adopt_on_restart);
     config.on_take_over = how(plan.adopt_on_take_over);
+    config.reclaim_strict = plan.strict;
     config.callback.give_up = Duration::from_secs(30);
     config
 }

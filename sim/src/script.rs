@@ -99,8 +99,6 @@ async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) 
                     done if done.all_wait => Opened::Full,
                     done if done.text.contains("adopted") => Opened::Adopted,
                     done if done.marked == 0 && done.text.contains("bound") => Opened::Unchanged,
-                    // A window that was open before, and is as it was but for its end.
-                    done if done.text.contains("window now ends") => Opened::Unchanged,
                     _ => Opened::Window,
                 }),
                 Ok(_) => Came::Done,

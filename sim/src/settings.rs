@@ -128,6 +128,8 @@ pub struct Plan {
     pub park: Duration,
     /// Such a LOCK is denied at once instead.
     pub deny: bool,
+    /// A client is only who comes from its own address: where some lie. Elsewhere whoever comes back under another one is believed.
+    pub strict: bool,
     /// Daemons that start again adopt.
     pub adopt_on_restart: bool,
     /// `start_grace` adopts where it can.
@@ -175,6 +177,7 @@ impl Plan {
             window: Duration::from_secs(3 + random.below(20)),
             park: Duration::from_millis(200 + random.below(2_500)),
             deny: random.chance(200),
+            strict: settings.trouble.liars,
             adopt_on_restart: random.chance(700),
             adopt_on_take_over: random.chance(150),
             loss: if rough { random.below(60) as u32 } else { 0 },

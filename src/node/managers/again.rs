@@ -83,7 +83,10 @@ impl Managers {
             return Err(Refusal::new(Errno::EIO, format!("{}: its journal cannot be written", v.ip)));
         }
         done.changed = true;
-        done.all_wait = v.full && !prefixes.is_empty();
+        // Also where only its end was moved.
+        let rows = self.rooms.desk.read(|e| e.lm_rows());
+        let window = rows.into_iter().find(|row| row.address == v.ip).and_then(|row| row.window);
+        done.all_wait = window.is_some_and(|window| window.full);
         done.text = match further.len() {
             0 if longer.is_none() => format!("{}: its window is a full one now", v.ip),
             0 => format!(
