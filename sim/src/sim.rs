@@ -20,6 +20,7 @@ use lockferry_checker::history::{Event, Micros};
 
 use crate::executor::Executor;
 use crate::life::{Job, Life};
+use crate::output;
 use crate::random::Random;
 use crate::settings::{Plan, Settings};
 use crate::watcher::Watcher;
@@ -60,6 +61,27 @@ pub enum What {
     ScriptWake(Waker),
     /// A file check of a daemon ends.
     Check(Arc<Life>, Job),
+}
+
+impl What {
+    /// The machine whose daemon does it. A message finds its machine only when it arrives.
+    fn machine(&self) -> Option<usize> {
+        match self {
+            Self::Wake(life, _)
+            | Self::Run(life)
+            | Self::Write(life, _)
+            | Self::Chore(life, _)
+            | Self::Job(life)
+            | Self::Check(life, _) => Some(life.machine),
+            Self::ToServer(_)
+            | Self::ToClient(..)
+            | Self::ClientReset(..)
+            | Self::ClientWake(_)
+            | Self::Thaw(_)
+            | Self::Scripts
+            | Self::ScriptWake(_) => None,
+        }
+    }
 }
 
 struct Due {
@@ -125,6 +147,14 @@ pub struct Sim {
     pub scripts: Executor,
     /// The disks.
     pub disks: crate::disk::Disks,
+}
+
+impl Inner {
+    /// It becomes this late.
+    fn pass(&mut self, until: Micros) {
+        self.now = self.now.max(until);
+        output::set_time(self.now);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -196,12 +226,15 @@ impl Sim {
 
     /// Runs until nothing is due, or it is over.
     pub fn run(self: &Arc<Self>) {
+        output::set_time(self.now());
         while !self.is_over() {
             let Some(due) = self.take_due(Micros::MAX) else { return };
             self.carry_out(due);
             // Nothing of a daemon is on the stack here.
             let gone = std::mem::take(&mut lock(&self.inner).graveyard);
-            gone.iter().for_each(|life| life.fall_apart(self.managers()));
+            for life in &gone {
+                output::said_by(Some(life.machine), || life.fall_apart(self.managers()));
+            }
             drop(gone);
         }
     }
@@ -225,7 +258,7 @@ impl Sim {
         }
         inner.taken += 1;
         let Reverse(due) = inner.queue.pop()?;
-        inner.now = inner.now.max(due.at);
+        inner.pass(due.at);
         Some(due.what)
     }
 
@@ -242,6 +275,10 @@ impl Sim {
     }
 
     fn carry_out(self: &Arc<Self>, what: What) {
+        output::said_by(what.machine(), || self.do_what_is_due(what));
+    }
+
+    fn do_what_is_due(self: &Arc<Self>, what: What) {
         match what {
             What::ToServer(packet) => self.arrive(packet),
             What::ToClient(client, from, message) => {
@@ -286,8 +323,7 @@ impl Sim {
             match self.take_due(until) {
                 Some(what) => self.carry_out(what),
                 None => {
-                    let mut inner = lock(&self.inner);
-                    inner.now = inner.now.max(until);
+                    lock(&self.inner).pass(until);
                     break;
                 }
             }

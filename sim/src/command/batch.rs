@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::output;
 use crate::run::Report;
 use crate::settings::Settings;
 
@@ -37,15 +38,16 @@ impl Totals {
 
     fn print(&self, began: Instant) {
         let took = began.elapsed().as_secs_f64();
-        println!(
-            "sim: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x)",
+        output::line(format_args!(
+            "sim: commit {}: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x)",
+            report::commit(),
             self.runs,
             self.failed,
             self.taken_up,
             self.requests,
             self.simulated_s,
             self.simulated_s as f64 / took,
-        );
+        ));
     }
 }
 

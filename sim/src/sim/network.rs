@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lockferry_checker::history::{Event, Micros, NodeId};
 
 use crate::life::Life;
+use crate::output;
 use crate::random::Random;
 
 use super::{Sim, What, lock};
@@ -113,8 +114,10 @@ impl Sim {
         };
         let Some(life) = life else { return };
         let Some(address) = lock(&self.clients).get(packet.from).map(|c| c.address) else { return };
-        crate::rpc::deliver(self, &life, address, packet);
-        self.after(&life);
+        output::said_by(Some(machine), || {
+            crate::rpc::deliver(self, &life, address, packet);
+            self.after(&life);
+        });
     }
 
     fn route(&self, ip: IpAddr) -> Option<usize> {
