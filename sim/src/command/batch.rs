@@ -36,11 +36,10 @@ impl Totals {
         self.failed += u64::from(failed);
     }
 
-    fn print(&self, began: Instant) {
+    fn print(&self, began: Instant, commit: &str) {
         let took = began.elapsed().as_secs_f64();
         output::line(format_args!(
-            "sim: commit {}: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x)",
-            report::commit(),
+            "sim: commit {commit}: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x)",
             self.runs,
             self.failed,
             self.taken_up,
@@ -61,7 +60,8 @@ pub(super) fn run_all(asked: &Asked) -> bool {
 
 /// Runs these. `alone`: there is only one, and more is said of it.
 pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Send, alone: bool) -> bool {
-    let began = Instant::now();
+    // Now: a long run outlives some commits.
+    let (began, commit) = (Instant::now(), report::commit());
     let runs = Mutex::new(runs);
     let totals = Mutex::new(Totals::default());
     let told = AtomicU64::new(0);
@@ -85,6 +85,6 @@ pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Se
         }
     });
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    totals.print(began);
+    totals.print(began, &commit);
     totals.failed == 0
 }
