@@ -508,6 +508,9 @@ fn a_verb_that_fails_is_1_and_one_that_cannot_be_meant_is_2() {
     let (code, out, err) = server.run(&["unlock-ip", "192.0.2.98"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert_eq!(err, "error: another node has it\nthe log and `lockferry status` have the same\n");
+    let (code, _, err) = server.run(&["unlock-ip", "192.0.2.98", "--dry-run"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(err, "error: another node has it\nthis was a dry run: nothing was changed\n");
     for arguments in [
         ["start-grace", "0.0.0.0"].as_slice(),
         &["start-grace", "192.0.2.10", "--grace", "2h"],
@@ -534,7 +537,16 @@ fn an_explanation_reaches_the_node_and_is_printed() {
         (200, Some("denied"), Some(2))
     );
     assert_eq!(server.get("/v1/explain?lock_manager=192.0.2.10").0, 400);
-    assert_eq!(server.get("/v1/explain?lock_manager=192.0.2.10&path=/usr").2["errno"], "ENOENT");
+    let refused = server.get("/v1/explain?lock_manager=192.0.2.10&path=/usr").2;
+    assert_eq!(
+        (&refused["errno"], &refused["hint"]),
+        (&"ENOENT".into(), &"docs/api.md describes explain".into())
+    );
+    assert_eq!(
+        server.get("/v1/status").2["last_error"]["verb"],
+        serde_json::Value::Null,
+        "of a question nothing is kept"
+    );
 
     let srv = Path::new("/usr");
     let arguments =

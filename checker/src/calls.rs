@@ -8,6 +8,7 @@ use crate::map::{Mode, Moment};
 use crate::own::{End, Kind, Op, Wait, overlap};
 use crate::takeups::Ghost;
 use crate::verdict::Invariant;
+use crate::words::seconds;
 
 /// A call.
 #[derive(Clone, Copy, Debug)]
@@ -478,7 +479,11 @@ impl Checker {
             }
             return Ok(());
         }
-        let what = format!("{} was answered {earlier:?} at {at} and a copy of it {answer:?}", self.say(call));
+        let what = format!(
+            "{} was answered {earlier:?} at {} and a copy of it {answer:?}",
+            self.say(call),
+            seconds(at)
+        );
         self.fail(Invariant::I9, what)
     }
 }

@@ -7,6 +7,7 @@ use crate::map::{Hold, Mode, Moment, STILL};
 use crate::own::{Kind, Op, Wait, overlap};
 use crate::takeups::Ghost;
 use crate::verdict::Invariant;
+use crate::words::seconds;
 
 /// A lock that a client was told is granted.
 #[derive(Clone, Copy, Debug)]
@@ -258,7 +259,7 @@ impl Checker {
             bytes.start,
             bytes.end,
             other.must.map_or("", mode_word),
-            other.since.at,
+            seconds(other.since.at),
             self.moved_words(other),
         );
         self.fail(invariant, what)
@@ -280,7 +281,8 @@ impl Checker {
         if manager.changed.seq > hold.effective {
             format!(
                 " ({} has moved, crashed or been released meanwhile, the last time at {})",
-                manager.ip, manager.changed.at
+                manager.ip,
+                seconds(manager.changed.at)
             )
         } else {
             String::new()
@@ -307,12 +309,12 @@ impl Checker {
                         "{} was granted after waiting since {}, before {}'s LOCK of bytes {}..={} {}, which had been told at {} that it waits \
                          and could have been granted as well",
                         self.say_grant(grant),
-                        wait.first.at,
+                        seconds(wait.first.at),
                         self.say_owner(*owner),
                         first.bytes.start,
                         first.bytes.end,
                         mode_word(first.mode),
-                        first.blocked.at,
+                        seconds(first.blocked.at),
                     );
                     return self.fail(Invariant::I6, what);
                 }

@@ -24,3 +24,4 @@ mod world;
 
 pub use checker::{Checker, check};
 pub use verdict::{Invariant, Settings, Summary, Violation};
+pub use words::seconds;

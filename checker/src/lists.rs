@@ -7,7 +7,7 @@ use crate::checker::{Checker, Verdict};
 use crate::history::{Bytes, Condition, Lock, Row};
 use crate::map::{Hold, Mode, STILL};
 use crate::verdict::Invariant;
-use crate::words::say_bytes;
+use crate::words::{say_bytes, seconds};
 
 /// A list, as it was given.
 #[derive(Clone, Debug)]
@@ -135,7 +135,7 @@ impl Checker {
                             "{} surely holds {} since {}, but it {is} nowhere or weaker{}",
                             self.say_owner(hold.owner),
                             say_bytes(file.id, bytes, Some(must)),
-                            hold.since.at,
+                            seconds(hold.since.at),
                             self.moved_words(hold)
                         );
                         return self.fail(Invariant::I14, what);
@@ -173,7 +173,7 @@ impl Checker {
                         "{} still waits for {}, as it was told at {}, but no other owner can hold any of it",
                         self.say_owner(*owner),
                         say_bytes(self.files[*file as usize].id, wait.bytes, Some(wait.mode)),
-                        wait.blocked.at
+                        seconds(wait.blocked.at)
                     );
                     return self.fail(Invariant::Liveness, what);
                 }

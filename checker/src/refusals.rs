@@ -7,6 +7,7 @@ use crate::history::{Answer, Bytes};
 use crate::map::{Hold, Mode};
 use crate::own::overlap;
 use crate::verdict::Invariant;
+use crate::words::seconds;
 
 /// What can have been in the way of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Checker {
         let what = format!(
             "{} was answered {answer:?}, but its owner surely holds all of it since {} at the latest, and neither unlocked nor lost it{}",
             self.say(call),
-            hold.since.at,
+            seconds(hold.since.at),
             self.moved_words(hold)
         );
         self.fail(self.loss_or(hold, Invariant::I2), what)
@@ -219,7 +220,7 @@ impl Checker {
                         bytes.start,
                         bytes.end,
                         crate::grants::mode_word(must),
-                        hold.since.at,
+                        seconds(hold.since.at),
                         self.moved_words(hold)
                     );
                     return self.fail(self.loss_or(hold, Invariant::I1), what);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::history::{ClientId, Micros};
+use crate::words::seconds;
 
 /// The promise that was broken. The numbers are those of the design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +36,48 @@ pub enum Invariant {
     Liveness,
 }
 
+impl Invariant {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::I1,
+        Self::I2,
+        Self::I3,
+        Self::I4,
+        Self::I5,
+        Self::I6,
+        Self::I7,
+        Self::I8,
+        Self::I9,
+        Self::I10,
+        Self::I13,
+        Self::I14,
+        Self::Liveness,
+    ];
+
+    /// The promise in a line, for who reads that it was broken. `docs/testing.md` has the same words.
+    pub fn promise(self) -> &'static str {
+        match self {
+            Self::I1 => "exclusion: two owners never hold what excludes each other",
+            Self::I2 => {
+                "no loss: a lock that was acknowledged outlives every move and crash, if its client reclaims it in time"
+            }
+            Self::I3 => "no theft: a reclaim gets only what its owner held",
+            Self::I4 => "scope: what happens to one lock manager is not felt by requests to another",
+            Self::I5 => "only what conflicts waits or is refused",
+            Self::I6 => "progress: windows end on time, and who waits gets its turn",
+            Self::I7 => {
+                "epochs grow: a node that was superseded says nothing more, and the state that clients are told is that of a server that is up"
+            }
+            Self::I8 => "durable before acknowledged",
+            Self::I9 => "a copy of a request changes nothing and gets the same answer",
+            Self::I10 => "UNLOCK and CANCEL are always legal",
+            Self::I13 => "split, merge, upgrade and downgrade equal a map of single bytes",
+            Self::I14 => "the lists equal the record, and both what clients know",
+            Self::Liveness => "in the end nothing is still waiting for nobody, or without an answer",
+        }
+    }
+}
+
 /// What the service did wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -48,7 +91,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} at {} µs: {}", self.invariant, self.at, self.what)
+        write!(f, "{:?} at {}: {}", self.invariant, seconds(self.at), self.what)
     }
 }
 
@@ -126,4 +169,24 @@ pub struct Summary {
     pub lists: u64,
     /// Grants of which the client could not be sure, because something else of the same owner was under way.
     pub unsure: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_every_promise_in_the_same_words() {
+        let text = include_str!("../../docs/testing.md");
+        for invariant in Invariant::ALL {
+            let row = format!("| {invariant:?} | {} |", invariant.promise());
+            assert!(text.lines().any(|line| line == row), "docs/testing.md lacks: {row}");
+        }
+    }
+
+    #[test]
+    fn a_violation_names_its_time_in_seconds() {
+        let violation = Violation { invariant: Invariant::I6, at: 14_000_301, what: "x".into() };
+        assert_eq!(violation.to_string(), "I6 at 14.000301 s: x");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::calls::Call;
 use crate::checker::Checker;
 use crate::grants::{Grant, mode_word};
-use crate::history::{Bytes, FileId, Request};
+use crate::history::{Bytes, FileId, Micros, Request};
 use crate::map::Mode;
 
 impl Checker {
@@ -32,21 +32,18 @@ impl Checker {
             Request::Notify { client, lm, state } => {
                 return format!(
                     "SM_NOTIFY of client {} to {lm}, state {state} (call {}, sent at {})",
-                    client.0, call.id.0, call.first.at
+                    client.0,
+                    call.id.0,
+                    seconds(call.first.at)
                 );
             }
         };
-        let copies = if call.sent > 1 {
-            format!(" {} times, the last time at {}", call.sent, call.last)
-        } else {
-            String::new()
+        let first = seconds(call.first.at);
+        let sent = match call.sent {
+            0 | 1 => format!("sent at {first}"),
+            times => format!("sent {times} times, from {first} to {}", seconds(call.last)),
         };
-        format!(
-            "{what} by {} (call {}, sent at {}{copies})",
-            self.say_owner(call.owner),
-            call.id.0,
-            call.first.at
-        )
+        format!("{what} by {} (call {}, {sent})", self.say_owner(call.owner), call.id.0)
     }
 
     pub(crate) fn say_grant(&self, grant: &Grant<'_>) -> String {
@@ -58,11 +55,16 @@ impl Checker {
                 format!(
                     "LOCK, by callback, of {what} by {} (asked for at {})",
                     self.say_owner(grant.owner),
-                    grant.first.at
+                    seconds(grant.first.at)
                 )
             }
         }
     }
+}
+
+/// A time of the history in words: seconds, with all microseconds.
+pub fn seconds(at: Micros) -> String {
+    format!("{}.{:06} s", at / 1_000_000, at % 1_000_000)
 }
 
 /// Bytes of a file.

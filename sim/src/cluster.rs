@@ -26,6 +26,7 @@ use lockferry_checker::history::{
 use crate::client::FileRef;
 use crate::disk::{Disks, NodeFiles, ROOT};
 use crate::host::{Handles, World};
+use crate::output;
 use crate::random::Random;
 use crate::settings::{Plan, SECOND};
 use crate::sim::Sim;
@@ -211,7 +212,7 @@ pub fn boot(sim: &Arc<Sim>, site: &Arc<Site>, machine: usize) {
         log: Box::new(|event| tracing::debug!("{event:?}")),
         secrets: [(); 3].map(|()| secrets.number()),
     };
-    let node = Node::new(&site.config, parts);
+    let node = output::said_by(Some(machine), || Node::new(&site.config, parts));
     let router = Arc::new(Router::new(node.programs().to_vec(), drc));
     let control = node.control();
     life.parts.set(crate::life::Parts { node, router, control, journals });

@@ -13,6 +13,10 @@ mod story;
 
 use std::process::ExitCode;
 
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::output;
+
 use args::{Asked, Task};
 
 /// Runs what the arguments say.
@@ -29,8 +33,8 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     if asked.log {
-        let lines = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
-        lines.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
+        let lines = tracing_subscriber::fmt().with_timer(output::Where).with_target(false).with_ansi(false);
+        lines.with_writer(|| output::Out).with_max_level(LevelFilter::DEBUG).init();
     }
     match carry_out(&asked) {
         Ok(true) => ExitCode::SUCCESS,
@@ -46,7 +50,7 @@ pub fn main() -> ExitCode {
 fn carry_out(asked: &Asked) -> Result<bool, String> {
     match &asked.task {
         Task::Help => {
-            println!("{}", args::USAGE);
+            output::line(args::USAGE);
             Ok(true)
         }
         Task::Seeds => Ok(batch::run_all(asked)),

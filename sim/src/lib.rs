@@ -8,6 +8,7 @@ pub mod disk;
 pub mod executor;
 pub mod host;
 pub mod life;
+pub mod output;
 pub mod panics;
 pub mod random;
 pub mod rpc;

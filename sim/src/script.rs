@@ -15,9 +15,11 @@ use lockferry_checker::history::{Command, Event, Micros, NodeId, Opened, Result 
 use tokio::sync::oneshot;
 
 use crate::cluster::{self, Group, Site};
+use crate::output;
 use crate::random::Random;
 use crate::settings::{MS, SECOND};
 use crate::sim::{End, Sim};
+use crate::words;
 
 /// How often an open call is looked at before the end, every 10 ms: longer than any answer takes of which nothing is lost.
 const PATIENCE: u32 = 1_000;
@@ -90,7 +92,8 @@ async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) 
         Box::new(move || {
             let done = control.execute(&verb, false);
             if let (Some(sim), Err(why)) = (here.upgrade().filter(|sim| sim.settings.trace), &done) {
-                println!("{:>12} {} refused: {why}", sim.now(), verb.name());
+                let at = words::time(sim.now());
+                output::line(format_args!("{at}  node {machine} refuses {}: {why}", verb.name()));
             }
             let came = match &done {
                 Err(_) => Came::Failed,
@@ -110,7 +113,7 @@ async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) 
                     for dir in sim.disks.keys() {
                         let lm = dir.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
                         let rows = lm.and_then(|lm| cluster::stored(&sim, &site2, lm));
-                        println!("STORED {dir:?} {rows:?}");
+                        output::line(format_args!("STORED {dir:?} {rows:?}"));
                     }
                 }
                 // The script may be gone.

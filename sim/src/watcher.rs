@@ -5,6 +5,8 @@
 use lockferry_checker::history::{Event, Micros};
 use lockferry_checker::{Checker, Summary, Violation};
 
+use crate::output;
+
 /// What was wrong, what was checked, the hash of all events, and the history if it was kept.
 pub type Heard = (Option<Violation>, Option<Summary>, u64, Vec<(Micros, Event)>);
 
@@ -56,7 +58,7 @@ impl Watcher {
             _ => {}
         }
         if self.trace {
-            println!("{}", crate::words::line(at, &event));
+            output::line(crate::words::line(at, &event));
         }
         self.digest =
             self.digest.rotate_left(5).wrapping_mul(0x0000_0100_0000_01b3) ^ fingerprint(at, &event);

@@ -9,7 +9,12 @@ use lockferry_checker::history::{
 
 /// A line.
 pub fn line(at: Micros, event: &Event) -> String {
-    format!("{:>7}.{:06}  {}", at / 1_000_000, at % 1_000_000, event_words(event))
+    format!("{}  {}", time(at), event_words(event))
+}
+
+/// A time in seconds, in a column of its own.
+pub fn time(at: Micros) -> String {
+    format!("{:>7}.{:06}", at / 1_000_000, at % 1_000_000)
 }
 
 fn event_words(event: &Event) -> String {

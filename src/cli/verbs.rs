@@ -30,7 +30,7 @@ pub(super) struct Tell {
 const START_EXAMPLES: &str = "\
 Examples:
   lockferry start-grace 192.0.2.10                                  as configured
-  lockferry start-grace 192.0.2.10 /srv/share --journal /srv/share/.lockferry
+  lockferry start-grace 192.0.2.10 /srv/share --journal /srv/.lockferry
   lockferry start-grace 192.0.2.10 --grace 45s --dry-run
 
 The address need not be on this machine yet. Doing it again changes nothing.";

@@ -191,7 +191,7 @@ async fn explain(State(api): State<Api>, parameters: Parameters) -> Answer {
     let question = query::explain(parameters.0)?;
     match api.answer(move |front| front.view().explain(&question)).await? {
         Ok(view) => Ok(Json(view).into_response()),
-        Err(why) => Err(refused("explain", why)),
+        Err(why) => Err(refused("explain", Asked::Question, why)),
     }
 }
 
@@ -230,7 +230,7 @@ async fn verb(
     let peer = head.extensions.get::<Peer>().copied();
     match api.verb(usage.name, text.to_vec(), dry_run, peer).await {
         Ok(done) => Ok(Json(done).into_response()),
-        Err(why) => Err(refused(usage.name, why)),
+        Err(why) => Err(refused(usage.name, if dry_run { Asked::DryRun } else { Asked::Verb }, why)),
     }
 }
 
@@ -326,8 +326,18 @@ fn refusal(status: StatusCode, error: String, hint: &str) -> (StatusCode, Json<E
     (status, Json(ErrorBody { error, hint: hint.into(), errno: None }))
 }
 
-/// A verb that was refused. The status is for programs that look at nothing else.
-fn refused(name: &str, refusal: Refusal) -> (StatusCode, Json<ErrorBody>) {
+/// What was refused.
+enum Asked {
+    /// A question, of which nothing is kept.
+    Question,
+    /// What a verb would do.
+    DryRun,
+    /// A verb. That it was refused is in the log and in the status.
+    Verb,
+}
+
+/// What was asked of the node, and refused. The status is for programs that look at nothing else.
+fn refused(name: &str, asked: Asked, refusal: Refusal) -> (StatusCode, Json<ErrorBody>) {
     use nix::errno::Errno;
     let status = match refusal.errno {
         Errno::EINVAL => StatusCode::BAD_REQUEST,
@@ -340,11 +350,13 @@ fn refused(name: &str, refusal: Refusal) -> (StatusCode, Json<ErrorBody>) {
         Errno::ENOSPC | Errno::EDQUOT => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let hint = match refusal.errno {
-        Errno::EINVAL => format!("docs/control-files.md describes {name}"),
-        Errno::EAGAIN => "try again in a moment".into(),
-        Errno::ETIMEDOUT => "`lockferry status` shows what became of it".into(),
-        _ => "the log and `lockferry status` have the same".into(),
+    let hint = match (refusal.errno, asked) {
+        (Errno::EAGAIN, _) => "try again in a moment".into(),
+        (_, Asked::Question) => format!("docs/api.md describes {name}"),
+        (Errno::EINVAL, _) => format!("docs/control-files.md describes {name}"),
+        (Errno::ETIMEDOUT, _) => "`lockferry status` shows what became of it".into(),
+        (_, Asked::DryRun) => "this was a dry run: nothing was changed".into(),
+        (_, Asked::Verb) => "the log and `lockferry status` have the same".into(),
     };
     let errno = Some(format!("{:?}", refusal.errno));
     (status, Json(ErrorBody { error: refusal.text, hint, errno }))

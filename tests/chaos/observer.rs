@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lockferry_checker::history::{Event, Micros};
 use lockferry_checker::{Checker, Settings, Summary, Violation};
+use lockferry_sim::words::time;
 
 /// Listens to a run.
 pub(crate) struct Observer {
@@ -75,7 +76,7 @@ impl Observer {
     pub(crate) fn excuse_nolocks(&self, excused: bool) {
         let mut inner = self.lock();
         let at = self.now();
-        let _ = writeln!(inner.file, "{at} -- DENIED_NOLOCKS is a fair answer: {excused}");
+        let _ = writeln!(inner.file, "{} -- DENIED_NOLOCKS is a fair answer: {excused}", time(at));
         if let Some(checker) = &mut inner.checker {
             checker.excuse_nolocks(excused);
         }
@@ -85,7 +86,7 @@ impl Observer {
     pub(crate) fn note(&self, text: &str) {
         let mut inner = self.lock();
         let at = self.now();
-        let _ = writeln!(inner.file, "{at} -- {text}");
+        let _ = writeln!(inner.file, "{} -- {text}", time(at));
     }
 
     /// Whether something was wrong.
@@ -123,11 +124,11 @@ impl Inner {
         if self.violation.is_some() {
             return;
         }
-        let _ = writeln!(self.file, "{at} {event:?}");
+        let _ = writeln!(self.file, "{} {event:?}", time(at));
         if let Some(checker) = &mut self.checker
             && let Err(violation) = checker.observe(at, &event)
         {
-            let _ = writeln!(self.file, "{at} -- {violation}");
+            let _ = writeln!(self.file, "{} -- {violation}", time(at));
             self.violation = Some(violation);
         }
         self.events.push((at, event));

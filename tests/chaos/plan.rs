@@ -30,6 +30,56 @@ pub(crate) struct Trouble {
     pub(crate) scripts: bool,
 }
 
+impl Trouble {
+    /// Everything but the kinds that are named, with commas between.
+    ///
+    /// # Errors
+    /// A kind that there is not.
+    pub(crate) fn without(names: &str) -> Result<Self, String> {
+        let mut trouble = Self {
+            kills: true,
+            pauses: true,
+            disk: true,
+            network: true,
+            partitions: true,
+            clocks: true,
+            clients: true,
+            liars: true,
+            scripts: true,
+        };
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let known = trouble.kinds().map(|(kind, _)| kind).join(", ");
+            let (_, on) = trouble
+                .kinds()
+                .into_iter()
+                .find(|(kind, _)| *kind == name)
+                .ok_or(format!("there is no trouble '{name}'; allowed: {known}"))?;
+            *on = false;
+        }
+        Ok(trouble)
+    }
+
+    /// The kinds that are left out, as [`Trouble::without`] reads them.
+    pub(crate) fn left_out(mut self) -> String {
+        let out = self.kinds().into_iter().filter(|(_, on)| !**on).map(|(kind, _)| kind);
+        out.collect::<Vec<_>>().join(",")
+    }
+
+    fn kinds(&mut self) -> [(&'static str, &mut bool); 9] {
+        [
+            ("kills", &mut self.kills),
+            ("pauses", &mut self.pauses),
+            ("disk", &mut self.disk),
+            ("network", &mut self.network),
+            ("partitions", &mut self.partitions),
+            ("clocks", &mut self.clocks),
+            ("clients", &mut self.clients),
+            ("liars", &mut self.liars),
+            ("scripts", &mut self.scripts),
+        ]
+    }
+}
+
 /// A run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {

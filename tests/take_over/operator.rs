@@ -65,6 +65,16 @@ fn a_shell_script_moves_the_address_with_the_control_files() {
 }
 
 #[test]
+fn what_a_dry_run_would_be_refused_is_no_error_of_the_node() {
+    let Some(pair) = Pair::new() else { return };
+    let (a, _) = pair.begin(LONG);
+    assert!(!a.command(&["revoke", "999999", "--dry-run"]).status.success());
+    assert!(a.query("status")["last_error"].is_null(), "{}", a.query("status"));
+    assert!(!a.command(&["revoke", "999999"]).status.success());
+    assert_eq!(a.query("status")["last_error"]["verb"], "revoke");
+}
+
+#[test]
 fn writers_that_race_on_the_control_files_leave_the_lock_manager_taken_up_or_given_up() {
     if !std::path::Path::new("/dev/fuse").exists() {
         return super::support::skip("no /dev/fuse");

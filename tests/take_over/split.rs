@@ -58,6 +58,23 @@ fn files_too_fall_silent_on_a_node_that_nobody_asks_for_locks() {
 }
 
 #[test]
+fn a_node_that_does_not_know_yet_that_it_was_superseded_takes_up_anew_what_it_is_told_to() {
+    let Some(pair) = Pair::new() else { return };
+    let (a, fh) = pair.begin(LONG);
+    assert_eq!(pair.a.client(10, "one").lock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    let b = pair.serve(&pair.b, LONG);
+    for round in 0..3 {
+        for (server, name) in [(&b, "b"), (&a, "a")] {
+            // Without it the other one would go on to believe that it serves, and nobody would.
+            assert_eq!(pair.start(server, &[])["changed"], true, "round {round}, node {name}");
+        }
+    }
+    assert_superseded(&b);
+    assert_eq!(locks(&a), [lock(0, "one", "reclaimable")]);
+    assert_eq!(pair.a.client(10, "one").lock(&Want::bytes(&fh, 0, 10).reclaim()), GRANTED);
+}
+
+#[test]
 fn a_node_that_was_frozen_wakes_up_superseded() {
     let Some(pair) = Pair::new() else { return };
     let (a, fh) = pair.begin(LONG);

@@ -2,8 +2,15 @@
 //!
 //! Must never build the seeded bugs into the directory where the product is built.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// A build that takes longer is announced: the first one takes minutes.
+const QUICK: Duration = Duration::from_secs(1);
+/// How often it is looked whether it is done.
+const LOOK: Duration = Duration::from_millis(50);
 
 const USAGE: &str = "\
 cargo xtask sim [OPTION]...               runs seeds of the simulator
@@ -16,16 +23,17 @@ fn main() -> ExitCode {
     let command = args.next().unwrap_or_default();
     let args: Vec<String> = args.collect();
     match command.as_str() {
-        "sim" => simulate(&[], &with_regressions(args)),
+        "sim" => simulate("the simulator, with the product in it", &[], &with_regressions(args)),
         "mutants" => {
             let target = root().join("target/mutants");
             let build =
                 ["--features", "mutants", "--target-dir", &target.to_string_lossy()].map(str::to_owned);
             let args: Vec<String> = std::iter::once("--mutants".to_owned()).chain(args).collect();
-            simulate(&build, &args)
+            simulate("the simulator with the seeded bugs", &build, &args)
         }
         "-h" | "--help" => {
-            println!("{USAGE}");
+            // Nobody may read it.
+            let _ = writeln!(std::io::stdout(), "{USAGE}");
             ExitCode::SUCCESS
         }
         _ => {
@@ -48,20 +56,46 @@ fn with_regressions(mut args: Vec<String>) -> Vec<String> {
     args
 }
 
-fn simulate(build: &[String], args: &[String]) -> ExitCode {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut run = Command::new(cargo);
-    run.args(["run", "--quiet", "--profile", "sim", "--package", "lockferry-sim"])
-        .args(build)
-        .arg("--")
-        .args(args);
-    match run.current_dir(root()).status() {
-        Ok(status) => {
-            status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+fn simulate(what: &str, build: &[String], args: &[String]) -> ExitCode {
+    match build_it(what, build) {
+        Ok(status) if status.success() => {}
+        Ok(status) => return code_of(status),
+        Err(e) => {
+            eprintln!("xtask: cannot run cargo: {e}");
+            return ExitCode::FAILURE;
         }
+    }
+    let mut run = cargo("run", build);
+    match run.arg("--").args(args).status() {
+        Ok(status) => code_of(status),
         Err(e) => {
             eprintln!("xtask: cannot run {run:?}: {e}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn cargo(what: &str, more: &[String]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([what, "--quiet", "--profile", "sim", "--package", "lockferry-sim"]).args(more);
+    cargo.current_dir(root());
+    cargo
+}
+
+/// Builds it, and says so if there is much to be built.
+fn build_it(what: &str, more: &[String]) -> std::io::Result<ExitStatus> {
+    let mut cargo = cargo("build", more).spawn()?;
+    let began = Instant::now();
+    while began.elapsed() < QUICK {
+        if let Some(status) = cargo.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(LOOK);
+    }
+    eprintln!("xtask: building {what}, optimised (profile sim); the first time that may take some minutes");
+    cargo.wait()
+}
+
+fn code_of(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

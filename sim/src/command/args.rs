@@ -2,6 +2,7 @@
 //!
 //! Must never read what it cannot write: a failed run is told as the arguments that bring it about again.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::settings::{MS, Settings, Trouble};
@@ -20,10 +21,19 @@ cargo xtask mutants [NAME]... [OPTION]... looks for seeded bugs, all or those na
   --clients C      at most so many clients
   --moves M        so many moves of each address before the end
   --steps MS       ends the run after so many simulated milliseconds
-  --trace          prints every event of the history
-  --log            prints what the daemons log
+  --trace          prints every event of the history, one run after the other
+  --log            prints what the daemons log, one run after the other
   --no-shrink      prints the first failure as it is
-  --tell           of mutants: prints how each was caught";
+  --tell           of mutants: prints how each was caught
+
+With --regressions only --jobs, --trace, --log and --no-shrink: its lines say what is run.";
+
+/// Runs at once at the most.
+const JOBS: u64 = 64;
+/// Clients at the most.
+const CLIENTS: u64 = 100;
+/// Moves of an address at the most.
+const MOVES: u64 = 1_000;
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,34 +83,74 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
         tells: false,
     };
     let mut args = args;
+    // Options that say which runs there are.
+    let mut choosing = Vec::new();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} wants a value"));
+        if matches!(
+            arg.as_str(),
+            "--seed" | "--seeds" | "--steps" | "--moves" | "--clients" | "--without" | "--tell"
+        ) {
+            choosing.push(arg.clone());
+        }
         match arg.as_str() {
             "-h" | "--help" => asked.task = Task::Help,
             "--seed" => asked.settings.seed = number(&value()?)?,
-            "--seeds" => asked.seeds = Some(number(&value()?)?),
-            "--jobs" => asked.jobs = number(&value()?)?.clamp(1, 64) as usize,
-            "--steps" => asked.settings.until = Some(number(&value()?)?.saturating_mul(MS)),
-            "--moves" => asked.settings.moves = Some(number(&value()?)?.min(1_000) as u32),
-            "--clients" => asked.settings.clients = Some(number(&value()?)?.clamp(1, 100) as u32),
+            "--seeds" => asked.seeds = Some(within(&arg, &value()?, 1..=u64::MAX)?),
+            "--jobs" => asked.jobs = within(&arg, &value()?, 1..=JOBS)? as usize,
+            "--steps" => asked.settings.until = Some(within(&arg, &value()?, 1..=u64::MAX / MS)? * MS),
+            "--moves" => asked.settings.moves = Some(within(&arg, &value()?, 0..=MOVES)? as u32),
+            "--clients" => asked.settings.clients = Some(within(&arg, &value()?, 1..=CLIENTS)? as u32),
             "--without" => leave_out(&mut asked.settings.trouble, &value()?)?,
             "--trace" => asked.settings.trace = true,
             "--log" => asked.log = true,
             "--no-shrink" => asked.shrinks = false,
             "--tell" => asked.tells = true,
-            "--regressions" => asked.task = Task::Regressions(value()?.into()),
-            "--mutants" => asked.task = Task::Mutants(Vec::new()),
+            "--regressions" => take(&mut asked.task, Task::Regressions(value()?.into()))?,
+            "--mutants" => take(&mut asked.task, Task::Mutants(Vec::new()))?,
             name => match &mut asked.task {
                 Task::Mutants(names) if !name.starts_with('-') => names.push(name.to_owned()),
                 _ => return Err(format!("there is no option '{name}'")),
             },
         }
     }
+    match (&asked.task, choosing.first()) {
+        (Task::Regressions(_), Some(option)) => {
+            return Err(format!("{option} and --regressions exclude each other: its lines say what is run"));
+        }
+        (Task::Seeds, _) if asked.tells => {
+            return Err("--tell is of mutants only: cargo xtask mutants".into());
+        }
+        _ => {}
+    }
     // Lines of several runs would be mixed up.
     if asked.settings.trace || asked.log {
         asked.jobs = 1;
     }
     Ok(asked)
+}
+
+/// There is one task.
+fn take(task: &mut Task, other: Task) -> Result<(), String> {
+    match task {
+        Task::Help => {}
+        Task::Seeds => *task = other,
+        Task::Regressions(_) | Task::Mutants(_) => {
+            return Err("--regressions and mutants exclude each other".into());
+        }
+    }
+    Ok(())
+}
+
+fn within(option: &str, text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    let number = number(text)?;
+    match allowed.contains(&number) {
+        true => Ok(number),
+        false if number < *allowed.start() => {
+            Err(format!("{option} {number}: {} at the least", allowed.start()))
+        }
+        false => Err(format!("{option} {number}: {} at the most", allowed.end())),
+    }
 }
 
 fn number(text: &str) -> Result<u64, String> {
@@ -167,6 +217,33 @@ mod tests {
         assert_eq!(read("--seeds").unwrap_err(), "--seeds wants a value");
         assert_eq!(read("--seed x").unwrap_err(), "'x' is no number");
         assert_eq!(read("waiters-lifo").unwrap_err(), "there is no option 'waiters-lifo'");
+    }
+
+    #[test]
+    fn a_number_that_means_nothing_is_refused_with_what_is_allowed() {
+        assert_eq!(read("--seeds 0").unwrap_err(), "--seeds 0: 1 at the least");
+        assert_eq!(read("--clients 0").unwrap_err(), "--clients 0: 1 at the least");
+        assert_eq!(read("--jobs 0").unwrap_err(), "--jobs 0: 1 at the least");
+        assert_eq!(read("--steps 0").unwrap_err(), "--steps 0: 1 at the least");
+        assert_eq!(read("--jobs 65").unwrap_err(), "--jobs 65: 64 at the most");
+        assert_eq!(read("--clients 101").unwrap_err(), "--clients 101: 100 at the most");
+        assert!(read("--seed 0 --moves 0 --jobs 64").is_ok());
+    }
+
+    #[test]
+    fn what_would_be_passed_over_is_refused() {
+        for more in
+            ["--seed 3", "--seeds 3", "--without liars", "--clients 2", "--moves 1", "--steps 9", "--tell"]
+        {
+            for line in [format!("--regressions FILE {more}"), format!("{more} --regressions FILE")] {
+                let why = read(&line).unwrap_err();
+                assert!(why.ends_with("exclude each other: its lines say what is run"), "{line}: {why}");
+            }
+        }
+        assert!(read("--regressions FILE --jobs 1 --trace --log --no-shrink").is_ok());
+        assert!(read("--regressions FILE --mutants").is_err());
+        assert!(read("--tell").unwrap_err().contains("mutants"));
+        assert!(read("--mutants --tell --seeds 3").is_ok());
     }
 
     #[test]

@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use lockferry_checker::Violation;
 use lockferry_checker::history::Micros;
+use lockferry_checker::{Violation, seconds};
 
 use crate::run::{Report, run};
 use crate::settings::Settings;
@@ -67,14 +67,14 @@ fn place(said: &str) -> &str {
 
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = self.at() as f64 / 1e6;
+        let at = seconds(self.at());
         match self {
-            Self::Broken(violation) => write!(f, "{:?} at {at} s: {}", violation.invariant, violation.what),
-            Self::Panicked(_, said) => write!(f, "panic at {at} s: {said}"),
+            Self::Broken(violation) => write!(f, "{:?} at {at}: {}", violation.invariant, violation.what),
+            Self::Panicked(_, said) => write!(f, "panic at {at}: {said}"),
             Self::Stuck(_) => {
                 write!(
                     f,
-                    "stuck at {at} s: it came to no end; either nothing was due any more, or without a pause"
+                    "stuck at {at}: it came to no end; either nothing was due any more, or without a pause"
                 )
             }
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::output;
 use crate::run::Report;
 use crate::settings::Settings;
 
@@ -35,17 +36,17 @@ impl Totals {
         self.failed += u64::from(failed);
     }
 
-    fn print(&self, began: Instant) {
+    fn print(&self, began: Instant, commit: &str) {
         let took = began.elapsed().as_secs_f64();
-        println!(
-            "sim: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x)",
+        output::line(format_args!(
+            "sim: commit {commit}: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x)",
             self.runs,
             self.failed,
             self.taken_up,
             self.requests,
             self.simulated_s,
             self.simulated_s as f64 / took,
-        );
+        ));
     }
 }
 
@@ -59,7 +60,8 @@ pub(super) fn run_all(asked: &Asked) -> bool {
 
 /// Runs these. `alone`: there is only one, and more is said of it.
 pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Send, alone: bool) -> bool {
-    let began = Instant::now();
+    // Now: a long run outlives some commits.
+    let (began, commit) = (Instant::now(), report::commit());
     let runs = Mutex::new(runs);
     let totals = Mutex::new(Totals::default());
     let told = AtomicU64::new(0);
@@ -83,6 +85,6 @@ pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Se
         }
     });
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    totals.print(began);
+    totals.print(began, &commit);
     totals.failed == 0
 }

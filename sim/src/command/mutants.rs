@@ -25,6 +25,7 @@ mod with {
     use super::super::args::{self, Asked};
     use super::super::attempt::{Wrong, attempt};
     use super::super::report;
+    use crate::output;
     use crate::settings::Settings;
 
     /// Seeds for each, unless it is said.
@@ -51,16 +52,17 @@ mod with {
         let found = hunt(asked, &looked_for);
         let caught = found.iter().filter(|found| found.caught.is_some()).count();
         for mutant in mutants.iter().filter(|mutant| !looked_for.contains(mutant)) {
-            println!("{:<34} not to be seen here: {}", mutant.name(), mutant.unseen().unwrap_or(""));
+            let why = mutant.unseen().unwrap_or("");
+            output::line(format_args!("{:<34} not to be seen here: {why}", mutant.name()));
         }
         let unsound: u64 = found.iter().map(|found| found.unsound).sum();
         if unsound > 0 {
-            println!("{unsound} times a seed failed that fails without any mutant, too; none of those count");
-            println!(
-                "as long as seeds fail by themselves, a mutant may be counted that only led to such a failure elsewhere"
-            );
+            output::line(format_args!(
+                "{unsound} times a seed failed that fails without any mutant, too; none of those count\n\
+                 as long as seeds fail by themselves, a mutant may be counted that only led to such a failure elsewhere"
+            ));
         }
-        println!("mutants: caught {caught} of {}", looked_for.len());
+        output::line(format_args!("mutants: caught {caught} of {}", looked_for.len()));
         Ok(caught == looked_for.len())
     }
 
@@ -96,7 +98,7 @@ mod with {
                         None => found = more.wait(found).unwrap_or_else(PoisonError::into_inner),
                     }
                 };
-                println!("{}", row(mutants[at], &one));
+                output::line(row(mutants[at], &one));
                 one
             };
             (0..mutants.len()).map(print).collect()

@@ -4,6 +4,7 @@
 
 use std::process::Command;
 
+use crate::output;
 use crate::run::Report;
 use crate::settings::Settings;
 
@@ -22,6 +23,9 @@ pub(super) fn tell_at_length(settings: &Settings, wrong: &Wrong, shrinks: bool, 
         false => as_it_is(settings, wrong),
     };
     let mut text = format!("\nseed {} FAILED, commit {}\n  {wrong}\n", settings.seed, commit());
+    if let Wrong::Broken(violation) = wrong {
+        text += &format!("  {:?} is {}\n", violation.invariant, violation.invariant.promise());
+    }
     if shrinks {
         let away = match shrunk.away.as_slice() {
             [] => "nothing".into(),
@@ -38,7 +42,7 @@ pub(super) fn tell_at_length(settings: &Settings, wrong: &Wrong, shrinks: bool, 
     if shrinks {
         text += &format!("shrunk: cargo xtask {command} {} --trace\n", args::write(&shrunk.settings));
     }
-    println!("{text}");
+    output::line(text);
 }
 
 fn as_it_is(settings: &Settings, wrong: &Wrong) -> Shrunk {
@@ -49,17 +53,18 @@ fn as_it_is(settings: &Settings, wrong: &Wrong) -> Shrunk {
 
 /// A failure, when another is told already.
 pub(super) fn tell_in_a_line(settings: &Settings, wrong: &Wrong) {
-    println!("seed {} FAILED: {wrong}\n  again: cargo xtask sim {}", settings.seed, args::write(settings));
+    let again = args::write(settings);
+    output::line(format_args!("seed {} FAILED: {wrong}\n  again: cargo xtask sim {again}", settings.seed));
 }
 
 /// A run in which nothing was wrong.
 pub(super) fn tell_what_was_checked(report: &Report) {
-    println!("seed {} passed, digest {:016x}", report.seed, report.digest);
-    println!("  checker: {:?}\n  clients: {:?}", report.summary, report.stats);
+    output::line(format_args!("seed {} passed, digest {:016x}", report.seed, report.digest));
+    output::line(format_args!("  checker: {:?}\n  clients: {:?}", report.summary, report.stats));
 }
 
 /// The commit that this was built from, as far as one can say.
-fn commit() -> String {
+pub(super) fn commit() -> String {
     let git = |args: &[&str]| {
         let out = Command::new("git").args(args).output().ok().filter(|out| out.status.success())?;
         Some(String::from_utf8_lossy(&out.stdout).trim().to_owned())

@@ -197,8 +197,8 @@ mod tests {
     use lockferry_checker::history::Answer;
     use lockferry_checker::{Invariant, Violation};
 
-    const WHAT: &str = "LOCK, blocking, of exclusive bytes 0..=5 of file 9 by owner 3 of client 4 through 10.0.0.1 (call 44, sent at 3 5 \
-        times, the last time at 4) was granted, but owner 0 of client 1 through 10.0.0.10 holds bytes 3..end of file 9";
+    const WHAT: &str = "LOCK, blocking, of exclusive bytes 0..=5 of file 9 by owner 3 of client 4 through 10.0.0.1 (call 44, sent 5 \
+        times, from 0.000003 s to 0.000004 s) was granted, but owner 0 of client 1 through 10.0.0.10 holds bytes 3..end of file 9";
 
     fn lock(svid: u32, client: u32, start: u64) -> Lock {
         let owner = Owner { client: ClientId(client), lm: "10.0.0.1".parse().unwrap(), svid };

@@ -88,6 +88,7 @@ impl Managers {
     fn start_in_turn(self: &Arc<Self>, v: &StartGrace, dry: bool) -> Result<Done, Refusal> {
         let named = self.check_exports(&v.exports)?;
         if !dry {
+            self.ask_the_record(v.ip);
             self.put_away_fallen(v.ip);
         }
         let name = v.ip.to_string();
@@ -109,6 +110,16 @@ impl Managers {
             self.close_idle(v.ip);
         }
         done
+    }
+
+    /// Another node may have taken it up, and this one not know it yet: it would say "taken up already", and serve it no longer a moment
+    /// later. Whoever writes the record reads the epoch. A disk that hangs says nothing, and that it is full is known: nobody waits then.
+    fn ask_the_record(&self, ip: IpAddr) {
+        // What no command has ever taken up may still wait for its record to be opened, by one who waits for this turn.
+        let floats = self.slot(ip).is_some_and(|slot| slot.is_loaded() && slot.floating);
+        if floats && self.rooms.desk.pipe(ip).is_some_and(|pipe| pipe.is_alive() && !pipe.is_stuck()) {
+            self.rooms.desk.settle_within(ip, super::PATIENCE);
+        }
     }
 
     /// Takes it up. The caller has the turn.
