@@ -121,7 +121,9 @@ impl Checker {
                 (true, false) => hold.state,
             };
             let other = hold.may[grant.mode.other() as usize];
-            let replaced = other.older(grant.first) && !other.queued;
+            // The word that the client takes less may be lost on its way, and then what it had stays.
+            let kept = grant.call.is_none() && grant.mode == Mode::Shared;
+            let replaced = other.older(grant.first) && !other.queued && !kept;
             if !grant.reclaim && replaced {
                 let must = hold.must;
                 hold.end(grant.mode.other(), now.seq);
