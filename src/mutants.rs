@@ -106,6 +106,7 @@ mutants! {
     OldNoticeFreesNewLocks, "old-notice-frees-new-locks", State, "state number ignored", "SM_NOTIFY frees all of a client, also locks that it took after it restarted.";
     NoticeFromStranger, "notice-from-a-stranger", State, "spoofed SM_NOTIFY", "SM_NOTIFY is believed from any address.";
     RebootUnnoticed, "reboot-unnoticed", State, "state number ignored", "A LOCK under a new NSM state leaves what the client had before it restarted.";
+    LateLockFrees, "late-lock-frees", State, "state number ignored", "A LOCK from before a client's restart, heard of late, frees what the client has since.";
     RebootFreesOne, "reboot-frees-one", State, "I6", "A client's restart frees only one of its locks.";
     ClientNotListed, "client-not-listed", State, "I2, list before the first GRANTED", "A client whose LOCK is granted at once is not on the list of those to notify.";
     ReleaseByAddressText, "release-by-address-text", State, "I4, Ganesha: 10.0.0.1 and 10.0.0.10", "A release also drops what other addresses hold whose text begins like this one's.";

@@ -235,6 +235,7 @@ fn engine(config: &NodeConfig, secrets: [u64; 3]) -> Engine {
         },
         hold: config.grace.hold,
         journal: true,
+        late: Settings::default().late,
         await_records: true,
         locks_per_call: Settings::default().locks_per_call,
         // A restored client must stay on the list for as long as it may still reclaim.

@@ -60,6 +60,9 @@ pub(super) fn log(event: &Event, name: &dyn Fn(&[u8]) -> String) {
                     tracing::warn!(%client, "LOCK denied: limits.names_per_address is reached");
                 }
                 Deny::Grace => tracing::info!(%client, %range, "LOCK denied: grace window"),
+                Deny::Late => {
+                    tracing::info!(%client, %range, "LOCK from before the client's last reboot: no answer")
+                }
                 Deny::ReclaimTooLate => {
                     tracing::warn!(lock_manager = %lm, %client, svid, file = file(), %range, "reclaim refused: no grace window and nothing recorded");
                 }
@@ -165,6 +168,7 @@ fn speak(event: &Event) -> Option<u64> {
             Deny::NamesPerAddress => ("names_per_address", b""),
             Deny::ReclaimTooLate => ("reclaim too late", client),
             Deny::ReclaimBeyond => ("reclaim beyond the record", client),
+            Deny::Late => ("late", client),
             Deny::ReclaimConflict => ("reclaim conflict", client),
             Deny::Deadlock => ("deadlock", client),
             Deny::WaitGraph => ("wait graph", client),

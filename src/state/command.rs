@@ -369,6 +369,8 @@ pub enum Deny {
     ReclaimConflict,
     /// A reclaim in the window of what is not recorded for that owner.
     ReclaimBeyond,
+    /// A LOCK that was sent before the client's last reboot: it gets no answer.
+    Late,
 }
 
 /// Requests that only the client itself may make.

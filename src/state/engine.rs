@@ -95,6 +95,9 @@ pub struct Settings {
     pub hold: Duration,
     /// Whether changes of locks and waiters come with entries.
     pub journal: bool,
+    /// For so long after a client's reboot was noticed, a LOCK under an older NSM state is taken for one from before: it may have lain in
+    /// the queue of a node that stood still. Later it comes from a host that has lost its NSM state.
+    pub late: Duration,
     /// With a journal: whether what was freed through one lock manager is in the way of the others until the caller says that it is
     /// written. Off only where all lock managers are written together.
     pub await_records: bool,
@@ -125,6 +128,7 @@ impl Default for Settings {
             reclaim_match: ReclaimMatch::Owner,
             hold: Duration::from_secs(24 * 3600),
             journal: false,
+            late: Duration::from_secs(120),
             await_records: true,
             locks_per_call: 10_000,
             forget_after: Duration::from_secs(600),

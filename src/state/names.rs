@@ -121,6 +121,8 @@ pub(super) struct Client {
     pub(super) address: IpAddr,
     /// Its NSM state; 0 = unknown.
     pub(super) state: u32,
+    /// Since when that is known.
+    pub(super) state_since: Time,
     /// Whether an [`super::Entry::Client`] with this state was emitted.
     pub(super) recorded: bool,
     /// Whether one with any state was: there is something to forget.
@@ -244,6 +246,7 @@ impl Names {
             name: name.into(),
             address,
             state: 0,
+            state_since: now,
             recorded: false,
             listed: false,
             reclaimable: 0,

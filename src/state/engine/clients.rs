@@ -51,8 +51,15 @@ impl Engine {
             self.run_wakes(now, fx);
         }
         let client = self.names.client_mut(id);
-        client.state = state;
+        (client.state, client.state_since) = (state, now);
         client.recorded = false;
+    }
+
+    /// Whether a LOCK under this state is one that the client sent before its last reboot.
+    pub(super) fn is_late(&self, now: Time, id: ClientId, state: u32) -> bool {
+        let client = self.names.client(id);
+        let older = state != 0 && client.state != 0 && is_newer(client.state, state);
+        older && now < client.state_since.plus(self.settings.late) && !mutant!(LateLockFrees)
     }
 
     /// The clients that a request from this party speaks for: itself, and those of the same name it may act for.
@@ -144,7 +151,7 @@ impl Engine {
         }
         let id = self.load_client(now, lm, &party);
         let client = self.names.client_mut(id);
-        client.state = state;
+        (client.state, client.state_since) = (state, now);
         client.recorded = true;
         client.listed = true;
     }
@@ -194,7 +201,7 @@ impl Engine {
             }
             let client = self.names.client_mut(id);
             if client.state == 0 || is_newer(state, client.state) {
-                client.state = state;
+                (client.state, client.state_since) = (state, now);
                 client.recorded = false;
                 self.record(id, fx);
             }

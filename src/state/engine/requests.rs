@@ -22,6 +22,11 @@ impl Engine {
             Ok(client) => client,
             Err(why) => return self.refuse_limit(&r, why, fx),
         };
+        if self.is_late(now, client, r.state) {
+            // Nobody waits for the answer any more, and what the client has now is not for this one to free.
+            self.denied_event(&r, Deny::Late, fx);
+            return fx.reply(r.token, Reply::Silent);
+        }
         self.note_state(now, client, r.state, fx);
         let place = self.place(client, &r);
         self.hold(place);

@@ -45,6 +45,44 @@ fn a_lock_with_another_state_frees_the_older_ones_and_the_waiters() {
 }
 
 #[test]
+fn a_lock_from_before_a_reboot_gets_no_answer_and_frees_nothing() {
+    let (mut k, a) = (Kit::new(), peer("a", 1));
+    k.lock(a.state(3), "e", 0..=9, X);
+    k.now = 1_000;
+    k.lock(a.state(5), "f", 0..=9, X);
+    k.now = 120_999;
+    k.send(a.state(3), "g", 0..=9, X, (true, false));
+    assert_eq!(k.reply(), Some(Reply::Silent));
+    assert!(k.events().iter().any(|e| matches!(e, Event::Denied { why: Deny::Late, .. })));
+    assert_eq!(k.counts(), (1, 0));
+    // A host that has lost its NSM state asks again for as long as it is not answered.
+    k.now = 121_000;
+    assert_eq!(k.lock(a.state(3), "g", 0..=9, X), Granted);
+    assert_eq!(k.counts(), (1, 0), "what it had before is gone");
+}
+
+#[test]
+fn a_strangers_name_is_not_taken_for_a_host_that_reboots() {
+    let (mut k, a) = (Kit::new(), peer("a", 1));
+    let stranger = a.host(9).state(0);
+    k.lock(a, "f", 0..=9, X);
+    assert_eq!(k.lock(stranger, "f", 0..=9, X), Denied, "it is known by that name now, and has nothing");
+    assert_eq!(k.notify(a, 5), Reply::Void);
+    assert_eq!(k.lock(a.state(5), "f", 0..=9, X), Granted);
+    k.unlock(stranger, "f", ALL);
+    assert_eq!(k.counts(), (1, 0), "nor may it free what the host has taken since");
+}
+
+#[test]
+fn a_notice_of_a_name_that_has_nothing_is_answered() {
+    let (mut k, a) = (Kit::new(), peer("a", 1));
+    k.lock(a, "f", 0..=9, X);
+    assert_eq!(k.notify(a.host(2), 5), Reply::Silent, "it is the other host's");
+    k.unlock(a, "f", ALL);
+    assert_eq!(k.notify(a.host(2), 5), Reply::Void);
+}
+
+#[test]
 fn a_lock_that_tells_of_a_reboot_frees_the_shares_too() {
     let (mut k, a) = (Kit::new(), peer("a", 1));
     k.lock(a, "g", 0..=9, X);

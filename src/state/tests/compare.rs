@@ -49,7 +49,8 @@ impl Both {
             grace_conflict: if parks { GraceConflict::Wait } else { GraceConflict::Deny },
             hold: Duration::from_millis(HOLD),
             journal: true,
-            // The model has no records that lag behind.
+            // The model has no late requests, nor records that lag behind.
+            late: Duration::ZERO,
             await_records: lazy,
             locks_per_call,
             forget_after: Duration::from_secs(1 << 30),
