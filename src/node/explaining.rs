@@ -13,6 +13,9 @@ const ROWS: usize = 200_000;
 /// Rows looked at under one hold of the engine's mutex.
 const ROWS_PER_HOLD: usize = 1_000;
 
+/// What to look at if it lasts.
+pub(super) const DISK: &str = "a moment, if the disk of its journal is well: see lockferry status";
+
 type ClientName = (Box<[u8]>, std::net::IpAddr);
 
 impl Views {
@@ -94,6 +97,11 @@ impl Views {
                 (None, None) => String::new(),
             };
             reasons.push(format!("{} still to be reclaimed{until}", locks(recorded, "is", "are")));
+        }
+        if let Some(lm) = found.unwritten {
+            reasons.push(format!(
+                "it was freed through {lm}, whose record still has it: until that is written ({DISK})"
+            ));
         }
         if !found.yielding.is_empty() {
             let from: Vec<String> = found.yielding.iter().map(of).collect();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::desk::Desk;
+use super::explaining::DISK;
 use super::gate::Gate;
 use super::managers::Managers;
 use super::verbs::Refusal;
@@ -181,7 +182,12 @@ impl Views {
             (Some(until), _) => {
                 format!("{what} waits for the grace window to end, {} at the latest", self.unix_text(until))
             }
-            (None, 0) => format!("{what} is about to be granted"),
+            (None, 0) => match row.unwritten {
+                Some(lm) => {
+                    format!("{what} waits until the record of {lm} says that its lock is gone ({DISK})")
+                }
+                None => format!("{what} is about to be granted"),
+            },
             (None, 1) => format!("{what} waits for one conflicting lock"),
             (None, n) => format!("{what} waits for {n} conflicting locks"),
         };

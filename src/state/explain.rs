@@ -72,6 +72,8 @@ pub struct Explanation {
     pub held: u64,
     /// The first few expired locks that a grant would take bytes from.
     pub yielding: Vec<LockRow>,
+    /// The lock manager whose record still has what was freed there, and what a LOCK would have to wait for.
+    pub unwritten: Option<IpAddr>,
     /// When it would get an answer at the latest if nobody does anything: the end of the last window in its way. `None`:
     /// at once, or when the holders let go.
     pub until: Option<Time>,
@@ -145,10 +147,16 @@ impl Engine {
         let held = blockers.iter().filter(|id| self.condition_of(**id) != Condition::Reclaimable).count();
         let full = lm.is_some_and(|lm| self.names.lm_by_id(lm).in_full_grace(q.file));
         let parks = self.would_park(&blockers);
+        let free = blockers.is_empty() && !covered;
+        let unwritten = lm
+            .zip(file)
+            .filter(|_| free)
+            .and_then(|(lm, file)| self.unwritten_in_the_way(lm, file, q.range, q.mode, owner));
         let [lock, blocking, test] = match (self.is_unloaded(q.lm), full, blockers.is_empty()) {
             (true, _, _) => [Outcome::Silence; 3],
             (_, true, _) if !covered => [Outcome::HeldBack, Outcome::Blocked, Outcome::HeldBack],
             (_, true, _) => [Outcome::Granted, Outcome::Granted, Outcome::HeldBack],
+            (_, false, true) if unwritten.is_some() => [Outcome::Denied, Outcome::Blocked, Outcome::Granted],
             (_, false, true) => [Outcome::Granted; 3],
             (_, false, false) if parks => [Outcome::HeldBack, Outcome::Blocked, Outcome::Denied],
             (_, false, false) => [Outcome::Denied, Outcome::Blocked, Outcome::Denied],
@@ -166,6 +174,7 @@ impl Engine {
             held: held as u64,
             blockers: self.rows(&blockers),
             yielding: self.rows(&yielding),
+            unwritten: unwritten.map(|lm| self.names.lm_by_id(lm).address),
             until: until.filter(|_| held == 0 && (!covered || !blockers.is_empty())),
         }
     }

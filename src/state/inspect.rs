@@ -47,6 +47,8 @@ pub struct WaiterRow {
     /// Whether it waits for the end of a window (its own lock manager's full one, or those of reclaimable locks in its way), and
     /// when that is at the latest.
     pub window_until: Option<Time>,
+    /// The lock manager whose record still has what was freed there, and what it has to wait for.
+    pub unwritten: Option<IpAddr>,
     /// Whether it is a TEST.
     pub is_test: bool,
 }
@@ -305,6 +307,9 @@ impl Engine {
             blocker_count: blockers.len() as u64,
             blockers: blockers.iter().take(BLOCKERS_SHOWN).map(|id| self.lock_row(*id)).collect(),
             window_until: self.window_in_the_way(w.lm, self.names.file_key(w.file), &blockers),
+            unwritten: self
+                .unwritten_in_the_way(w.lm, w.file, w.range, w.mode, Some(w.owner))
+                .map(|lm| self.names.lm_by_id(lm).address),
             is_test: matches!(w.how, How::Reply { test: true, .. }),
         }
     }

@@ -1,7 +1,11 @@
 //! Lock managers that share files: what was freed through one is free for others only when its record says so.
 
-use super::kit::{ALL, Kit, OK, Peer, S, X, lm, peer};
-use crate::state::{CallbackOutcome, Command, Condition, Effects, Reply, Settings, Status, Time};
+use std::net::IpAddr;
+
+use super::kit::{ALL, Kit, OK, Peer, S, X, lm, peer, range};
+use crate::state::{
+    CallbackOutcome, Command, Condition, Effects, Outcome, Question, Reply, Settings, Status, Time,
+};
 use Status::{Blocked, Denied, Granted};
 
 /// A record that is written when the test says so, and three clients: a through lock manager 1, b and c through 2.
@@ -9,6 +13,14 @@ fn slow() -> (Kit, Peer, Peer, Peer) {
     let mut k = Kit::with(Settings { journal: true, ..Settings::default() });
     k.written_at_once = false;
     (k, peer("a", 1), peer("b", 2).lm(2), peer("c", 3).lm(2))
+}
+
+/// What explain says of a LOCK of byte 4, and whose record it names.
+fn told(k: &Kit, p: Peer) -> (Outcome, Outcome, Option<IpAddr>) {
+    let (client, owner) = (Some((p.name.as_bytes(), p.address())), Some((&b"oh"[..], p.svid)));
+    let bytes = range(&(4..=4));
+    let told = k.engine.explain(&Question { lm: lm(p.lm), client, owner, file: b"f", range: bytes, mode: S });
+    (told.lock, told.blocking, told.unwritten)
 }
 
 fn written(k: &mut Kit, n: u8) {
@@ -24,6 +36,8 @@ fn what_was_freed_through_one_is_denied_through_another_until_the_record_says_so
     assert_eq!(k.lock(a, "f", 0..=9, X), Granted);
     assert_eq!(k.unlock(a, "f", 3..=5), OK);
     assert_eq!(k.lock(b, "f", 4..=4, S), Denied, "the record of lock manager 1 still has it");
+    assert_eq!(told(&k, b), (Outcome::Denied, Outcome::Blocked, Some(lm(1))));
+    assert_eq!(told(&k, a.svid(2)), (Outcome::Granted, Outcome::Granted, None));
     assert_eq!(k.lock(b, "g", 4..=4, S), Granted, "another file does not matter");
     assert_eq!(k.lock(b, "f", 10..=10, X), Granted, "nor do other bytes");
     assert_eq!(k.lock(a.svid(2), "f", 4..=4, S), Granted, "its own record has all in order");
