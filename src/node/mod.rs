@@ -18,6 +18,7 @@ mod managers;
 #[cfg(test)]
 mod namespaces;
 mod notify;
+mod outgoing;
 mod pipe;
 mod programs;
 mod quiet;
@@ -30,5 +31,6 @@ pub mod tickle;
 pub mod verbs;
 pub mod view;
 mod views;
+mod waits;
 
 pub use serve::{ServeError, serve};

