@@ -14,6 +14,7 @@ mod frame;
 mod journals;
 mod load;
 mod names;
+mod owner;
 mod peek;
 mod reader;
 mod repair;
