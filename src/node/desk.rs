@@ -15,16 +15,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::gate::Gate;
-use super::host::{Host, hand_over};
-use super::outgoing::Outgoing;
+use super::host::{Host, Taker, hand_over};
+use super::outgoing::{self, Outgoing};
 use super::pipe::{Held, Outlet, Pipe, Release};
 use super::records::{self, Dates};
 use super::refusals::{Refusals, Replay};
+use super::unwritten::Bytes;
 use crate::rpc::{CallInfo, Responder};
 use crate::service::nlm::{Answer, LockService};
 use crate::state::{
-    CallbackOutcome, Command, Effect, Effects, Engine, Event, GrantId, LockRequest, Party, Reply, Status,
-    Time, Token,
+    CallbackOutcome, Command, Effect, Effects, Engine, Event, GrantId, LmRow, LockRequest, Party, Reply,
+    Status, Time, Token,
 };
 use crate::store::record;
 
@@ -92,6 +93,8 @@ struct Inner {
     parked: HashMap<Token, (IpAddr, Answer)>,
     /// The way out of each lock manager that is loaded.
     pipes: BTreeMap<IpAddr, Arc<Pipe>>,
+    /// Those of lock managers that were given up before all was written: see [`Pipe::is_stray`].
+    strays: Vec<Arc<Pipe>>,
     armed: Option<Time>,
 }
 
@@ -102,6 +105,7 @@ impl Desk {
             fx: Effects::default(),
             parked: HashMap::new(),
             pipes: BTreeMap::new(),
+            strays: Vec::new(),
             armed: None,
         };
         Self {
@@ -152,9 +156,11 @@ impl Desk {
     }
 
     /// Gives a lock manager up in memory. What was decided before can still become durable, see [`Pipe::close`]; nothing that comes after.
-    pub(super) fn release(&self, lm: IpAddr, keep: &[Box<[u8]>]) {
+    /// Returns how it stood.
+    pub(super) fn release(&self, lm: IpAddr, keep: &[Box<[u8]>]) -> Option<LmRow> {
         let mut guard = self.inner();
         let inner = &mut *guard;
+        let row = inner.engine.lm_rows().into_iter().find(|row| row.address == lm);
         if let Some(pipe) = inner.pipes.get(&lm) {
             pipe.close();
         }
@@ -163,6 +169,7 @@ impl Desk {
         let said = self.take_effects(inner, now, None);
         drop(guard);
         self.follow_up(said, None);
+        row
     }
 
     /// Runs an operator's command and returns what happened. It is durable after [`Desk::settle`].
@@ -178,9 +185,14 @@ impl Desk {
     /// The same, but not for longer than this.
     pub(super) fn settle_within(&self, lm: IpAddr, most: Duration) -> bool {
         let Some(pipe) = self.pipe(lm) else { return true };
+        self.begin_to_settle(&pipe).take(self.ways.host.as_ref(), most).is_some()
+    }
+
+    /// Tells once everything that was said so far about a lock manager is durable.
+    pub(super) fn begin_to_settle(&self, pipe: &Arc<Pipe>) -> Taker<()> {
         let (tell, told) = hand_over();
         pipe.push(Vec::new(), vec![Held::One(Release::Tell(Box::new(move || tell.give(()))))]);
-        told.take(self.ways.host.as_ref(), most).is_some()
+        told
     }
 
     /// The way out of a lock manager.
@@ -190,21 +202,36 @@ impl Desk {
 
     /// Makes the way out of a lock manager that is about to be loaded. Nothing leaves before it is opened.
     pub(super) fn new_pipe(&self, lm: IpAddr) -> Arc<Pipe> {
+        self.drop_pipe(lm);
         let pipe = Pipe::new(lm, self.ways.outlet.clone());
-        let old = self.inner().pipes.insert(lm, pipe.clone());
-        // Outside of the mutex.
-        if let Some(old) = old {
-            old.shut();
-        }
+        self.inner().pipes.insert(lm, pipe.clone());
         pipe
     }
 
-    /// Closes the way out of a lock manager for good: what waits in it is dropped.
-    pub(super) fn drop_pipe(&self, lm: IpAddr) {
-        let pipe = self.inner().pipes.remove(&lm);
-        if let Some(pipe) = pipe {
-            pipe.shut();
+    /// Closes the way out of a lock manager for good: what waits in it is dropped. True: not all that was decided is in its record for sure.
+    pub(super) fn drop_pipe(&self, lm: IpAddr) -> bool {
+        let Some(pipe) = self.pipe(lm) else { return false };
+        // Outside of the mutex; and before it is taken out, so that nothing comes between.
+        pipe.shut();
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        inner.pipes.retain(|_, p| !Arc::ptr_eq(p, &pipe));
+        inner.strays.retain(|stray| stray.is_stray());
+        let stray = pipe.is_stray();
+        if stray {
+            inner.strays.push(pipe);
         }
+        stray
+    }
+
+    /// What is in a lock manager's record and what is in memory is the same now: who waited for that is told.
+    pub(super) fn reconcile(&self, lm: IpAddr) {
+        let mut guard = self.inner();
+        let (settled, left) = guard.strays.drain(..).partition(|stray| stray.lm() == lm);
+        guard.strays = left;
+        drop(guard);
+        let settled: Vec<Arc<Pipe>> = settled;
+        settled.iter().for_each(|stray| stray.reconcile());
     }
 
     /// The lock managers that are loaded.
@@ -248,6 +275,10 @@ impl Desk {
 
     fn run_with(&self, token: Token, command: Command<'_>, answer: Answer) -> Vec<Event> {
         let replay = Replay::of(&command);
+        let wants = match &command {
+            Command::Lock(r) => Some(Bytes::new(r.file, r.range)),
+            _ => None,
+        };
         let asked = party_of(&command).map(|p| p.lm);
         let keeps = keeps_answer(&command);
         let mut guard = self.inner();
@@ -262,8 +293,8 @@ impl Desk {
         }
         let now = self.now();
         inner.engine.handle(now, command, &mut inner.fx);
-        let asked =
-            asked.map(|lm| Asked { lm, token, answer: Some(answer).filter(|a| !a.is_nowhere()), keeps });
+        let answer = Some(answer).filter(|a| !a.is_nowhere());
+        let asked = asked.map(|lm| Asked { lm, token, answer, keeps, wants });
         let said = self.take_effects(inner, now, asked);
         drop(guard);
         self.follow_up(said, replay.as_ref())
@@ -318,6 +349,9 @@ impl Desk {
                 Effect::Reply { token, reply } => {
                     let mine = asked.as_mut().filter(|a| a.token == token);
                     let keeps = mine.as_ref().is_some_and(|a| a.keeps);
+                    if reply == Reply::Status(Status::Granted) {
+                        out.granted_again = mine.as_ref().and_then(|a| a.wants);
+                    }
                     let to = match mine {
                         Some(mine) => mine.answer.take().map(|answer| (mine.lm, answer)),
                         None => inner.parked.remove(&token),
@@ -346,7 +380,7 @@ impl Desk {
         if let Some(Asked { lm, token, answer: Some(answer), .. }) = asked {
             inner.parked.insert(token, (lm, answer));
         }
-        said.at_once = out.send(&inner.pipes);
+        said.at_once = out.send(&outgoing::Ways { pipes: &inner.pipes, strays: &inner.strays });
         let next = inner.engine.next_timer();
         said.rearm = next.is_some() && (inner.armed.is_none() || next < inner.armed);
         inner.armed = next;
@@ -410,6 +444,8 @@ struct Asked {
     answer: Option<Answer>,
     /// The answer is kept even if nothing changed.
     keeps: bool,
+    /// What a LOCK asks for.
+    wants: Option<Bytes>,
 }
 
 /// What is left to do after the mutex is free.

@@ -28,6 +28,7 @@ mod registration;
 mod serve;
 mod statd;
 pub mod tickle;
+mod unwritten;
 pub mod verbs;
 pub mod view;
 mod views;

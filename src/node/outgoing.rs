@@ -3,11 +3,12 @@
 //! Lock managers may share files: what is granted through one may be what was freed through another a moment ago. Must never let anything be
 //! said before the records of all of them have it, nor keep those waiting who have nothing to do with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::pipe::{Held, Pipe, Release, file_of, takes_a_lock};
+use super::pipe::{Held, Pipe, Release};
+use super::unwritten::{Bytes, takes_a_lock};
 use super::waits::{Barrier, Joint};
 use crate::store::record;
 
@@ -15,6 +16,8 @@ use crate::store::record;
 #[derive(Default)]
 pub(super) struct Outgoing {
     parts: BTreeMap<IpAddr, Part>,
+    /// Bytes that somebody is told he has, although nothing changes with that: a LOCK that is asked for once more.
+    pub(super) granted_again: Option<Bytes>,
     /// What need not wait for anything.
     pub(super) at_once: Vec<Release>,
 }
@@ -26,10 +29,10 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// The files on which it takes locks.
-    fn files_taken(&self) -> BTreeSet<u64> {
+    /// The bytes on which it takes locks.
+    fn taken(&self) -> Vec<Bytes> {
         let takes = self.entries.iter().filter(|entry| takes_a_lock(&entry.record));
-        takes.filter_map(|entry| file_of(&entry.record)).collect()
+        takes.filter_map(|entry| Bytes::of(&entry.record)).collect()
     }
 }
 
@@ -39,35 +42,38 @@ impl Outgoing {
     }
 
     /// Lock managers may share a file. What is granted through one may be what was freed through another a moment ago: told before that is
-    /// durable too, a crash between the two would leave both in the records.
-    fn add_other_records_of_files(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) {
+    /// durable too, a crash between the two would leave both in the records. Returns whose records have to be awaited besides those that
+    /// have a part in this.
+    fn others_to_await<'a>(&self, ways: &'a Ways<'_>) -> Vec<&'a Arc<Pipe>> {
         if mutant!(OtherRecordsNotAwaited)
-            || pipes.len() < 2
+            || ways.pipes.len() + ways.strays.len() < 2
             || self.parts.values().all(|part| part.releases.is_empty())
         {
-            return;
+            return Vec::new();
         }
         let entries = self.parts.values().flat_map(|part| &part.entries);
-        let files: BTreeSet<u64> = entries.filter_map(|entry| file_of(&entry.record)).collect();
-        let unwritten = |pipe: &Pipe| files.iter().any(|file| pipe.has_unwritten(*file));
-        let more = pipes.iter().filter(|(lm, pipe)| !self.parts.contains_key(lm) && unwritten(pipe));
-        let more: Vec<IpAddr> = more.map(|(lm, _)| *lm).collect();
-        self.parts.extend(more.into_iter().map(|lm| (lm, Part::default())));
+        let mut bytes: Vec<Bytes> = entries.filter_map(|entry| Bytes::of(&entry.record)).collect();
+        bytes.extend(self.granted_again);
+        let others = ways.pipes.iter().filter(|(lm, _)| !self.parts.contains_key(lm)).map(|(_, pipe)| pipe);
+        others.chain(ways.strays).filter(|pipe| pipe.has_unwritten(&bytes)).collect()
     }
 
     /// What of each part has to wait until others have written: locks on a file of which others have changes that are not durable yet.
-    fn barriers(&mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> BTreeMap<IpAddr, Arc<Barrier>> {
+    fn barriers(
+        &mut self,
+        pipes: &BTreeMap<IpAddr, Arc<Pipe>>,
+        several: bool,
+    ) -> BTreeMap<IpAddr, Arc<Barrier>> {
         if pipes.len() < 2 {
             return BTreeMap::new();
         }
-        if self.parts.len() > 1 {
+        if several {
             self.push_what_frees(pipes);
         }
         let mut barriers = BTreeMap::new();
         for (lm, part) in &self.parts {
-            let files = part.files_taken();
-            let unwritten = |pipe: &Pipe| files.iter().any(|file| pipe.is_writing(*file));
-            let others = pipes.iter().filter(|(other, pipe)| *other != lm && unwritten(pipe));
+            let taken = part.taken();
+            let others = pipes.iter().filter(|(other, pipe)| *other != lm && pipe.is_writing(&taken));
             let others: Vec<_> = others.map(|(_, pipe)| pipe).collect();
             if let Some(pipe) = pipes.get(lm).filter(|_| !others.is_empty()) {
                 let barrier = Barrier::new(pipe, others.len());
@@ -92,40 +98,48 @@ impl Outgoing {
     }
 
     /// Hands everything to the pipes and returns what need not wait.
-    pub(super) fn send(mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> Vec<Release> {
+    pub(super) fn send(mut self, ways: &Ways<'_>) -> Vec<Release> {
         // Without a pipe there is no record: nothing is held through that address, so nothing need be written. Or its lock manager is not
         // loaded, and then the engine has given no answer for it.
         self.parts.retain(|lm, part| {
-            let loaded = pipes.contains_key(lm);
+            let loaded = ways.pipes.contains_key(lm);
             if !loaded {
                 self.at_once.append(&mut part.releases);
             }
             loaded
         });
-        self.add_other_records_of_files(pipes);
-        let parts = self.parts.len();
-        let joint = parts > 1;
-        let releases: Vec<(IpAddr, Release)> = match joint {
-            true => {
-                let parts = self.parts.iter_mut();
-                parts.flat_map(|(lm, part)| part.releases.drain(..).map(|release| (*lm, release))).collect()
-            }
-            false => Vec::new(),
-        };
+        let others = self.others_to_await(ways);
+        let records = self.parts.len() + others.len();
+        let mut releases = Vec::new();
+        for (lm, part) in self.parts.iter_mut().filter(|_| records > 1) {
+            let way = ways.pipes.get(lm).map(Arc::downgrade).unwrap_or_default();
+            releases.extend(part.releases.drain(..).map(|release| (way.clone(), release)));
+        }
         // What one lock manager's change lets another say waits for both records.
-        let shared = (!releases.is_empty()).then(|| Joint::new(parts, releases));
-        let barriers = self.barriers(pipes);
+        let shared = (!releases.is_empty()).then(|| Joint::new(records, releases));
+        let barriers = self.barriers(ways.pipes, records > 1);
         for (lm, part) in self.parts {
             let held = match &shared {
                 Some(shared) => vec![Held::Part(shared.clone())],
                 None => part.releases.into_iter().map(Held::One).collect(),
             };
-            if let Some(pipe) = pipes.get(&lm) {
+            if let Some(pipe) = ways.pipes.get(&lm) {
                 pipe.push_after(barriers.get(&lm).cloned(), part.entries, held);
             }
         }
+        for other in others {
+            other.push(Vec::new(), shared.iter().map(|shared| Held::Part(shared.clone())).collect());
+        }
         self.at_once
     }
+}
+
+/// The ways out of all lock managers.
+pub(super) struct Ways<'a> {
+    /// Of those that are loaded.
+    pub(super) pipes: &'a BTreeMap<IpAddr, Arc<Pipe>>,
+    /// Of those that were given up with changes that may not be in their records.
+    pub(super) strays: &'a [Arc<Pipe>],
 }
 
 #[cfg(test)]
@@ -176,7 +190,7 @@ mod tests {
         let mut out = Outgoing::default();
         out.part(ip(1)).entries.push(unset(file));
         out.part(ip(1)).releases.push(Release::Tell(Box::new(move || tell.send(()).unwrap())));
-        assert!(out.send(pipes).is_empty());
+        assert!(out.send(&Ways { pipes, strays: &[] }).is_empty());
         told
     }
 
@@ -236,7 +250,7 @@ mod tests {
         let mut out = Outgoing::default();
         out.part(ip(1)).entries.push(set(7));
         out.part(ip(2)).entries.push(unset(7));
-        out.send(&pipes);
+        out.send(&Ways { pipes: &pipes, strays: &[] });
         let [first, second] = [1, 2].map(|n| ip(n).to_string());
         assert!(!journals.has_work(&first), "the lock is still in the other record");
         while journals.has_work(&second) {
@@ -247,6 +261,79 @@ mod tests {
         journals.step(&first);
         let peek = journals.peek(&first).unwrap().unwrap();
         assert_eq!(peek.ledger.lock_count(), 1, "also of one that is being given up");
+    }
+
+    /// Something that lock manager 1 says of bytes that it takes, or has: tells when it may be said.
+    fn says(ways: &Ways<'_>, entry: Option<record::Entry>, again: Option<Bytes>) -> mpsc::Receiver<()> {
+        let (tell, told) = mpsc::channel();
+        let mut out = Outgoing { granted_again: again, ..Outgoing::default() };
+        out.part(ip(1)).entries.extend(entry);
+        out.part(ip(1)).releases.push(Release::Tell(Box::new(move || tell.send(()).unwrap())));
+        assert!(out.send(ways).is_empty());
+        told
+    }
+
+    fn step_all(journals: &Journals, n: u8) {
+        while journals.has_work(&ip(n).to_string()) {
+            journals.step(&ip(n).to_string());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_lock_manager_that_was_given_up_could_not_write_is_told_to_be_anothers_only_once_it_is_settled()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let (journals, mut pipes) = stepped(dir.path());
+        let second = pipes[&ip(2)].clone();
+        second.push(vec![unset(7)], Vec::new());
+        let before = says(&Ways { pipes: &pipes, strays: &[] }, Some(set(7)), None);
+        // Its disk does not answer.
+        second.shut();
+        assert!(second.is_stray());
+        pipes.remove(&ip(2));
+        let strays = [second.clone()];
+        let ways = Ways { pipes: &pipes, strays: &strays };
+        let after = says(&ways, Some(set(7)), None);
+        let again = says(&ways, None, Some(Bytes::new(&[7], Range::ALL)));
+        let other = says(&ways, Some(set(8)), None);
+        step_all(&journals, 1);
+        other.try_recv().expect("other bytes are held up by nobody");
+        for told in [&before, &after, &again] {
+            assert!(told.try_recv().is_err(), "they may be another's in the record");
+        }
+        second.reconcile();
+        assert!(before.try_recv().is_err(), "the epoch must be read once more: it was long ago");
+        step_all(&journals, 1);
+        for told in [before, after, again] {
+            told.try_recv().expect("nothing says otherwise any more");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_answers_after_its_lock_manager_was_given_up_settles_what_waited_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journals, pipes) = stepped(dir.path());
+        pipes[&ip(2)].push(vec![unset(7)], Vec::new());
+        let told = says(&Ways { pipes: &pipes, strays: &[] }, Some(set(7)), None);
+        pipes[&ip(2)].shut();
+        step_all(&journals, 2);
+        assert!(!pipes[&ip(2)].is_stray());
+        step_all(&journals, 1);
+        // The lock itself waited for the other record for as long as it may.
+        told.try_recv().expect("it is in both records as it was told");
+    }
+
+    #[tokio::test]
+    async fn what_waited_for_another_record_is_not_said_any_more_by_one_that_was_given_up_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journals, pipes) = stepped(dir.path());
+        pipes[&ip(2)].push(vec![unset(7)], Vec::new());
+        let told = says(&Ways { pipes: &pipes, strays: &[] }, None, Some(Bytes::new(&[7], Range::ALL)));
+        step_all(&journals, 1);
+        pipes[&ip(1)].shut();
+        step_all(&journals, 2);
+        step_all(&journals, 1);
+        assert!(told.try_recv().is_err(), "another node may have it by now");
     }
 
     #[tokio::test]

@@ -5,17 +5,17 @@
 //! here, also an answer with nothing to write: the store confirms the epoch after each batch, so a node that was superseded says nothing.
 //! Must never let anything out before the store said *durable*, in another order, or after the lock manager was given up.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::desk::GrantedOrder;
 use super::host::Host;
 use super::statd::Statd;
-use super::waits::{Barrier, Joint};
+use super::unwritten::{Bytes, Unwritten};
+use super::waits::{Barrier, Joint, LONGEST};
 use crate::service::nlm::Answer;
 use crate::state::{GrantId, Reply};
 use crate::store::record::{Entry, Record};
@@ -93,13 +93,19 @@ struct Inner {
     queue: VecDeque<Item>,
     /// What waits for the batch that is with the store.
     flying: Option<Vec<Held>>,
+    /// Since when.
+    flying_since: Option<Instant>,
     waiting: usize,
     trouble: Option<String>,
     fallen: Option<Fall>,
     /// What waits to be written still is, but nothing new comes, and nothing is said any more.
     closing: bool,
-    /// Files with changes that are not durable yet, by hash, and how many: two that share one only wait for each other without need.
-    unwritten: HashMap<u64, u32>,
+    /// What is not durable yet.
+    unwritten: Unwritten,
+    /// It was given up with changes that may not be in its record: see [`Pipe::is_stray`].
+    stray: bool,
+    /// What others have decided since on the bytes of those.
+    stranded: Vec<Arc<Joint>>,
 }
 
 /// What was pushed together.
@@ -126,14 +132,22 @@ impl Pipe {
             way: Way::Opening,
             queue: VecDeque::new(),
             flying: None,
+            flying_since: None,
             waiting: 0,
             trouble: None,
-            unwritten: HashMap::new(),
+            unwritten: Unwritten::default(),
+            stray: false,
+            stranded: Vec::new(),
             fallen: None,
             closing: false,
         };
         let stay = STAYS.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self { lm, stay, outlet, inner: Mutex::new(inner), low: AtomicBool::new(false) })
+    }
+
+    /// Whose it is.
+    pub(super) fn lm(&self) -> IpAddr {
+        self.lm
     }
 
     /// The number of this stay of the lock manager here: later ones have greater ones. Never 0.
@@ -156,16 +170,48 @@ impl Pipe {
         self.go_on(inner);
     }
 
-    /// Nothing leaves any more; what waits is dropped, and with it the answers.
+    /// Nothing leaves any more; what waits is dropped, and with it the answers. What others have to say on bytes that were changed here
+    /// goes on waiting where the change is not durable: see [`Pipe::is_stray`].
     pub(super) fn shut(&self) {
-        let mut inner = self.inner();
+        self.end(self.inner(), None);
+    }
+
+    fn end(&self, mut inner: MutexGuard<'_, Inner>, fallen: Option<Fall>) {
+        let opened = matches!(inner.way, Way::Open(..));
         inner.way = Way::Dead;
-        inner.unwritten.clear();
+        if fallen.is_some() {
+            inner.fallen = fallen;
+        }
+        // A record that was never opened has nothing that could contradict.
+        inner.stray |= opened && !inner.unwritten.is_empty() && !mutant!(StrandedLetGo);
+        if !inner.stray {
+            inner.unwritten.clear();
+        }
         let (queue, flying) = (std::mem::take(&mut inner.queue), inner.flying.take());
         inner.waiting = 0;
-        drop(inner);
         let held = queue.into_iter().flat_map(|item| item.held).chain(flying.into_iter().flatten());
-        held.for_each(|h| self.drop_or_let_out(h));
+        let rest = inner.strand(held.collect());
+        drop(inner);
+        rest.into_iter().for_each(|h| self.drop_or_let_out(h));
+    }
+
+    /// Whether it was given up with changes that may not be in its record, as the disk was full, or hangs, or failed. Who had the bytes that were freed
+    /// may have them in the record still; so others who were given them since are told only once the record has been settled: by a late
+    /// answer of the disk, or by taking the lock manager up anew.
+    pub(super) fn is_stray(&self) -> bool {
+        self.inner().stray
+    }
+
+    /// The record says by now what others were given.
+    pub(super) fn reconcile(&self) {
+        let mut inner = self.inner();
+        inner.stray = false;
+        inner.unwritten.clear();
+        let stranded = std::mem::take(&mut inner.stranded);
+        drop(inner);
+        // Of its own nothing is said: that stay is over.
+        let said = stranded.into_iter().flat_map(|joint| joint.arrived(self, false));
+        said.for_each(|release| (self.outlet.let_out)(release));
     }
 
     /// What the core has decided so far is still written, as others on the same files may have gone on from there; but nobody is told of it
@@ -192,14 +238,13 @@ impl Pipe {
             false => (entries, held),
         };
         if matches!(inner.way, Way::Dead) {
+            let rest = inner.strand(held);
             drop(inner);
-            held.into_iter().for_each(|h| self.drop_or_let_out(h));
+            rest.into_iter().for_each(|h| self.drop_or_let_out(h));
             return;
         }
         inner.waiting += entries.len() + held.len();
-        for file in entries.iter().filter_map(|e| file_of(&e.record)) {
-            *inner.unwritten.entry(file).or_default() += 1;
-        }
+        inner.unwritten.add(&entries);
         let (mut rest, mut after) = (entries, after);
         while rest.len() > BATCH_MAX {
             let tail = rest.split_off(BATCH_MAX);
@@ -210,16 +255,20 @@ impl Pipe {
         self.go_on(inner);
     }
 
-    /// Whether something that changed on this file (see [`file_of`]) is not durable yet.
-    pub(super) fn has_unwritten(&self, file: u64) -> bool {
-        self.inner().unwritten.contains_key(&file)
+    /// Whether a change of any of these bytes is not durable yet.
+    pub(super) fn has_unwritten(&self, bytes: &[Bytes]) -> bool {
+        self.inner().unwritten.meets(bytes)
     }
 
     /// The same, of a record that is being written: one that is not open yet has nothing that could contradict another, and for one whose disk is
-    /// full nobody can wait.
-    pub(super) fn is_writing(&self, file: u64) -> bool {
+    /// full or hangs nobody can wait.
+    pub(super) fn is_writing(&self, bytes: &[Bytes]) -> bool {
         let inner = self.inner();
-        matches!(inner.way, Way::Open(..)) && inner.trouble.is_none() && inner.unwritten.contains_key(&file)
+        let hangs = inner
+            .flying_since
+            .is_some_and(|at| self.outlet.host.now().saturating_duration_since(at) >= LONGEST);
+        let writes = matches!(inner.way, Way::Open(..)) && inner.trouble.is_none() && !hangs;
+        writes && inner.unwritten.meets(bytes)
     }
 
     /// Whether anything may still leave.
@@ -289,6 +338,7 @@ impl Pipe {
             }
         }
         inner.flying = Some(held);
+        inner.flying_since = Some(self.outlet.host.now());
         // The store may answer at once, and then it needs the mutex.
         drop(inner);
         self.write(store, name, epoch, entries);
@@ -331,7 +381,15 @@ impl Pipe {
     }
 
     fn durable(self: &Arc<Self>, entries: Vec<Entry>) {
-        self.inner().written(&entries);
+        let mut inner = self.inner();
+        inner.unwritten.remove(&entries);
+        inner.flying_since = None;
+        let settled = inner.stray && inner.unwritten.is_empty();
+        drop(inner);
+        if settled {
+            // Late, but all of it is in the record.
+            return self.reconcile();
+        }
         let clients = || entries.iter().filter(|e| matches!(e.record, Record::Client(..)));
         if !self.outlet.statd.is_enabled() || clients().next().is_none() {
             return self.let_go(entries.len());
@@ -374,7 +432,7 @@ impl Pipe {
                 let said = !matches!(release, Release::Tell(_));
                 if durable && !(said && mute) { vec![release] } else { Vec::new() }
             }
-            Held::Part(joint) => joint.arrived(self.lm, durable && !mute),
+            Held::Part(joint) => joint.arrived(self, durable && !mute),
             Held::Turn(barrier) => {
                 barrier.open(1);
                 Vec::new()
@@ -388,17 +446,12 @@ impl Pipe {
     }
 
     fn fall(&self, why: Fall) {
-        let mut inner = self.inner();
-        let dead = matches!(inner.way, Way::Dead);
-        if !dead {
-            inner.way = Way::Dead;
-            inner.fallen = Some(why);
+        let inner = self.inner();
+        if matches!(inner.way, Way::Dead) {
+            return;
         }
-        drop(inner);
-        self.shut();
-        if !dead {
-            (self.outlet.fallen)(self.lm);
-        }
+        self.end(inner, Some(why));
+        (self.outlet.fallen)(self.lm);
     }
 
     fn say_trouble(&self, text: &str) {
@@ -429,29 +482,20 @@ impl Item {
 }
 
 impl Inner {
-    fn written(&mut self, entries: &[Entry]) {
-        for file in entries.iter().filter_map(|e| file_of(&e.record)) {
-            if let Some(count) = self.unwritten.get_mut(&file) {
-                *count -= 1;
-                if *count == 0 {
-                    self.unwritten.remove(&file);
-                }
+    /// Keeps what waits for others' sake, if anything of this one is not durable, and returns the rest.
+    fn strand(&mut self, held: Vec<Held>) -> Vec<Held> {
+        if !self.stray {
+            return held;
+        }
+        let mut rest = Vec::new();
+        for held in held {
+            match held {
+                // Past the limit the others' answers are dropped: their clients ask again.
+                Held::Part(_) if self.stranded.len() >= WAITING_MAX => {}
+                Held::Part(joint) => self.stranded.push(joint),
+                other => rest.push(other),
             }
         }
+        rest
     }
-}
-
-/// Whether a record says that somebody has a lock: it must not be there before those are gone that were in its way.
-pub(super) fn takes_a_lock(record: &Record) -> bool {
-    matches!(record, Record::Set(..) | Record::Granted(..))
-}
-
-/// The file whose locks a record changes, as a hash.
-pub(super) fn file_of(record: &Record) -> Option<u64> {
-    let (Record::Set(place, _) | Record::Unset(place) | Record::Granted(_, place, _)) = record else {
-        return None;
-    };
-    let mut hasher = DefaultHasher::new();
-    place.file.hash(&mut hasher);
-    Some(hasher.finish())
 }

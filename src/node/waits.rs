@@ -2,46 +2,51 @@
 //!
 //! Must never be held while a pipe's own mutex is taken from here.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::pipe::{Pipe, Release};
+use super::pipe::{Held, Pipe, Release};
 
 /// Longest wait of one lock manager's entries for another's disk, 1 s: one that hangs must not silence the others. A crash in just that time
 /// may leave a lock in two records; then it is loaded for who is loaded first.
-const LONGEST: Duration = Duration::from_secs(1);
+pub(super) const LONGEST: Duration = Duration::from_secs(1);
 
-/// Releases that wait for the entries of several lock managers. One that can go on no longer takes its own with it and no other's: what was
-/// granted in the record of another must be told, or its client waits for ever.
+/// Releases that wait for the entries of several lock managers. One that is given up takes its own with it and no other's: what was
+/// granted in the record of another must be told, or its client waits for ever; but only once its record no longer says otherwise (see
+/// [`Pipe::is_stray`]).
 pub(super) struct Joint(Mutex<Waiting>);
 
 struct Waiting {
     left: usize,
-    failed: Vec<IpAddr>,
-    releases: Vec<(IpAddr, Release)>,
+    releases: Vec<(Weak<Pipe>, Release)>,
 }
 
 impl Joint {
-    /// For `parts` lock managers; each release with the one that it speaks for.
-    pub(super) fn new(parts: usize, releases: Vec<(IpAddr, Release)>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Waiting { left: parts, failed: Vec::new(), releases })))
+    /// For the records of `parts` lock managers; each release with the way out of the one that it speaks for.
+    pub(super) fn new(parts: usize, releases: Vec<(Weak<Pipe>, Release)>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Waiting { left: parts, releases })))
     }
 
-    /// One lock manager's part is done. What comes back may leave.
-    pub(super) fn arrived(&self, lm: IpAddr, durable: bool) -> Vec<Release> {
+    /// The part of one lock manager is done. What comes back may leave: all that `here` may say by now, as it is the last one. What
+    /// others say goes through them once more: they may have been given up, or lost to another node, since their own part was done.
+    pub(super) fn arrived(&self, here: &Pipe, durable: bool) -> Vec<Release> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.left -= 1;
-        if !durable {
-            waiting.failed.push(lm);
-        }
         if waiting.left > 0 {
             return Vec::new();
         }
-        let (failed, releases) = (std::mem::take(&mut waiting.failed), std::mem::take(&mut waiting.releases));
+        let releases = std::mem::take(&mut waiting.releases);
         drop(waiting);
-        releases.into_iter().filter(|(lm, _)| !failed.contains(lm)).map(|(_, release)| release).collect()
+        let mut own = Vec::new();
+        for (of, release) in releases {
+            match of.upgrade() {
+                Some(of) if durable && std::ptr::eq(&*of, here) => own.push(release),
+                Some(of) => of.push(Vec::new(), vec![Held::One(release)]),
+                None => {}
+            }
+        }
+        own
     }
 }
 

@@ -9,10 +9,10 @@ use super::rawrpc::{Client, Daemon, SERVER, SILENCE, Want, host};
 use super::{LM, LONG, Pair, lock, locks, text};
 
 /// Another floating address.
-const LM2: &str = "127.1.0.2";
+pub(super) const LM2: &str = "127.1.0.2";
 
 /// Both addresses in the settings, with journals of their own.
-fn both(pair: &Pair) -> String {
+pub(super) fn both(pair: &Pair) -> String {
     let table = |ip: &str| {
         let dir = pair.world.dir().join(format!("journal-{ip}"));
         std::fs::create_dir_all(&dir).unwrap();
@@ -21,7 +21,7 @@ fn both(pair: &Pair) -> String {
     [LM, LM2].map(table).concat()
 }
 
-fn through(ip: &str, last: u8, name: &str) -> Client {
+pub(super) fn through(ip: &str, last: u8, name: &str) -> Client {
     Client::to(host(last), ip.parse::<std::net::Ipv4Addr>().unwrap(), name)
 }
 
@@ -109,48 +109,6 @@ fn a_look_at_another_journal_leaves_no_trace() {
     a.refused(&["start-grace", LM, "--journal", "/no/such/directory"]);
     assert_eq!(a.verb(&["start-grace", LM])["marked"], 1, "where it was before");
     assert_eq!(a.lm(LM)["journal"], text(&pair.journal));
-}
-
-#[test]
-fn a_disk_that_hangs_does_not_keep_verbs_about_others_waiting() {
-    let Some(pair) = Pair::new() else { return };
-    let tables = both(&pair);
-    let (image, disk) = (pair.world.dir().join("image"), pair.world.dir().join(format!("journal-{LM2}")));
-    let made = format!(
-        "truncate -s 64M '{0}' && mkfs.ext4 -q '{0}' && mount -o loop '{0}' '{1}'",
-        image.display(),
-        disk.display()
-    );
-    if let Err(why) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pair.world.sh(&made))) {
-        return super::support::skip(&format!("no loop device: {why:?}"));
-    }
-    struct Thaw(String);
-    impl Drop for Thaw {
-        fn drop(&mut self) {
-            let run = |program: &str, args: &[&str]| {
-                let _ = std::process::Command::new(program).args(args).arg(&self.0).status();
-            };
-            run("fsfreeze", &["-u"]);
-            run("umount", &["-l"]);
-        }
-    }
-    let a = pair.a.serve(&pair.world, LONG, &tables);
-    // Before the server is ended: it would not end.
-    let _thaw = Thaw(text(&disk).to_owned());
-    for ip in [LM, LM2] {
-        a.verb(&["start-grace", ip]);
-    }
-    let fh = pair.a.handle(&a, "f");
-    assert_eq!(through(LM, 10, "one").lock(&Want::bytes(&fh, 0, 10)), GRANTED);
-    a.verb(&["unlock-ip", LM]);
-    a.verb(&["start-grace", LM]);
-    pair.world.sh(&format!("fsfreeze -f '{}'", disk.display()));
-    let mut stuck = through(LM2, 11, "two");
-    assert_eq!(stuck.status_within(SILENCE, 2, &Want::bytes(&fh, 50, 1)), None);
-    let began = std::time::Instant::now();
-    assert_eq!(a.verb(&["end-grace", LM])["freed"], 1);
-    a.verb(&["unlock-client", "one"]);
-    assert!(began.elapsed() < Duration::from_secs(25), "it waited for the other one's disk");
 }
 
 #[test]

@@ -26,8 +26,9 @@ impl Managers {
             view.exports = slot.exports.iter().map(|p| p.display().to_string()).collect();
             view.journal = slot.journal.display().to_string();
             view.nsm_state = slot.nsm_state;
-            view.trouble =
-                self.rooms.desk.pipe(*ip).and_then(|p| p.trouble()).or_else(|| slot.trouble.clone());
+            let hangs = || self.check_not_hanging(*ip).err().map(|why| why.text);
+            let now = self.rooms.desk.pipe(*ip).and_then(|p| p.trouble());
+            view.trouble = now.or_else(hangs).or_else(|| slot.trouble.clone());
             if slot.waits_for_address && view.state == "grace" {
                 let why = match view.address_here {
                     true => {

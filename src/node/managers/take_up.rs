@@ -178,12 +178,18 @@ impl Managers {
             self.put_away(plan.ip, State::Failed, &text);
             return Err(Refusal::new(Errno::EIO, text));
         }
+        // What its record said against others is settled.
+        self.rooms.desk.reconcile(plan.ip);
         self.tell_clients(plan, clients, &opening);
         self.wake_connections(plan.ip, connections);
         Ok(self.say(plan, &opening, refused))
     }
 
     fn load(&self, plan: &Plan) -> Result<Loaded, Refusal> {
+        if self.rooms.journals.hangs(&plan.ip.to_string()).is_some_and(|dir| dir == plan.dir) {
+            // This command would hang too.
+            self.check_not_hanging(plan.ip)?;
+        }
         // The state directory is one node's own anyway.
         if plan.floating {
             self.check_site(plan)?;
