@@ -298,7 +298,14 @@ impl Managers {
             self.forget_kept(Command::Release { lm: ip, keep: &[] }, ip);
             return Ok(None);
         }
-        let epoch = journals.raise_epoch_after(&name, slot.epoch).map_err(failed)?;
+        let epoch = match journals.raise_epoch_after(&name, slot.epoch) {
+            // Its record is not ours any more; but its locks have been in the way here for long enough.
+            Err(JournalError::HandedOver(_)) => {
+                self.forget_kept(Command::Release { lm: ip, keep: &[] }, ip);
+                return Ok(None);
+            }
+            other => other.map_err(failed)?,
+        };
         let mut ledger = Ledger::default();
         let report = journals.load(&name, epoch, &mut |l| ledger.apply(l)).map_err(failed)?;
         journals.own(&name, epoch, &report).map_err(failed)?;

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::{Managers, Slot};
 use crate::node::records;
 use crate::state::{Command, Party, Stage};
+use crate::store::record::Record;
 use crate::store::{Epoch, Ledger, LockStore as _};
 
 impl Managers {
@@ -29,8 +30,8 @@ impl Managers {
                 continue;
             }
             match self.rooms.journals.peek(&name) {
-                // What was handed over is somebody else's; so are its locks.
-                Ok(Some(peek)) if !peek.summary.handed_over => {
+                // Also what was handed over: it may come back, imported or by force, and until then its locks are not anybody else's.
+                Ok(Some(peek)) if !self.is_long_gone(&peek.ledger) => {
                     let locks = self.keep_locks_of(other, &peek.ledger, &prefixes);
                     if locks > 0 {
                         tracing::info!(
@@ -48,6 +49,12 @@ impl Managers {
             }
         }
         found
+    }
+
+    /// Whether it was handed over so long ago that its locks are not kept for it any more. (One that was released is still ours to drop.)
+    fn is_long_gone(&self, ledger: &Ledger) -> bool {
+        let hold = self.rooms.config.grace.hold.as_secs();
+        matches!(ledger.ended(), Some(Record::HandedOver { time, .. }) if time.saturating_add(hold) <= self.unix_now())
     }
 
     /// Whether what it holds is in memory already: it is loaded here, or was, and has not been taken up by anybody since.
