@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -218,10 +218,8 @@ impl Managers {
         let was_full = loaded.ledger.window().is_some_and(|(full, _)| full);
         let incomplete = !loaded.report.complete || was_full;
         let full = plan.full || (incomplete && !mutant!(IncompleteTakenForComplete));
-        if !loaded.report.complete {
-            notes.push("the record may be incomplete: the window is a full one".to_owned());
-        }
-        if loaded.report.built_on == 0 && plan.floating {
+        notes.extend(damage(&loaded.report, &plan.dir));
+        if loaded.report.built_on == 0 && loaded.report.complete && plan.floating {
             notes.push(format!("nothing was recorded in {}: a new record was begun", plan.dir.display()));
         }
         notes.extend(self.exposed(plan));
@@ -470,6 +468,30 @@ impl Managers {
         pipe.open(journals.clone(), name, epoch);
         Ok(())
     }
+}
+
+/// What is missing in a record, or may be, and what to do about it.
+pub(super) fn damage(report: &LoadReport, dir: &Path) -> Option<String> {
+    let window = "the window is a full one, in which clients get what they say they had";
+    let dir = dir.display();
+    let Some(finding) = report.findings.first() else {
+        return match report.built_on {
+            _ if report.complete => None,
+            0 => Some(format!(
+                "{dir} has had a record, but its files are gone: {window}. Put them back if they were moved away"
+            )),
+            _ => Some(format!("the record may be incomplete: {window}")),
+        };
+    };
+    let more = match report.findings.len() {
+        1 => String::new(),
+        n => format!(", and {} more", n - 1),
+    };
+    let then = if report.complete { "nothing of it is lost" } else { window };
+    Some(format!(
+        "damaged in {dir}: {finding}{more}; {then} (lockferry journal verify {dir} shows it; a file that is none of lockferry's must be moved away \
+         before the lock manager is taken up)"
+    ))
 }
 
 /// Locks that somebody has, as far as is recorded, and that are not to be reclaimed.

@@ -28,6 +28,7 @@ mod writer;
 
 pub use codec::TooLong;
 pub use error::{Finding, JournalError};
+pub(super) use files::open_regular;
 pub use files::{Disk, Files, Handle};
 pub use journals::{Clock, Journals};
 pub use peek::{Peek, Summary};
