@@ -21,6 +21,7 @@ use super::pipe::{Held, Outlet, Pipe, Release};
 use super::records::{self, Dates};
 use super::refusals::{Refusals, Replay};
 use super::unwritten::Bytes;
+use super::waits::answer_when_durable;
 use crate::rpc::{CallInfo, Responder};
 use crate::service::nlm::{Answer, LockService};
 use crate::state::{
@@ -544,12 +545,19 @@ impl LockService for Desk {
     fn monitor_notice(&self, name: &[u8], state: u32, private: [u8; 16], responder: Responder) {
         let address = Ipv6Addr::from(private).to_canonical();
         tracing::info!(host = %super::views::text(name), %address, state, "rpc.statd: a client restarted");
+        let mut pipes: Vec<Arc<Pipe>> = Vec::new();
         for (lm, name) in self.read(|e| e.clients_at(address)) {
+            // Of one that was given up nothing is changed here.
+            let Some(pipe) = self.pipe(lm) else { continue };
+            if !pipes.iter().any(|p| Arc::ptr_eq(p, &pipe)) {
+                pipes.push(pipe);
+            }
             let token = self.next_token();
             let party = Party { lm, name: &name, address };
             drop(self.run_with(token, Command::Rebooted { party, state, token }, Answer::nowhere()));
         }
-        responder.success(&());
+        // rpc.statd tells only once: what it is answered must have been written down.
+        answer_when_durable(&pipes, move || responder.success(&()));
     }
 }
 

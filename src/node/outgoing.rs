@@ -337,6 +337,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_caller_is_answered_once_the_records_of_all_lock_managers_have_what_was_decided_and_never_if_one_has_not()
+     {
+        use crate::node::waits::answer_when_durable;
+        let dir = tempfile::tempdir().unwrap();
+        let (journals, pipes) = stepped(dir.path());
+        let all: Vec<_> = pipes.values().cloned().collect();
+        let ask = |pipes: &[Arc<Pipe>]| {
+            let (tell, told) = mpsc::channel();
+            answer_when_durable(pipes, move || tell.send(()).unwrap());
+            told
+        };
+        ask(&[]).try_recv().expect("nothing was decided");
+        pipes[&ip(1)].push(vec![unset(7)], Vec::new());
+        pipes[&ip(2)].push(vec![unset(8)], Vec::new());
+        let told = ask(&all);
+        step_all(&journals, 1);
+        assert!(told.try_recv().is_err(), "the other record lacks it");
+        step_all(&journals, 2);
+        told.try_recv().expect("both have it");
+        let told = ask(&all);
+        pipes[&ip(2)].shut();
+        step_all(&journals, 1);
+        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Disconnected), "it asks again");
+    }
+
+    #[tokio::test]
     async fn what_comes_after_a_lock_manager_was_closed_is_neither_written_nor_said() {
         let dir = tempfile::tempdir().unwrap();
         let (journals, pipes) = stepped(dir.path());

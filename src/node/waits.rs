@@ -88,3 +88,25 @@ impl Barrier {
         }
     }
 }
+
+/// Answers a caller once all that was decided so far about some lock managers is durable. If it cannot become so, the caller hears nothing, and asks
+/// again.
+pub(super) fn answer_when_durable(pipes: &[Arc<Pipe>], answer: impl FnOnce() + Send + 'static) {
+    type Last = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+    let shared: Arc<(AtomicUsize, Last)> = Arc::new((AtomicUsize::new(pipes.len()), Mutex::new(None)));
+    if pipes.is_empty() {
+        return answer();
+    }
+    *shared.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(answer));
+    for pipe in pipes {
+        let shared = shared.clone();
+        let arrived = move || {
+            if shared.0.fetch_sub(1, Ordering::AcqRel) == 1
+                && let Some(answer) = shared.1.lock().unwrap_or_else(PoisonError::into_inner).take()
+            {
+                answer();
+            }
+        };
+        pipe.push(Vec::new(), vec![Held::One(Release::Tell(Box::new(arrived)))]);
+    }
+}
