@@ -225,6 +225,11 @@ impl Desk {
         stray
     }
 
+    /// Whether an earlier stay of it has left changes that may not be in its record.
+    pub(super) fn has_stray(&self, lm: IpAddr) -> bool {
+        self.inner().strays.iter().any(|stray| stray.lm() == lm && stray.is_stray())
+    }
+
     /// What is in a lock manager's record and what is in memory is the same now: who waited for that is told.
     pub(super) fn reconcile(&self, lm: IpAddr) {
         let mut guard = self.inner();

@@ -99,12 +99,16 @@ fn what_was_freed_on_a_full_disk_is_not_told_to_be_anothers_before_the_record_ha
     assert_eq!(two.status_within(SILENCE, 2, &wanted), None);
     let done = full.server.verb(&["unlock-ip", LM2]);
     assert!(done["notes"].to_string().contains("still in its record"), "{done}");
+    let trouble =
+        |row: &serde_json::Value| row["trouble"].as_str().unwrap_or_default().contains("still in its record");
+    assert!(trouble(&full.server.lm(LM2)), "{}", full.server.lm(LM2));
     assert_eq!(two.conn.receive(SILENCE), None, "a crash now would leave it with one");
     assert_eq!(through(LM, 12, "two").status_within(SILENCE, 2, &wanted), None, "asked once more");
     assert_eq!(through(LM, 13, "three").lock(&Want::bytes(&full.fh, 800_000, 1)), GRANTED);
     full.make_room();
     let again = full.server.verb(&["start-grace", LM2]);
     assert_eq!(again["marked"], done["marked"], "what was said to be in the record is there: {again} {done}");
+    assert!(!trouble(&full.server.lm(LM2)), "{}", full.server.lm(LM2));
     assert_eq!(through(LM, 12, "two").lock(&wanted), GRANTED);
     assert_eq!(through(LM2, 11, "one").unlock(&wanted), GRANTED, "asked for again, as there was no answer");
     let Full { pair, server, top, .. } = full;

@@ -28,7 +28,8 @@ impl Managers {
             view.nsm_state = slot.nsm_state;
             let hangs = || self.check_not_hanging(*ip).err().map(|why| why.text);
             let now = self.rooms.desk.pipe(*ip).and_then(|p| p.trouble());
-            view.trouble = now.or_else(hangs).or_else(|| slot.trouble.clone());
+            let stray = || self.rooms.desk.has_stray(*ip).then(|| super::give_up::STRANDED.to_owned());
+            view.trouble = now.or_else(hangs).or_else(|| slot.trouble.clone()).or_else(stray);
             if slot.waits_for_address && view.state == "grace" {
                 let why = match view.address_here {
                     true => {

@@ -21,7 +21,7 @@ use crate::store::{Epoch, Ledger, LockStore};
 const UNWRITTEN: &str =
     "its journal could not be written: what was decided last, and nobody was told of, is not in its record";
 /// Said besides if it had freed locks.
-const STRANDED: &str = "locks that were freed through it last are still in its record: who is given their bytes through another address is told only \
+pub(super) const STRANDED: &str = "locks that were freed through it last are still in its record: who is given their bytes through another address is told only \
      once it has been taken up here again";
 
 /// What ending the programs on an address has left.
