@@ -138,6 +138,31 @@ fn a_record_of_another_node_is_not_raised_over_and_over() {
 }
 
 #[test]
+fn of_a_record_that_cannot_be_read_it_is_said_that_its_locks_are_in_nobodys_way() {
+    let Some(pair) = Pair::new() else { return };
+    let tables = both(&pair);
+    let a = pair.a.serve(&pair.world, LONG, &tables);
+    for ip in [LM, LM2] {
+        a.verb(&["start-grace", ip]);
+    }
+    let fh = pair.a.handle(&a, "f");
+    assert_eq!(through(LM2, 10, "one").lock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    a.kill();
+    let broken = pair.world.dir().join(format!("journal-{LM2}/segment-9-1"));
+    std::fs::create_dir(&broken).unwrap();
+    let a = pair.a.serve(&pair.world, LONG, &tables);
+    a.verb(&["unlock-ip", LM]);
+    let done = a.verb(&["start-grace", LM]);
+    let notes = done["notes"].to_string();
+    assert!(notes.contains(LM2) && notes.contains("cannot be read"), "{done}");
+    a.verb(&["unlock-ip", LM]);
+    std::fs::remove_dir(&broken).unwrap();
+    let done = a.verb(&["start-grace", LM]);
+    assert!(done["notes"].to_string().contains("in the way as recorded"), "{done}");
+    assert_ne!(through(LM, 11, "two").lock(&Want::bytes(&fh, 5, 1)), GRANTED);
+}
+
+#[test]
 fn who_waits_for_what_a_record_still_has_that_failed_is_told_once_it_is_taken_up_anew() {
     let Some(pair) = Pair::new() else { return };
     let tables = both(&pair);

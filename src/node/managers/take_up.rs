@@ -158,11 +158,7 @@ impl Managers {
     /// Lets waiting requests go on, opens the gate, tells the clients. The caller has the turn.
     pub(super) fn serve(self: &Arc<Self>, plan: &Plan, filled: Filled) -> Result<Done, Refusal> {
         let Filled { mut opening, refused, clients, connections } = filled;
-        for (other, locks) in self.respect_neighbours(plan.ip) {
-            opening.notes.push(format!(
-                "{locks} locks of {other}, which is not taken up here, are on the same file systems: they are in the way as recorded"
-            ));
-        }
+        opening.notes.extend(self.respect_neighbours(plan.ip));
         self.rooms.desk.run(Command::LoadDone { lm: plan.ip });
         while self.rooms.desk.read(|e| e.is_working(plan.ip)) {
             self.rooms.desk.run(Command::Tick);
