@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
-use super::host::{Host, hand_over};
-use super::pipe::{Outlet, Pipe, Release};
+use super::host::{Host, Taker, hand_over};
+use super::pipe::{self, Outlet, Pipe, Release};
 use super::records::{self, Dates};
 use super::refusals::{Refusals, Replay};
 use super::written::Written;
 use crate::rpc::{CallInfo, Responder};
 use crate::service::nlm::{Answer, LockService};
 use crate::state::{
-    CallbackOutcome, Command, Effect, Effects, Engine, Event, GrantId, LockRequest, Party, Reply, Status,
-    Time, Token,
+    CallbackOutcome, Command, Effect, Effects, Engine, Event, GrantId, LmRow, LockRequest, Party, Reply,
+    Status, Time, Token,
 };
 use crate::store::record;
 
@@ -147,9 +147,11 @@ impl Desk {
     }
 
     /// Gives a lock manager up in memory. What was decided before can still become durable, see [`Pipe::close`]; nothing that comes after.
-    pub(super) fn release(&self, lm: IpAddr, keep: &[Box<[u8]>]) {
+    /// Returns how it stood.
+    pub(super) fn release(&self, lm: IpAddr, keep: &[Box<[u8]>]) -> Option<LmRow> {
         let mut guard = self.inner();
         let inner = &mut *guard;
+        let row = inner.engine.lm_rows().into_iter().find(|row| row.address == lm);
         if let Some(pipe) = inner.pipes.get(&lm) {
             pipe.close();
         }
@@ -157,6 +159,7 @@ impl Desk {
         let said = self.take_effects(inner, now, None);
         drop(guard);
         self.follow_up(said, None);
+        row
     }
 
     /// Runs an operator's command and returns what happened. It is durable after [`Desk::settle`].
@@ -172,9 +175,14 @@ impl Desk {
     /// The same, but not for longer than this.
     pub(super) fn settle_within(&self, lm: IpAddr, most: Duration) -> bool {
         let Some(pipe) = self.pipe(lm) else { return true };
+        self.begin_to_settle(&pipe).take(self.ways.host.as_ref(), most).is_some()
+    }
+
+    /// Tells once everything that was said so far about a lock manager is durable.
+    pub(super) fn begin_to_settle(&self, pipe: &Arc<Pipe>) -> Taker<()> {
         let (tell, told) = hand_over();
         pipe.push(Vec::new(), vec![Release::Tell(Box::new(move || tell.give(())))]);
-        told.take(self.ways.host.as_ref(), most).is_some()
+        told
     }
 
     /// The way out of a lock manager.
@@ -199,6 +207,13 @@ impl Desk {
         if let Some(pipe) = pipe {
             pipe.shut();
         }
+    }
+
+    /// Whether the record of a lock manager that was given up still has what was freed through it.
+    pub(super) fn is_stranded(&self, lm: IpAddr) -> bool {
+        // What is written is heard of with the next command.
+        self.run(Command::Tick);
+        self.read(|e| e.is_unwritten(lm))
     }
 
     /// The lock managers that are loaded.
@@ -548,12 +563,19 @@ impl LockService for Desk {
     fn monitor_notice(&self, name: &[u8], state: u32, private: [u8; 16], responder: Responder) {
         let address = Ipv6Addr::from(private).to_canonical();
         tracing::info!(host = %super::views::text(name), %address, state, "rpc.statd: a client restarted");
+        let mut pipes: Vec<Arc<Pipe>> = Vec::new();
         for (lm, name) in self.read(|e| e.clients_at(address)) {
+            // Of one that was given up nothing is changed here.
+            let Some(pipe) = self.pipe(lm) else { continue };
+            if !pipes.iter().any(|p| Arc::ptr_eq(p, &pipe)) {
+                pipes.push(pipe);
+            }
             let token = self.next_token();
             let party = Party { lm, name: &name, address };
             drop(self.run_with(token, Command::Rebooted { party, state, token }, Answer::nowhere()));
         }
-        responder.success(&());
+        // rpc.statd tells only once: what it is answered must have been written down.
+        pipe::answer_when_durable(&pipes, move || responder.success(&()));
     }
 }
 

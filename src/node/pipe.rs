@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -151,6 +151,10 @@ impl Pipe {
         let mut inner = self.inner();
         inner.way = Way::Dead;
         let (queue, flying) = (std::mem::take(&mut inner.queue), inner.flying.take());
+        // A disk that answers late has written it all the same.
+        let (late, flying): (Vec<_>, Vec<_>) =
+            flying.into_iter().flatten().partition(|release| matches!(release, Release::Written { .. }));
+        inner.flying = (!late.is_empty()).then_some(late);
         inner.waiting = 0;
         // What is dropped takes locks of its own.
         drop(inner);
@@ -344,5 +348,27 @@ impl Pipe {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Each change is whole before the guard goes.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Answers a caller once all that was decided so far about some lock managers is durable. If it cannot become so, the caller hears nothing, and
+/// asks again.
+pub(super) fn answer_when_durable(pipes: &[Arc<Pipe>], answer: impl FnOnce() + Send + 'static) {
+    type Last = (AtomicUsize, Mutex<Option<Box<dyn FnOnce() + Send>>>);
+    if pipes.is_empty() {
+        return answer();
+    }
+    let shared: Arc<Last> = Arc::new((AtomicUsize::new(pipes.len()), Mutex::new(Some(Box::new(answer)))));
+    for pipe in pipes {
+        let shared = shared.clone();
+        // Whoever comes last answers; one that is dropped never comes.
+        let arrived = move || {
+            if shared.0.fetch_sub(1, Ordering::AcqRel) == 1
+                && let Some(answer) = shared.1.lock().unwrap_or_else(PoisonError::into_inner).take()
+            {
+                answer();
+            }
+        };
+        pipe.push(Vec::new(), vec![Release::Tell(Box::new(arrived))]);
     }
 }

@@ -129,7 +129,8 @@ impl Running {
         };
         let node = Node::new(&config, world);
         node.caller.set_nlm_udp(served.nlm_udp());
-        node.start();
+        // It blocks, and may have to end what was begun, connections too.
+        tokio::task::block_in_place(|| node.start());
         if node.gate.is_any() {
             let broken: Vec<String> = exports.views().into_iter().filter_map(|v| v.error).collect();
             if broken.len() == config.exports.len() {

@@ -69,6 +69,11 @@ impl Unwritten {
         files
     }
 
+    /// Whether there is anything of this lock manager.
+    pub(super) fn any_of(&self, lm: LmId) -> bool {
+        self.by_lm.contains_key(&lm)
+    }
+
     /// The file of each.
     #[cfg(any(test, fuzzing))]
     pub(super) fn files(&self) -> impl Iterator<Item = FileId> + '_ {

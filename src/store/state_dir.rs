@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
 
+use super::journal::open_regular;
 use super::{StoreError, replace_file, sync_parent};
 
 /// Lock managers that may lie elsewhere: far more than one node has addresses.
@@ -181,7 +182,9 @@ fn node_id(dir: &Path) -> Result<String, StoreError> {
 /// A small file; `None`: not there. More than `most` bytes are not taken in.
 fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)) {
+    match open_regular(File::options().read(true), path)
+        .and_then(|file| file.take(most + 1).read_to_end(&mut bytes))
+    {
         Ok(_) => Ok(Some(bytes)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(StoreError::io("cannot read", path)(e)),

@@ -11,6 +11,7 @@ mod bound;
 mod chaos;
 mod churn;
 mod crash;
+mod disks;
 mod operator;
 mod places;
 mod planned;

@@ -1,7 +1,7 @@
 //! What the record is good for beyond a window: adopted, distrusted, on a full disk, nobody's for too long.
 
 use super::rawrpc::nlm::*;
-use super::rawrpc::{PATIENCE, Want};
+use super::rawrpc::{Client, PATIENCE, Want, host};
 use super::support::wait_for;
 use super::{LM, LONG, Pair, lock, locks, text};
 
@@ -161,6 +161,46 @@ fn on_a_full_disk_new_locks_are_refused_and_everything_else_goes_on() {
     let b = pair.serve(&pair.b, &top);
     let done = b.verb(&start);
     assert_eq!(done["marked"], taken + 10 + 1, "{done}");
+}
+
+#[test]
+fn what_is_wrong_with_a_record_is_said_as_it_is_and_nothing_is_waited_for() {
+    let Some(pair) = Pair::new() else { return };
+    let a = pair.serve(&pair.a, LONG);
+    let damaged = ["damaged", "full one", "journal verify"];
+    let cases: [(&str, &[&str]); 4] = [
+        ("dd if=/dev/zero of=segment-1-1 bs=4096 count=1 conv=notrunc 2>/dev/null", &["segment-1-1:0"]),
+        ("head -c 70000 /dev/urandom > snapshot-9-99", &["snapshot-9-99:0"]),
+        ("rm segment-*", &["files are gone"]),
+        ("mkfifo epoch-9", &[]),
+    ];
+    for (n, (script, words)) in cases.into_iter().enumerate() {
+        let ip = format!("127.9.0.{}", n + 1);
+        let dir = pair.world.dir().join(format!("bad-{n}"));
+        std::fs::create_dir(&dir).unwrap();
+        let start = ["start-grace", &ip, "--journal", text(&dir)];
+        a.verb(&start);
+        let fh = a.handle_through(ip.parse().unwrap(), &pair.world.export(), "f");
+        let mut one = Client::to(host(10), ip.parse::<std::net::Ipv4Addr>().unwrap(), "one");
+        assert_eq!(one.lock(&Want::bytes(&fh, 100 * n as u64, 10)), GRANTED);
+        a.verb(&["unlock-ip", &ip]);
+        pair.world.sh(&format!("cd '{}' && {script}", dir.display()));
+        if words.is_empty() {
+            let (errno, why) = a.refused(&start);
+            assert!(
+                why.contains("epoch-9") && why.contains("FIFO") && why.contains("move it away"),
+                "{errno}: {why}"
+            );
+            continue;
+        }
+        let dry = a.verb(&[&start[..], &["--dry-run"]].concat());
+        for done in [dry, a.verb(&start)] {
+            let notes = done["notes"].to_string();
+            let all = words.iter().chain(if words[0].contains(':') { &damaged[..] } else { &damaged[1..2] });
+            all.for_each(|word| assert!(notes.contains(word), "{script}: no {word}: {done}"));
+            assert!(!notes.contains("nothing was recorded"), "something was: {done}");
+        }
+    }
 }
 
 /// Fills the disk of a file.

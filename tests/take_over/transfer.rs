@@ -2,9 +2,11 @@
 
 use std::process::{Command, Output, Stdio};
 
+use super::races::{LM2, both, through};
 use super::rawrpc::daemon::BINARY;
 use super::rawrpc::nlm::*;
-use super::rawrpc::{FLOAT, Node, Tested, Want};
+use super::rawrpc::{FLOAT, Node, PATIENCE, Tested, Want};
+use super::support::wait_for;
 use super::{Daemon, LM, LONG, Pair, lock, locks, programs_at};
 
 /// `lockferry import-state` on a node.
@@ -87,4 +89,55 @@ fn a_record_that_was_handed_over_can_be_taken_back_by_force_if_the_other_never_g
     assert!(!import(&a, &pair.a, &state).status.success());
     a.verb(&["unlock-ip", LM]);
     assert!(!import(&a, &pair.a, &state).status.success(), "older than what is here");
+}
+
+#[test]
+fn what_was_handed_over_and_is_forced_back_has_lost_nothing_to_another_address_of_the_node() {
+    for restart in [false, true] {
+        let Some(pair) = Pair::new() else { return };
+        let tables = both(&pair);
+        let mut a = pair.a.serve(&pair.world, LONG, &tables);
+        for ip in [LM, LM2] {
+            a.verb(&["start-grace", ip]);
+        }
+        let fh = pair.a.handle(&a, "f");
+        let wanted = Want::bytes(&fh, 0, 1);
+        assert_eq!(through(LM2, 10, "one").lock(&wanted), GRANTED);
+        assert!(a.command(&["export-state", LM2]).status.success());
+        if restart {
+            assert!(a.terminate().success());
+            a = pair.a.serve(&pair.world, LONG, &tables);
+        }
+        let mut two = through(LM, 11, "two");
+        assert_ne!(two.lock(&wanted), GRANTED, "restarted: {restart}");
+        assert_eq!(two.lock(&Want::bytes(&fh, 1, 1)), GRANTED);
+        let done = a.verb(&["start-grace", LM2, "--force"]);
+        assert_eq!(done["marked"], 1, "{done}");
+        assert_eq!(through(LM2, 10, "one").lock(&wanted.reclaim()), GRANTED, "restarted: {restart}");
+    }
+}
+
+#[test]
+fn locks_of_what_was_handed_over_are_in_the_way_of_others_for_the_hold_time_only() {
+    for restart in [false, true] {
+        let Some(pair) = Pair::new() else { return };
+        let (tables, top) = (both(&pair), format!("{LONG}grace.hold = \"3s\"\n"));
+        let mut a = pair.a.serve(&pair.world, &top, &tables);
+        for ip in [LM, LM2] {
+            a.verb(&["start-grace", ip]);
+        }
+        let fh = pair.a.handle(&a, "f");
+        let wanted = Want::bytes(&fh, 0, 1);
+        assert_eq!(through(LM2, 10, "one").lock(&wanted), GRANTED);
+        assert!(a.command(&["export-state", LM2]).status.success());
+        if restart {
+            assert!(a.terminate().success());
+            a = pair.a.serve(&pair.world, &top, &tables);
+        }
+        let mut two = through(LM, 11, "two");
+        wait_for("the byte", PATIENCE, || match two.lock(&wanted) {
+            GRANTED => Ok(()),
+            other => Err(format!("{other}, restarted: {restart}\n{}", a.log())),
+        });
+    }
 }

@@ -169,7 +169,8 @@ impl Managers {
                 (text, locks)
             }
         };
-        Ok(Done { text, changed: true, marked, all_wait: full, ..Done::default() })
+        let notes = super::take_up::damage(&peek.summary.report, &plan.dir).into_iter().collect();
+        Ok(Done { text, changed: true, marked, all_wait: full, notes, ..Done::default() })
     }
 }
 

@@ -26,8 +26,11 @@ impl Managers {
             view.exports = slot.exports.iter().map(|p| p.display().to_string()).collect();
             view.journal = slot.journal.display().to_string();
             view.nsm_state = slot.nsm_state;
-            view.trouble =
-                self.rooms.desk.pipe(*ip).and_then(|p| p.trouble()).or_else(|| slot.trouble.clone());
+            let hangs = || self.check_not_hanging(*ip).err().map(|why| why.text);
+            let now = self.rooms.desk.pipe(*ip).and_then(|p| p.trouble());
+            let given_up = || !slot.is_loaded() && self.rooms.desk.is_stranded(*ip);
+            let stray = || given_up().then(|| super::give_up::STRANDED.to_owned());
+            view.trouble = now.or_else(hangs).or_else(|| slot.trouble.clone()).or_else(stray);
             if slot.waits_for_address && view.state == "grace" {
                 let why = match view.address_here {
                     true => {

@@ -55,17 +55,38 @@ impl Managers {
         }
     }
 
-    /// What this lock manager's requests were answered with elsewhere: repeated, they get the same again and change nothing.
+    /// What this lock manager's requests were answered with last: repeated, they get the same again and change nothing. How old an answer is
+    /// the clock of its owner says; that of another node is no measure for it, so there what was answered last counts as answered now.
     pub(super) fn seed_replies(&self, ip: IpAddr, ledger: &Ledger) {
         let (now, unix_ms) = (self.rooms.host.now(), self.unix_now() * 1000);
-        for seed in ledger.replies().iter().filter(|_| !mutant!(RepliesNotSeeded)) {
-            let ago = Duration::from_millis(unix_ms.saturating_sub(seed.at_ms));
-            let key = records::key(seed);
+        let ours = ledger.node() == Some(self.rooms.state_dir.node_label());
+        for (seed, age) in ledger.reply_ages().filter(|_| !mutant!(RepliesNotSeeded)) {
+            let (key, ago) = (records::key(seed), age_here(ours, unix_ms, seed.at_ms, age));
             // An asynchronous request has an empty reply of its own, and its result comes by a call.
             match self.rooms.results.seed(key, ip, &seed.reply) {
                 true => self.rooms.drc.seed(now, &key, &void_reply(seed.xid), ago),
                 false => self.rooms.drc.seed(now, &key, &seed.reply, ago),
             }
         }
+    }
+}
+
+/// How old an answer is taken to be that was given at `at_ms`, `age` before the end of the record. `ours`: by this node's clock.
+fn age_here(ours: bool, now_ms: u64, at_ms: u64, age: Duration) -> Duration {
+    if ours { Duration::from_millis(now_ms.saturating_sub(at_ms)).max(age) } else { age }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_nodes_clock_neither_ages_an_answer_nor_keeps_it_young() {
+        let (age, now) = (Duration::from_secs(30), 10_000_000);
+        for at in [0, now - 5_000, now, now + 9_000_000] {
+            assert_eq!(age_here(false, now, at, age), age, "{at}");
+        }
+        assert_eq!(age_here(true, now, now - 600_000, age), Duration::from_secs(600));
+        assert_eq!(age_here(true, now, now + 600_000, age), age, "a clock that was set back");
     }
 }

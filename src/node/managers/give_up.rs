@@ -13,12 +13,25 @@ use super::{Managers, Slot, State, refusal};
 use crate::node::pipe::Fall;
 use crate::node::verbs::{Done, Refusal};
 use crate::state::{Command, Verb as Previewed};
+use crate::store::journal::JournalError;
 use crate::store::record::{LockCondition, Record};
 use crate::store::{Epoch, Ledger, LockStore};
 
 /// Said of a lock manager whose disk did not take what was decided last.
 const UNWRITTEN: &str =
     "its journal could not be written: what was decided last, and nobody was told of, is not in its record";
+/// Said besides if it had freed locks.
+pub(super) const STRANDED: &str = "locks that were freed through it last are still in its record: nobody gets their bytes through another address before it has been \
+     taken up here again";
+
+/// What ending the programs on an address has left.
+struct Silenced {
+    done: Done,
+    /// The exports that it served.
+    served: Vec<PathBuf>,
+    /// All that was decided is in the record.
+    written: bool,
+}
 
 impl Managers {
     pub(super) fn unlock_ip(self: &Arc<Self>, ip: IpAddr, dry: bool) -> Result<Done, Refusal> {
@@ -28,6 +41,7 @@ impl Managers {
             return Ok(self.preview_release(ip, slot.as_ref()));
         }
         let Some(slot) = slot.filter(Slot::is_loaded) else {
+            self.check_not_hanging(ip)?;
             // Whatever it was: from now on nothing is answered there, also once a record can be opened that could not be so far.
             self.rooms.gate.shut(ip);
             self.forget_unwritten(ip);
@@ -37,17 +51,43 @@ impl Managers {
                 ..Done::default()
             });
         };
-        let (mut done, served) = self.silence(ip, &slot);
-        match self.write_release(ip, &slot, None) {
-            Ok(()) => {}
-            // The record has every lock that was acknowledged: whoever takes it up next finds them. A stop must not fail for this.
-            Err(why) => done.notes.push(format!("{why}; the record is as after a crash")),
-        }
+        let Silenced { mut done, served, written } = self.silence(ip, &slot);
+        let released = self.write_release(ip, &slot, None);
         self.end_here(ip, State::Released, None);
         done.notes.extend(self.close_unserved(ip, &served));
-        done.text = format!("{ip}: given up, {} locks stay in the record to be reclaimed", done.marked);
+        let released = match released {
+            Err(why) if self.rooms.journals.hangs(&ip.to_string()).is_some() => {
+                done.notes.iter().for_each(|note| tracing::warn!(lock_manager = %ip, "{note}"));
+                return Err(why);
+            }
+            // The record has every lock that was acknowledged: whoever takes it up next finds them. A stop must not fail for this.
+            Err(why) => {
+                done.notes.push(format!("{why}; the record is as after a crash"));
+                false
+            }
+            Ok(()) => true,
+        };
+        done.text = match written && released {
+            true => format!("{ip}: given up, {} locks stay in the record to be reclaimed", done.marked),
+            false => self.count_recorded(ip, &mut done),
+        };
         done.notes.iter().for_each(|note| tracing::warn!(lock_manager = %ip, "{note}"));
         Ok(done)
+    }
+
+    /// What is in a record that could not be written to the end.
+    fn count_recorded(&self, ip: IpAddr, done: &mut Done) -> String {
+        match self.rooms.journals.peek(&ip.to_string()) {
+            Ok(peek) => {
+                let locks = |l: &Ledger| l.lock_count() as u64 - l.count(&[LockCondition::Expired]);
+                done.marked = peek.map_or(0, |peek| locks(&peek.ledger));
+                format!("{ip}: given up, {} locks are in the record to be reclaimed", done.marked)
+            }
+            Err(why) => {
+                done.notes.push(format!("how many locks are in its record cannot be said: {why}"));
+                format!("{ip}: given up, its locks stay in the record to be reclaimed")
+            }
+        }
     }
 
     pub(super) fn hand_over(self: &Arc<Self>, ip: IpAddr, to: &str, dry: bool) -> Result<Done, Refusal> {
@@ -60,11 +100,11 @@ impl Managers {
         let mut done = Done { changed: true, ..Done::default() };
         match slot.filter(Slot::is_loaded) {
             Some(slot) => {
-                let (released, served) = self.silence(ip, &slot);
+                let silenced = self.silence(ip, &slot);
                 let written = self.write_release(ip, &slot, Some(to));
                 self.end_here(ip, State::Released, None);
-                done = released;
-                done.notes.extend(self.close_unserved(ip, &served));
+                done = silenced.done;
+                done.notes.extend(self.close_unserved(ip, &silenced.served));
                 written?;
             }
             None => {
@@ -131,8 +171,8 @@ impl Managers {
     pub(super) fn put_away(&self, ip: IpAddr, state: State, text: &str) {
         let Some(slot) = self.slot(ip).filter(Slot::is_loaded) else { return };
         tracing::error!(lock_manager = %ip, epoch = %slot.epoch, "{text}");
-        let (_, served) = self.silence(ip, &slot);
-        // Closes its files; that it says nothing can be written is no news.
+        let Silenced { served, .. } = self.silence(ip, &slot);
+        // Closes its files, if its disk answers; that it says nothing can be written is no news.
         let _ = self.rooms.journals.release(&ip.to_string(), slot.epoch);
         self.end_here(ip, state, Some(text.to_owned()));
         for note in self.close_unserved(ip, &served) {
@@ -140,16 +180,18 @@ impl Managers {
         }
     }
 
-    /// Ends every program on the address and forgets what is in memory. Nothing is said any more. Returns what went, and the exports that it
-    /// served.
-    fn silence(&self, ip: IpAddr, slot: &Slot) -> (Done, Vec<PathBuf>) {
+    /// Ends every program on the address and forgets what is in memory. Nothing is said any more.
+    fn silence(&self, ip: IpAddr, slot: &Slot) -> Silenced {
         self.rooms.gate.shut(ip);
         let served = self.serves(slot);
         let kept = served.iter().filter(|path| self.is_served_by_another(path, ip));
         let keep: Vec<Box<[u8]>> = kept.filter_map(|path| self.rooms.exports.prefix_of(path)).collect();
         let desk = &self.rooms.desk;
-        let row = desk.read(|e| e.lm_rows()).into_iter().find(|row| row.address == ip);
-        desk.release(ip, &keep);
+        // So that the locks can be counted.
+        while desk.read(|e| e.is_working(ip)) {
+            desk.run(Command::Tick);
+        }
+        let row = desk.release(ip, &keep);
         let pipe = desk.pipe(ip);
         let stay = pipe.as_ref().map_or(0, |pipe| pipe.stay());
         // What was decided goes into the record, although nobody is told any more: what was freed here may have been granted through
@@ -163,10 +205,12 @@ impl Managers {
         while desk.read(|e| e.is_working(ip)) {
             desk.run(Command::Tick);
         }
+        let stranded = desk.is_stranded(ip);
         self.rooms.connections.reset(ip);
         let (marked, dropped) = row.map_or((0, 0), |row| (row.locks - row.expired, row.waiters));
-        let notes = if written { Vec::new() } else { vec![UNWRITTEN.to_owned()] };
-        (Done { changed: true, marked, dropped, notes, ..Done::default() }, served)
+        let notes = [(!written).then_some(UNWRITTEN), stranded.then_some(STRANDED)];
+        let notes = notes.into_iter().flatten().map(str::to_owned).collect();
+        Silenced { done: Done { changed: true, marked, dropped, notes, ..Done::default() }, served, written }
     }
 
     fn write_release(&self, ip: IpAddr, slot: &Slot, to: Option<&str>) -> Result<(), Refusal> {
@@ -175,7 +219,22 @@ impl Managers {
             None => journals.release(&name, slot.epoch),
             Some(to) => journals.hand_over(&name, slot.epoch, to),
         };
-        ended.map_err(|e| refusal(ip, "cannot write that it is released", &e))
+        ended.map_err(|e| match &e {
+            JournalError::Hangs(_) => refusal(
+                ip,
+                "given up, nothing is answered there any more; but its record is as after a crash, and its disk cannot be unmounted",
+                &e,
+            ),
+            _ => refusal(ip, "cannot write that it is released", &e),
+        })
+    }
+
+    /// An earlier stay must not have files open any more.
+    pub(super) fn check_not_hanging(&self, ip: IpAddr) -> Result<(), Refusal> {
+        match self.rooms.journals.hangs(&ip.to_string()) {
+            Some(dir) => Err(refusal(ip, "was given up, but", &JournalError::Hangs(dir))),
+            None => Ok(()),
+        }
     }
 
     fn end_here(&self, ip: IpAddr, state: State, trouble: Option<String>) {
@@ -232,6 +291,7 @@ impl Managers {
     fn drop_released(&self, ip: IpAddr) -> Result<Option<u64>, Refusal> {
         let _turn = self.turn(ip)?;
         let Some(slot) = self.slot(ip).filter(|slot| slot.state == State::Released) else { return Ok(None) };
+        self.check_not_hanging(ip)?;
         let (journals, name) = (&self.rooms.journals, ip.to_string());
         let failed = |e| refusal(ip, "cannot drop what is left of it", &e);
         // Not if somebody took it up since: then it is theirs, and what was kept here of it is out of date.
@@ -239,7 +299,14 @@ impl Managers {
             self.forget_kept(Command::Release { lm: ip, keep: &[] }, ip);
             return Ok(None);
         }
-        let epoch = journals.raise_epoch_after(&name, slot.epoch).map_err(failed)?;
+        let epoch = match journals.raise_epoch_after(&name, slot.epoch) {
+            // Its record is not ours any more; but its locks have been in the way here for long enough.
+            Err(JournalError::HandedOver(_)) => {
+                self.forget_kept(Command::Release { lm: ip, keep: &[] }, ip);
+                return Ok(None);
+            }
+            other => other.map_err(failed)?,
+        };
         let mut ledger = Ledger::default();
         let report = journals.load(&name, epoch, &mut |l| ledger.apply(l)).map_err(failed)?;
         journals.own(&name, epoch, &report).map_err(failed)?;

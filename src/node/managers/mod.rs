@@ -53,6 +53,9 @@ const NOW_FLOATING: &str = "floating addresses are known from now on: this node 
 /// How long requests at work below an export that is closed are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the end of the process waits for the journals, 1.5 s: less than whoever ends the process waits for this.
+const LAST_WORDS: Duration = Duration::from_millis(1_500);
+
 /// What the lock managers need of the rest of the node.
 pub(super) struct Rooms {
     pub(super) config: NodeConfig,
@@ -189,13 +192,28 @@ impl Managers {
     }
 
     /// The end of the process: what was said becomes durable, in every durability mode. Nothing is given up: the next start adopts it.
-    /// Blocks.
+    /// Blocks, but not for longer than [`LAST_WORDS`]: all of them write at the same time, so a disk that is full or hangs takes nothing from
+    /// the others.
     pub(super) fn stop(&self) {
-        for (ip, pipe) in self.rooms.desk.loaded() {
+        let desk = &self.rooms.desk;
+        let mut words = Vec::new();
+        for (ip, pipe) in desk.loaded() {
             pipe.push(vec![Record::Stopped.into()], Vec::new());
-            self.rooms.desk.settle(ip);
-            // Nothing may come behind it.
-            self.rooms.desk.drop_pipe(ip);
+            words.push((ip, desk.begin_to_settle(&pipe)));
+        }
+        let until = self.rooms.host.now() + LAST_WORDS;
+        for (ip, told) in words {
+            let left = until.saturating_duration_since(self.rooms.host.now());
+            if told.take(self.rooms.host.as_ref(), left).is_none() {
+                tracing::error!(
+                    lock_manager = %ip,
+                    "its journal cannot be written: its last entries are given up, as their clients got no answer"
+                );
+            }
+        }
+        // Nothing may come behind it.
+        for (ip, _) in desk.loaded() {
+            desk.drop_pipe(ip);
         }
     }
 
@@ -332,6 +350,7 @@ fn refusal(ip: IpAddr, doing: &str, error: &JournalError) -> Refusal {
         | JournalError::ImportUnfinished { .. } => Errno::ESTALE,
         JournalError::NoDirectory(_) | JournalError::Nothing(_) => Errno::ENOENT,
         JournalError::NoSpace(_) => Errno::ENOSPC,
+        JournalError::Hangs(_) => Errno::ETIMEDOUT,
         JournalError::OtherName { .. } | JournalError::OwnedElsewhere { .. } => Errno::EBUSY,
         JournalError::Io { source, .. } => source.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
         JournalError::Newer { .. } => Errno::EPROTONOSUPPORT,

@@ -5,17 +5,26 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{Managers, Slot, refusal};
 use crate::node::records;
 use crate::node::verbs::Refusal;
 use crate::state::{Command, Party, Stage};
+use crate::store::journal::{JournalError, Peek};
+use crate::store::record::Record;
 use crate::store::{Epoch, Ledger, LockStore as _};
 
+/// How often a record is tried to be read, and the pause between: a disk that fails for a moment must not cost anybody a lock, and one that is
+/// broken must not keep those waiting who have nothing to do with it.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(250);
+
 impl Managers {
-    /// Puts the locks that others have on files of this lock manager's exports into the core, as those of released ones. Returns how many, for
-    /// each. The caller has not opened the gate yet. A record that cannot be read may hold anything: only `force` goes on without it.
-    pub(super) fn respect_neighbours(&self, ip: IpAddr, force: bool) -> Result<Vec<(IpAddr, u64)>, Refusal> {
+    /// Puts the locks that others have on files of this lock manager's exports into the core, as those of released ones. Returns what an operator
+    /// should know of that. The caller has not opened the gate yet. A record that cannot be read may hold anything: only `force` goes on
+    /// without it.
+    pub(super) fn respect_neighbours(&self, ip: IpAddr, force: bool) -> Result<Vec<String>, Refusal> {
         let heeds = |slot: &Slot| slot.floating && !mutant!(NeighboursIgnored);
         let Some(slot) = self.slot(ip).filter(heeds) else { return Ok(Vec::new()) };
         let served = self.serves(&slot);
@@ -29,23 +38,28 @@ impl Managers {
             if other == ip || self.is_in_core(other, &name) || self.is_apart(other, &prefixes) {
                 continue;
             }
-            match self.rooms.journals.peek(&name) {
-                // What was handed over is somebody else's; so are its locks.
-                Ok(Some(peek)) if !peek.summary.handed_over => {
+            match self.peek_patiently(&name) {
+                // Also what was handed over: it may come back, imported or by force, and until then its locks are not anybody else's.
+                Ok(Some(peek)) if !self.is_long_gone(&peek.ledger) => {
                     let locks = self.keep_locks_of(other, &peek.ledger, &prefixes);
                     if locks > 0 {
                         tracing::info!(
                             lock_manager = %ip, of = %other, locks,
                             "locks of an address that is not taken up here are in the way as recorded"
                         );
-                        found.push((other, locks));
+                        found.push(format!(
+                            "{locks} locks of {other}, which is not taken up here, are on the same file systems: they are in the way as recorded"
+                        ));
                     }
                 }
                 Ok(_) => self.forget_kept(Command::Release { lm: other, keep: &[] }, other),
-                Err(e) if force => tracing::warn!(
-                    lock_manager = %ip, of = %other,
-                    "a record that may hold locks on the same files cannot be read: {e}"
-                ),
+                Err(e) if force => {
+                    let note = format!(
+                        "the record of {other}, which may hold locks on the same files, cannot be read, so they are in nobody's way: {e}"
+                    );
+                    tracing::error!(lock_manager = %ip, "{note}");
+                    found.push(note);
+                }
                 Err(e) => {
                     let doing =
                         format!("cannot read the record of {other}, which may hold locks on the same files");
@@ -56,6 +70,26 @@ impl Managers {
             }
         }
         Ok(found)
+    }
+
+    /// Reads a record, again if that fails: what is not known of it is given to others.
+    fn peek_patiently(&self, name: &str) -> Result<Option<Peek>, JournalError> {
+        let mut tries = 1;
+        loop {
+            match self.rooms.journals.peek(name) {
+                Err(_) if tries < TRIES => {
+                    tries += 1;
+                    self.rooms.host.pause(PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether it was handed over so long ago that its locks are not kept for it any more. (One that was released is still ours to drop.)
+    fn is_long_gone(&self, ledger: &Ledger) -> bool {
+        let hold = self.rooms.config.grace.hold.as_secs();
+        matches!(ledger.ended(), Some(Record::HandedOver { time, .. }) if time.saturating_add(hold) <= self.unix_now())
     }
 
     /// Whether what it holds is in memory already: it is loaded here, or was, and has not been taken up by anybody since.

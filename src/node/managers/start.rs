@@ -14,6 +14,7 @@ use crate::node::config::TakeUp;
 use crate::node::verbs::Refusal;
 use crate::store::LockStore;
 use crate::store::journal::Summary;
+use crate::store::record::Record;
 
 /// A lock manager that is taken up again, all but served.
 struct Taken {
@@ -58,7 +59,7 @@ impl Managers {
                 Ok(Some(peek)) => {
                     let floating = !peek.ledger.bindings().is_empty() || configured.contains(&name);
                     let released = peek.ledger.ended().map(|r| match r {
-                        crate::store::record::Record::Released { time } => *time,
+                        Record::Released { time } | Record::HandedOver { time, .. } => *time,
                         _ => 0,
                     });
                     self.note(ip, floating, &peek.summary, released);

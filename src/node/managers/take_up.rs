@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,11 +171,7 @@ impl Managers {
         let Filled { mut opening, refused, clients, connections } = filled;
         // Half taken up it must not stay: nobody would be told, and no time would run.
         let drop_it = |refused: &Refusal| self.put_away(plan.ip, State::Failed, &refused.text);
-        for (other, locks) in self.respect_neighbours(plan.ip, plan.force).inspect_err(drop_it)? {
-            opening.notes.push(format!(
-                "{locks} locks of {other}, which is not taken up here, are on the same file systems: they are in the way as recorded"
-            ));
-        }
+        opening.notes.extend(self.respect_neighbours(plan.ip, plan.force).inspect_err(drop_it)?);
         self.rooms.desk.run(Command::LoadDone { lm: plan.ip });
         while self.rooms.desk.read(|e| e.is_working(plan.ip)) {
             self.rooms.desk.run(Command::Tick);
@@ -195,6 +191,10 @@ impl Managers {
     }
 
     fn load(&self, plan: &Plan) -> Result<Loaded, Refusal> {
+        if self.rooms.journals.hangs(&plan.ip.to_string()).is_some_and(|dir| dir == plan.dir) {
+            // This command would hang too.
+            self.check_not_hanging(plan.ip)?;
+        }
         // The state directory is one node's own anyway.
         if plan.floating {
             self.check_site(plan)?;
@@ -223,10 +223,8 @@ impl Managers {
         let was_full = loaded.ledger.window().is_some_and(|(full, _)| full);
         let incomplete = !loaded.report.complete || was_full;
         let full = plan.full || (incomplete && !mutant!(IncompleteTakenForComplete));
-        if !loaded.report.complete {
-            notes.push("the record may be incomplete: the window is a full one".to_owned());
-        }
-        if loaded.report.built_on == 0 && plan.floating {
+        notes.extend(damage(&loaded.report, &plan.dir));
+        if loaded.report.built_on == 0 && loaded.report.complete && plan.floating {
             notes.push(format!("nothing was recorded in {}: a new record was begun", plan.dir.display()));
         }
         notes.extend(self.exposed(plan));
@@ -475,6 +473,30 @@ impl Managers {
         pipe.open(journals.clone(), name, epoch);
         Ok(())
     }
+}
+
+/// What is missing in a record, or may be, and what to do about it.
+pub(super) fn damage(report: &LoadReport, dir: &Path) -> Option<String> {
+    let window = "the window is a full one, in which clients get what they say they had";
+    let dir = dir.display();
+    let Some(finding) = report.findings.first() else {
+        return match report.built_on {
+            _ if report.complete => None,
+            0 => Some(format!(
+                "{dir} has had a record, but its files are gone: {window}. Put them back if they were moved away"
+            )),
+            _ => Some(format!("the record may be incomplete: {window}")),
+        };
+    };
+    let more = match report.findings.len() {
+        1 => String::new(),
+        n => format!(", and {} more", n - 1),
+    };
+    let then = if report.complete { "nothing of it is lost" } else { window };
+    Some(format!(
+        "damaged in {dir}: {finding}{more}; {then} (lockferry journal verify {dir} shows it; a file that is none of lockferry's must be moved away \
+         before the lock manager is taken up)"
+    ))
 }
 
 /// Locks that somebody has, as far as is recorded, and that are not to be reclaimed.

@@ -206,7 +206,7 @@ impl Engine {
         if (frozen || all_frozen) && !covered {
             return Some(Status::DeniedGracePeriod);
         }
-        let waits_for_record = conflict.is_none() && !covered && self.is_unwritten(lm, place, r);
+        let waits_for_record = conflict.is_none() && !covered && self.waits_for_records(lm, place, r);
         if conflict.is_none() && !window && !waits_for_record {
             return Some(self.grant_plain(now, place, r, covered, fx));
         }
@@ -228,7 +228,7 @@ impl Engine {
     }
 
     /// Whether a record of others has to be written first, for this one or for who came before it.
-    fn is_unwritten(&self, lm: LmId, place: Place, r: &LockRequest<'_>) -> bool {
+    fn waits_for_records(&self, lm: LmId, place: Place, r: &LockRequest<'_>) -> bool {
         self.unwritten_in_the_way(lm, place.file, r.range, r.mode, Some(place.owner)).is_some()
             || self.is_promised(place.file, r.range, r.mode, place.owner, u64::MAX)
     }

@@ -19,7 +19,8 @@ impl Engine {
         let keep = Prefixes::new(keep);
         let (id, new) = self.names.lm(lm);
         let again = new || self.names.lm_by_id(id).stage == Stage::Released;
-        self.forget_unwritten(id, &keep);
+        let forgotten = mutant!(StrandedLetGo).then(|| Prefixes::new(&[]));
+        self.forget_unwritten(id, forgotten.as_ref().unwrap_or(&keep));
         if let Some(work) = &mut self.names.lm_mut(id).work
             && let WorkKind::Forget { keep: old, .. } = &mut work.kind
         {

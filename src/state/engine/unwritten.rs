@@ -14,6 +14,11 @@ use super::Engine;
 use super::segments::Place;
 
 impl Engine {
+    /// Whether the record of a lock manager still has what was freed through it, on files that others serve.
+    pub fn is_unwritten(&self, lm: IpAddr) -> bool {
+        self.names.find_lm(&lm).is_some_and(|lm| self.unwritten.any_of(lm))
+    }
+
     /// Runs a change of locks that the record knows already, or learns in another way.
     pub(super) fn untold<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
         let (told, was) = (self.journal.len(), std::mem::replace(&mut self.is_untold, true));

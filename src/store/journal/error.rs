@@ -32,6 +32,9 @@ pub enum JournalError {
     /// The lock manager was handed over to another place.
     #[error("the lock manager was handed over at epoch {0}: import it again, or force")]
     HandedOver(u64),
+    /// What was begun has not ended in time, and goes on.
+    #[error("{}: its disk does not answer: files in it stay open until it does", .0.display())]
+    Hangs(PathBuf),
     /// The lock manager is being released: what was begun is given up.
     #[error("given up: the lock manager is being released")]
     Stopped,

@@ -3,9 +3,9 @@
 //!
 //! Must never hide an error, nor repeat a failed sync.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileType, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::site::{self, Site, SiteError};
@@ -107,16 +107,16 @@ impl Files for Disk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        Ok(Box::new(File::open(path)?))
+        Ok(Box::new(open_regular(OpenOptions::new().read(true), path)?))
     }
 
     fn open_past_caches(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        let file = File::open(path)?;
+        let file = open_regular(OpenOptions::new().read(true), path)?;
         if is_shared(&file)? { Ok(Box::new(Direct::open(path)?)) } else { Ok(Box::new(file)) }
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(Box::new(open_regular(OpenOptions::new().read(true).write(true), path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -134,6 +134,26 @@ impl Files for Disk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
+}
+
+/// Opens what is there if it is a file: a FIFO would wait for ever for somebody at its other end, and what a device does when it is opened nobody knows.
+pub(in crate::store) fn open_regular(how: &OpenOptions, path: &Path) -> io::Result<File> {
+    check_regular(std::fs::metadata(path)?.file_type())?;
+    // It may be another one by now: that must not wait either.
+    let file = how.clone().custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    check_regular(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+fn check_regular(found: FileType) -> io::Result<()> {
+    let what = match found {
+        _ if found.is_file() => return Ok(()),
+        _ if found.is_dir() => "a directory",
+        _ if found.is_fifo() => "a FIFO",
+        _ if found.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what} and no file: move it away")))
 }
 
 /// Whether other nodes may have the same file system mounted.
@@ -213,6 +233,26 @@ impl Handle for File {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_not_opened_and_never_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        let _bound = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
+        for name in ["fifo", "directory", "socket", "device"] {
+            for opened in [Disk.open(&at(name)), Disk.open_past_caches(&at(name)), Disk.open_write(&at(name))]
+            {
+                let why = opened.err().unwrap().to_string();
+                assert!(why.contains(name) || why.contains("FIFO"), "{name}: {why}");
+            }
+        }
+        std::fs::write(at("file"), b"x").unwrap();
+        assert_eq!(Disk.open(&at("file")).unwrap().size().unwrap(), 1);
+        assert_eq!(Disk.open(&at("none")).err().unwrap().kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn past_the_cache_the_same_is_read_at_any_offset() {

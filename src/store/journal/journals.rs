@@ -3,34 +3,27 @@
 //!
 //! Must never call back with an outcome before it is one, nor lose a callback.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::JournalError;
 use super::files::Files;
 use super::load::{self, How};
 use super::names::Name;
-use super::spare::{Space, keep_spare};
+use super::owner::Owner;
 use super::writer::{Place, Writer};
 use super::{Options, epoch, snapshot};
 use crate::store::lock_store::{Batch, Done, Epoch, Listed, LoadReport, LoadSink, LockStore, Outcome};
-use crate::store::record::{Durability, Record};
+use crate::store::record::Record;
 
-/// Most bytes written and synced together: a few milliseconds of any disk.
-const GROUP: usize = 1 << 20;
 /// Tells Unix seconds.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// Entries of earlier owners that are compacted while the take-over waits, some milliseconds: more are in the background, and are begun anew if
 /// the stay is a short one.
 const COMPACT_AT_ONCE: u64 = 10_000;
-/// How often a full disk is looked at again.
-const RETRY: Duration = Duration::from_secs(1);
-
 /// Journals below one directory, or wherever [`Journals::place`] says.
 pub struct Journals {
     files: Arc<dyn Files>,
@@ -41,42 +34,8 @@ pub struct Journals {
     stepped: bool,
     dirs: Mutex<HashMap<String, PathBuf>>,
     owners: Mutex<HashMap<String, Arc<Owner>>>,
-}
-
-struct Owner {
-    epoch: u64,
-    place: Place,
-    options: Options,
-    writer: Mutex<Option<Writer>>,
-    queue: Mutex<Queue>,
-    ready: Condvar,
-    /// Only one compaction at a time.
-    compacting: Mutex<()>,
-    keeper: Mutex<Chores>,
-    chores: Condvar,
-    space: Arc<Space>,
-    /// Has compactions given up.
-    stop: Arc<AtomicBool>,
-    gone: AtomicBool,
-    /// Without threads, see [`Journals::stepped`].
-    stepped: bool,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    batches: VecDeque<(Batch, Done)>,
-    /// After these batches: write this last entry, or nothing, and end.
-    stop: Option<Option<Record>>,
-    /// What the last entry came to.
-    stopped: Option<Result<(), JournalError>>,
-}
-
-#[derive(Default)]
-struct Chores {
-    look: bool,
-    compact: bool,
-    stop: bool,
+    /// Those that were to end while their disk hung, until it answers. At most one for each lock manager and stay.
+    lingering: Mutex<Vec<(String, Arc<Owner>)>>,
 }
 
 impl Journals {
@@ -92,7 +51,16 @@ impl Journals {
     }
 
     fn with(files: Arc<dyn Files>, base: PathBuf, options: Options, clock: Clock, stepped: bool) -> Self {
-        Self { files, base, options, clock, stepped, dirs: Mutex::default(), owners: Mutex::default() }
+        Self {
+            files,
+            base,
+            options,
+            clock,
+            stepped,
+            dirs: Mutex::default(),
+            owners: Mutex::default(),
+            lingering: Mutex::default(),
+        }
     }
 
     /// Writes what waits for it, or flushes, of one lock manager. False: there is nothing to do.
@@ -112,7 +80,7 @@ impl Journals {
     /// Whether batches wait to be written.
     pub fn has_work(&self, lock_manager: &str) -> bool {
         let owner = lock(&self.owners).get(lock_manager).cloned();
-        owner.is_some_and(|owner| !lock(&owner.queue).batches.is_empty())
+        owner.is_some_and(|owner| owner.has_work())
     }
 
     /// Puts a lock manager's journal elsewhere: on the disk that moves with its address. The directory is never made here: were
@@ -241,7 +209,23 @@ impl Journals {
             return Err(JournalError::Failed("this epoch is not being written here".into()));
         };
         lock(&self.owners).remove(lock_manager);
-        owner.stop(Some(last))
+        self.stop(lock_manager, owner, Some(last))
+    }
+
+    fn stop(&self, lock_manager: &str, owner: Arc<Owner>, last: Option<Record>) -> Result<(), JournalError> {
+        let ended = owner.stop(last);
+        if owner.hangs() {
+            lock(&self.lingering).push((lock_manager.to_owned(), owner));
+        }
+        ended
+    }
+
+    /// Whether an earlier stay of this lock manager has not ended yet, as its disk does not answer: files in its directory are still open.
+    /// Says which.
+    pub fn hangs(&self, lock_manager: &str) -> Option<PathBuf> {
+        let mut lingering = lock(&self.lingering);
+        lingering.retain(|(_, owner)| owner.hangs());
+        lingering.iter().find(|(name, _)| name == lock_manager).map(|(_, owner)| owner.dir().to_owned())
     }
 }
 
@@ -312,7 +296,11 @@ impl LockStore for Journals {
         }
         let owner = Owner::start(writer, &self.options, epoch.0, compact, self.stepped)?;
         let before = lock(&self.owners).insert(lock_manager.to_owned(), owner);
-        before.map_or(Ok(()), |before| before.stop(None).or(Ok(())))
+        if let Some(before) = before {
+            // It is superseded: what it could not write any more is of no account.
+            let _ = self.stop(lock_manager, before, None);
+        }
+        Ok(())
     }
 
     fn append(&self, lock_manager: &str, epoch: Epoch, batch: Batch, done: Done) {
@@ -323,7 +311,7 @@ impl LockStore for Journals {
     }
 
     fn is_low(&self, lock_manager: &str) -> bool {
-        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.space.is_low())
+        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.is_low())
     }
 
     fn compact(&self, lock_manager: &str, epoch: Epoch) -> Result<(), JournalError> {
@@ -341,294 +329,13 @@ impl LockStore for Journals {
 impl Drop for Journals {
     /// Stops the threads; nothing is marked as released.
     fn drop(&mut self) {
-        for (_, owner) in lock(&self.owners).drain() {
-            let _ = owner.stop(None);
+        let owners: Vec<_> = lock(&self.owners).drain().map(|(_, owner)| owner).collect();
+        owners.iter().for_each(|owner| owner.ask_to_stop(None));
+        // One that hangs does not cost the others their time: what they have left is closed by themselves.
+        let until = std::time::Instant::now() + super::owner::CLOSE;
+        for owner in owners {
+            let _ = owner.wait_for_end(until);
         }
-    }
-}
-
-impl Owner {
-    fn start(
-        writer: Writer,
-        options: &Options,
-        epoch: u64,
-        compact: bool,
-        stepped: bool,
-    ) -> Result<Arc<Self>, JournalError> {
-        let owner = Arc::new(Owner {
-            epoch,
-            place: writer.place().clone(),
-            options: options.clone(),
-            space: writer.space(),
-            stop: writer.stop(),
-            writer: Mutex::new(Some(writer)),
-            queue: Mutex::default(),
-            ready: Condvar::new(),
-            compacting: Mutex::default(),
-            keeper: Mutex::new(Chores { look: true, compact, stop: false }),
-            chores: Condvar::new(),
-            gone: AtomicBool::new(false),
-            stepped,
-            threads: Mutex::default(),
-        });
-        if stepped {
-            return Ok(owner);
-        }
-        let dir = owner.place.dir.clone();
-        for (name, work) in [("journal-commit", Owner::commit as fn(&Owner)), ("journal-keeper", Owner::keep)]
-        {
-            let this = owner.clone();
-            let spawned = std::thread::Builder::new().name(name.into()).spawn(move || work(&this));
-            match spawned {
-                Ok(thread) => lock(&owner.threads).push(thread),
-                Err(e) => {
-                    let _ = owner.stop(None);
-                    return Err(JournalError::io("cannot start a thread for", &dir)(e));
-                }
-            }
-        }
-        Ok(owner)
-    }
-
-    fn push(&self, batch: Batch, done: Done) {
-        let mut queue = lock(&self.queue);
-        if queue.stop.is_some() || self.gone.load(Ordering::Acquire) {
-            drop(queue);
-            return done(Outcome::Failed("the lock manager is being released".into()));
-        }
-        if queue.batches.len() >= self.options.queue {
-            drop(queue);
-            return done(Outcome::NoSpace);
-        }
-        queue.batches.push_back((batch, done));
-        drop(queue);
-        self.ready.notify_one();
-    }
-
-    /// Ends both threads behind everything queued, with `last` as the last entry. Closes all files.
-    fn stop(&self, last: Option<Record>) -> Result<(), JournalError> {
-        lock(&self.queue).stop = Some(last);
-        lock(&self.keeper).stop = true;
-        // Nobody waits for a spare or a snapshot any more.
-        self.stop.store(true, Ordering::Relaxed);
-        self.space.stop();
-        self.ready.notify_all();
-        self.chores.notify_all();
-        if self.stepped && !self.gone.load(Ordering::Acquire) {
-            // Nobody else writes.
-            self.commit();
-        }
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
-            // A thread that panicked has said so itself; what it owed is reported below.
-            let _ = thread.join();
-        }
-        self.gone.store(true, Ordering::Release);
-        let mut queue = lock(&self.queue);
-        for (_, done) in queue.batches.drain(..) {
-            done(Outcome::Failed("the writing thread has ended".into()));
-        }
-        let result = queue.stopped.take();
-        drop(queue);
-        // A compaction that somebody asked for ends first: it has files open.
-        let _only = lock(&self.compacting);
-        lock(&self.writer).take();
-        result.unwrap_or_else(|| Err(JournalError::Failed("the writing thread has ended".into())))
-    }
-
-    fn commit(&self) {
-        while let Some(group) = self.next_group() {
-            let mut writer = lock(&self.writer);
-            let Some(writer) = writer.as_mut() else { return };
-            self.write(writer, group);
-        }
-        let last = lock(&self.queue).stop.take().flatten();
-        let mut writer = lock(&self.writer);
-        let result = match (writer.as_mut(), last) {
-            (Some(writer), Some(last)) => writer.append(&[last.into()], true).map(drop),
-            (Some(writer), None) if writer.is_dirty() => writer.sync(),
-            _ => Ok(()),
-        };
-        drop(writer);
-        let mut queue = lock(&self.queue);
-        queue.stop = Some(None);
-        queue.stopped = Some(result);
-    }
-
-    /// Writes what came together; nothing: it is time to flush.
-    fn write(&self, writer: &mut Writer, group: VecDeque<(Batch, Done)>) {
-        if group.is_empty() {
-            // What failed is remembered, and said to the next batch.
-            let _ = writer.sync();
-            return;
-        }
-        self.carry_out(writer, group);
-        if writer.take_rolled() {
-            let mut chores = lock(&self.keeper);
-            chores.look = true;
-            chores.compact |= writer.full_segments() >= self.options.compact_after;
-            self.chores.notify_one();
-        }
-    }
-
-    /// See [`Journals::step`].
-    fn step(&self) -> bool {
-        let group = std::mem::take(&mut lock(&self.queue).batches);
-        let mut writer = lock(&self.writer);
-        let Some(open) = writer.as_mut() else { return false };
-        let dirty = open.is_dirty() && self.options.durability != Durability::None;
-        let work = !group.is_empty() || dirty;
-        if work {
-            self.write(open, group);
-        }
-        work
-    }
-
-    fn do_chores(&self) {
-        let mut chores = lock(&self.keeper);
-        let (look, compact) = (std::mem::take(&mut chores.look), std::mem::take(&mut chores.compact));
-        drop(chores);
-        if look || compact {
-            let again = self.keep_house(compact);
-            lock(&self.keeper).look |= again;
-        }
-    }
-
-    /// Waits for batches. Empty: time to flush. `None`: stop.
-    fn next_group(&self) -> Option<VecDeque<(Batch, Done)>> {
-        let dirty = lock(&self.writer).as_ref().is_some_and(Writer::is_dirty)
-            && self.options.durability != Durability::None;
-        let mut queue = lock(&self.queue);
-        loop {
-            if !queue.batches.is_empty() {
-                return Some(std::mem::take(&mut queue.batches));
-            }
-            if queue.stop.is_some() {
-                return None;
-            }
-            if !dirty {
-                queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let (next, waited) =
-                self.ready.wait_timeout(queue, self.options.flush).unwrap_or_else(PoisonError::into_inner);
-            queue = next;
-            if waited.timed_out() && queue.batches.is_empty() {
-                return Some(VecDeque::new());
-            }
-        }
-    }
-
-    fn carry_out(&self, writer: &mut Writer, group: VecDeque<(Batch, Done)>) {
-        let mut staged: Vec<(Batch, Done)> = Vec::with_capacity(group.len());
-        for (batch, done) in group {
-            if !batch.essential && !batch.entries.is_empty() && self.space.is_low() {
-                tell(done, Outcome::NoSpace);
-                continue;
-            }
-            let mark = writer.mark();
-            if let Err(e) = writer.stage(&batch.entries) {
-                tell(done, Outcome::Refused(e.to_string().into()));
-                continue;
-            }
-            if !staged.is_empty() && !writer.fits(GROUP) {
-                writer.unstage(mark);
-                self.flush_group(writer, std::mem::take(&mut staged));
-                if let Err(e) = writer.stage(&batch.entries) {
-                    tell(done, Outcome::Refused(e.to_string().into()));
-                    continue;
-                }
-            }
-            staged.push((batch, done));
-        }
-        if !staged.is_empty() {
-            self.flush_group(writer, staged);
-        }
-    }
-
-    /// Commits what is staged. If there is no space, what may use the reserve is tried again without the rest.
-    fn flush_group(&self, writer: &mut Writer, group: Vec<(Batch, Done)>) {
-        let mut group = group;
-        let mut result = writer.commit(group.iter().all(|(batch, _)| batch.essential));
-        let may = |batch: &Batch| batch.essential || batch.entries.is_empty();
-        if matches!(result, Err(JournalError::NoSpace(_))) && !group.iter().all(|(batch, _)| may(batch)) {
-            let (rest, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|(batch, _)| may(batch));
-            refused.into_iter().for_each(|(_, done)| tell(done, Outcome::NoSpace));
-            group = rest;
-            if group.is_empty() {
-                return;
-            }
-            let staged = group.iter().try_for_each(|(batch, _)| writer.stage(&batch.entries));
-            result = staged.and_then(|()| writer.commit(true));
-        }
-        let outcome = outcome(result);
-        group.into_iter().for_each(|(_, done)| tell(done, outcome.clone()));
-    }
-
-    fn keep(&self) {
-        let mut look_again = false;
-        loop {
-            let mut chores = lock(&self.keeper);
-            while !chores.stop && !chores.look && !chores.compact && !look_again {
-                chores = self.chores.wait(chores).unwrap_or_else(PoisonError::into_inner);
-            }
-            if look_again && !chores.stop {
-                chores = self.chores.wait_timeout(chores, RETRY).unwrap_or_else(PoisonError::into_inner).0;
-            }
-            if chores.stop {
-                return;
-            }
-            let compact = std::mem::take(&mut chores.compact);
-            chores.look = false;
-            drop(chores);
-            look_again = self.keep_house(compact);
-        }
-    }
-
-    /// Makes a spare segment, and a snapshot if need be. True: to be done again, as there was no space.
-    fn keep_house(&self, compact: bool) -> bool {
-        let again = match keep_spare(&self.place, &self.space) {
-            Ok(()) | Err(JournalError::Stopped) => false,
-            Err(e) => {
-                tracing::warn!("{e}");
-                true
-            }
-        };
-        match if compact { self.compact() } else { Ok(()) } {
-            Ok(()) | Err(JournalError::Stopped) => {}
-            Err(e) => tracing::warn!("the journal of {} was not compacted: {e}", self.place.name),
-        }
-        again
-    }
-
-    fn compact(&self) -> Result<(), JournalError> {
-        let _only = lock(&self.compacting);
-        let job = match lock(&self.writer).as_mut() {
-            Some(writer) => writer.compaction()?,
-            None => return Err(JournalError::Failed("the lock manager is being released".into())),
-        };
-        snapshot::compact(self.place.files.as_ref(), &job)?;
-        if let Some(writer) = lock(&self.writer).as_mut() {
-            writer.compacted(&job);
-        }
-        Ok(())
-    }
-}
-
-/// A callback that panics has told so itself; it must not take the writing thread with it, and with that everybody's replies.
-fn tell(done: Done, outcome: Outcome) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(outcome)));
-}
-
-fn outcome(result: Result<u64, JournalError>) -> Outcome {
-    match result {
-        Ok(last) => Outcome::Durable(last),
-        Err(JournalError::NoSpace(_)) => Outcome::NoSpace,
-        Err(JournalError::Superseded { newest, .. }) => Outcome::Superseded(Epoch(newest)),
-        Err(JournalError::Failed(why)) => Outcome::Failed(why.into()),
-        Err(e @ (JournalError::TooLong(_) | JournalError::TooLarge(_))) => {
-            Outcome::Refused(e.to_string().into())
-        }
-        Err(e) => Outcome::Unknown(e.to_string().into()),
     }
 }
 

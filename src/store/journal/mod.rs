@@ -14,6 +14,7 @@ mod frame;
 mod journals;
 mod load;
 mod names;
+mod owner;
 mod peek;
 mod reader;
 mod repair;
@@ -27,6 +28,7 @@ mod writer;
 
 pub use codec::TooLong;
 pub use error::{Finding, JournalError};
+pub(super) use files::open_regular;
 pub use files::{Disk, Files, Handle};
 pub use journals::{Clock, Journals};
 pub use peek::{Peek, Summary};

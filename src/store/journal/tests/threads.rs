@@ -192,3 +192,38 @@ fn the_files_of_many_short_stays_do_not_pile_up() {
     }
     assert!(most < 20, "{most} files");
 }
+
+#[test]
+fn a_release_whose_disk_hangs_ends_without_it_and_closes_the_files_once_it_answers() {
+    let files = MemFiles::new();
+    let options =
+        Options { segment: 64 << 10, first_segment: 16 << 10, node: "n".into(), ..Options::default() };
+    let store = Journals::new(Arc::new(files.clone()), "/base".into(), options);
+    let (mine, ..) = take(&store);
+    assert!(matches!(append(&store, mine, vec![lock(1, 1)]), Outcome::Durable(_)));
+    store.keep_house(LM);
+    let (thaw, frozen) = mpsc::channel::<()>();
+    let mut frozen = Some(frozen);
+    files.set_hook(Some(Box::new(move |_, what, _| {
+        if what == "sync" {
+            // Until it is thawed: by then the sender is gone.
+            let _ = frozen.take().map(|frozen| frozen.recv());
+        }
+    })));
+    let (send, receive) = mpsc::channel();
+    let done = Box::new(move |outcome| send.send(outcome).unwrap());
+    store.append(LM, mine, Batch { entries: vec![lock(2, 2)], essential: true }, done);
+    assert!(matches!(store.release(LM, mine), Err(JournalError::Hangs(_))));
+    assert!(store.hangs(LM).is_some_and(|dir| dir == store.dir(LM)));
+    assert!(receive.try_recv().is_err(), "nothing is known of it");
+    drop(thaw);
+    assert!(matches!(receive.recv().unwrap(), Outcome::Durable(_)), "it still ends, and says how");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while store.hangs(LM).is_some() {
+        assert!(std::time::Instant::now() < end, "its files stay open");
+        std::thread::yield_now();
+    }
+    let (_, report, ledger) = take(&store);
+    assert!(report.complete && report.released, "{report:?}");
+    assert_eq!(ledger.lock_count(), 2);
+}
