@@ -210,18 +210,18 @@ fn over_ipv6_a_waiter_is_granted_and_a_reboot_frees() {
     let fh = server.handle("f");
     let at = |n: u16| std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n);
     let home = Host::at(at(0x11));
-    for tcp in [true, false] {
+    for (tcp, state) in [(true, 3), (false, 5)] {
         let conn = |from: u16| {
             let to = (at(1), PORT);
             if tcp { Conn::tcp(at(from), to) } else { Conn::udp(at(from), to) }
         };
         let (mut a, mut b) = (Client::on(conn(0x10), 4, "a"), Client::on(conn(0x11), 4, "b"));
-        assert_eq!(a.lock(&Want::all(&fh).state(3)), GRANTED);
+        assert_eq!(a.lock(&Want::all(&fh).state(state)), GRANTED);
         assert_eq!(b.lock(&Want::all(&fh).blocking()), BLOCKED);
         let mut args = Vec::new();
         let mut w = Writer::new(&mut args);
         w.opaque_var(b"a");
-        w.u32(5);
+        w.u32(state + 2);
         Conn::udp(at(0x10), (at(1), NSM_PORT)).call((NSM, 1, 6), &args).results();
         let heard = home.expect(PROGRAM, 5);
         assert_eq!((heard.from.ip(), heard.tcp), (at(1).into(), tcp));
