@@ -168,6 +168,11 @@ pub enum Command {
 pub enum Opened {
     /// It was taken up there before: nothing changed.
     Unchanged,
+    /// It was taken up there before, and so was its window, which goes on with another end; in which everything waits if `full`.
+    Longer {
+        /// Whether everything waits.
+        full: bool,
+    },
     /// Its locks are held as they stood.
     Adopted,
     /// A window in which only conflicts wait; over at once if there was nothing to reclaim.

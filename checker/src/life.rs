@@ -71,6 +71,7 @@ impl Checker {
                 let manager = &mut self.world.managers[lm as usize];
                 match result {
                     Result::TakenUp(Opened::Unchanged) => manager.kept(id, Kept::Unchanged, now),
+                    Result::TakenUp(Opened::Longer { full }) => manager.kept(id, Kept::Longer(full), now),
                     Result::TakenUp(Opened::Adopted) => manager.kept(id, Kept::Adopted, now),
                     Result::TakenUp(opened) => {
                         self.summary.windows += 1;
@@ -113,7 +114,7 @@ impl Checker {
         let now = self.now;
         let (lm, down) = (self.world.manager(lm), self.world.nodes.last_down(node));
         let window = match opened {
-            Opened::Unchanged | Opened::Adopted => None,
+            Opened::Unchanged | Opened::Longer { .. } | Opened::Adopted => None,
             Opened::Window => Some((window, false)),
             Opened::Full => Some((window, true)),
         };

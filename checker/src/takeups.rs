@@ -111,6 +111,7 @@ impl Manager {
         self.changed = now;
         match how {
             Kept::Unchanged => {}
+            Kept::Longer(full) => self.end_elsewhen(&p, full, now),
             Kept::Adopted => self.go_on(p.node, now),
             Kept::Failed => self.forget_last(now),
         }
@@ -156,6 +157,16 @@ impl Manager {
         self.served_by = Some(node);
         self.unserved = None;
         self.changed = now;
+    }
+
+    /// The window ends this long after the command, sooner or later than it would have.
+    fn end_elsewhen(&mut self, p: &Pending, full: bool, now: Moment) {
+        for take in self.takes.iter_mut().chain(&mut self.last).filter(|take| take.node == p.node) {
+            take.earliest = take.earliest.min(p.told.at.saturating_add(p.window));
+            take.window = take.window.max(now.at.saturating_sub(take.came.at).saturating_add(p.window));
+            take.full |= full;
+        }
+        self.had_full |= full;
     }
 
     fn go_on(&mut self, node: NodeId, now: Moment) {
@@ -328,6 +339,8 @@ impl Manager {
 pub(crate) enum Kept {
     /// It was taken up there already.
     Unchanged,
+    /// The same, but for the end of its window, and whether that is full.
+    Longer(bool),
     /// The locks stand as they stood, and so may a window that another daemon left open.
     Adopted,
     /// It was refused, but may have raised the epoch: nobody may be serving now.

@@ -99,6 +99,7 @@ async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) 
                 Err(_) => Came::Failed,
                 Ok(done) if starts => Came::TakenUp(match done {
                     done if !done.changed => Opened::Unchanged,
+                    done if is_same_window(&done.text) => Opened::Longer { full: done.all_wait },
                     done if done.all_wait => Opened::Full,
                     done if done.text.contains("adopted") => Opened::Adopted,
                     done if done.marked == 0 && done.text.contains("bound") => Opened::Unchanged,
@@ -128,6 +129,11 @@ async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) 
         () = sim.sleep(90 * SECOND) => None,
         () = gone(sim, &life) => None,
     }
+}
+
+/// Whether a `start_grace` says that only its window has changed.
+fn is_same_window(text: &str) -> bool {
+    text.contains("window now ends") || text.contains("is a full one now")
 }
 
 async fn gone(sim: &Arc<Sim>, life: &Arc<crate::life::Life>) {

@@ -135,6 +135,9 @@ fn opened(done: &Value) -> Opened {
     let text = done["text"].as_str().unwrap_or_default();
     match done {
         done if done["changed"] == false => Opened::Unchanged,
+        _ if text.contains("window now ends") || text.contains("is a full one now") => {
+            Opened::Longer { full: done["all_wait"] == true }
+        }
         done if done["all_wait"] == true => Opened::Full,
         _ if text.contains("adopted") => Opened::Adopted,
         done if done["marked"] == 0 && text.contains("bound") => Opened::Unchanged,
