@@ -268,7 +268,7 @@ impl Desk {
     fn run_with(&self, token: Token, command: Command<'_>, answer: Answer) -> Vec<Event> {
         let replay = Replay::of(&command);
         let asked = party_of(&command).map(|p| p.lm);
-        let keeps = keeps_answer(&command);
+        let keeps = Keeps::of(&command);
         let mut guard = self.inner();
         let inner = &mut *guard;
         if let Some(refusal) = inner.refuse_early(&command, &self.ways.gate) {
@@ -340,7 +340,7 @@ impl Desk {
                 }
                 Effect::Reply { token, reply } => {
                     let mine = asked.as_mut().filter(|a| a.token == token);
-                    let keeps = mine.as_ref().is_some_and(|a| a.keeps);
+                    let keeps = mine.as_ref().is_some_and(|a| a.keeps.includes(&reply));
                     let to = match mine {
                         Some(mine) => mine.answer.take().map(|answer| (mine.lm, answer)),
                         None => inner.parked.remove(&token),
@@ -432,7 +432,7 @@ struct Asked {
     token: Token,
     answer: Option<Answer>,
     /// The answer is kept even if nothing changed.
-    keeps: bool,
+    keeps: Keeps,
 }
 
 /// What is left to do after the mutex is free.
@@ -506,17 +506,31 @@ fn is_new(engine: &Engine, r: &LockRequest<'_>) -> bool {
     !r.reclaim && !engine.knows(r)
 }
 
-/// Whether the answer matters to a later repetition even where nothing changed: an UNLOCK of nothing, repeated after a move, must not free
-/// a lock that was taken since.
-fn keeps_answer(command: &Command<'_>) -> bool {
-    !mutant!(EmptyUnlockNotKept)
-        && matches!(
-            command,
+/// Which answers matter to a later repetition even where nothing changed: an UNLOCK of nothing, repeated after a move, must not free a lock
+/// that was taken since; nor a LOCK of what the owner had, take anew what it has unlocked since.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    None,
+    Grant,
+    Any,
+}
+
+impl Keeps {
+    fn of(command: &Command<'_>) -> Self {
+        match command {
+            _ if mutant!(EmptyUnlockNotKept) => Keeps::None,
             Command::Unlock { .. }
-                | Command::Cancel { .. }
-                | Command::Unshare { .. }
-                | Command::FreeAll { .. }
-        )
+            | Command::Cancel { .. }
+            | Command::Unshare { .. }
+            | Command::FreeAll { .. } => Keeps::Any,
+            Command::Lock(_) => Keeps::Grant,
+            _ => Keeps::None,
+        }
+    }
+
+    fn includes(self, reply: &Reply) -> bool {
+        self == Keeps::Any || (self == Keeps::Grant && *reply == Reply::Status(Status::Granted))
+    }
 }
 
 impl LockService for Desk {

@@ -135,6 +135,52 @@ fn an_unlock_that_is_repeated_on_the_other_node_gets_its_old_answer_and_frees_no
 }
 
 #[test]
+fn a_lock_of_what_the_owner_had_that_is_repeated_on_the_other_node_takes_nothing_anew() {
+    let Some(pair) = Pair::new() else { return };
+    let (a, fh) = pair.begin(LONG);
+    let mut one = pair.a.client(10, "one");
+    let from = one.conn.local();
+    assert_eq!(one.lock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    let lock = one.prepared(2, &Want::bytes(&fh, 5, 1));
+    one.conn.send(&lock);
+    let answer = one.conn.receive(super::rawrpc::PATIENCE).expect("an answer to LOCK");
+    assert_eq!(one.unlock(&Want::all(&fh)), GRANTED);
+    a.kill();
+    let b = pair.serve(&pair.b, LONG);
+    pair.start(&b, &[]);
+    let to = (super::rawrpc::FLOAT, PORT).into();
+    let mut again = pair.b.within(|| super::rawrpc::Conn::try_tcp_at(from, to)).unwrap();
+    again.send(&lock);
+    assert_eq!(again.receive(super::rawrpc::PATIENCE), Some(answer), "byte for byte");
+    assert_eq!(locks(&b), []);
+}
+
+#[test]
+fn an_asynchronous_unlock_that_is_repeated_on_the_other_node_gets_its_result_and_frees_nothing_newer() {
+    let Some(pair) = Pair::new() else { return };
+    let (a, fh) = pair.begin(LONG);
+    let mut one = pair.a.client(10, "one");
+    let (from, home) = (one.conn.local(), pair.a.host(10));
+    assert_eq!(one.lock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    let unlock = one.prepared(9, &Want::bytes(&fh, 0, 10));
+    one.conn.send(&unlock);
+    let answer = one.conn.receive(super::rawrpc::PATIENCE).expect("an empty reply");
+    let result = home.expect(PROGRAM, 14).args;
+    drop(home);
+    assert_eq!(one.lock(&Want::bytes(&fh, 0, 10)), GRANTED, "a newer lock");
+    a.kill();
+    let home = pair.b.host(10);
+    let b = pair.serve(&pair.b, LONG);
+    pair.start(&b, &[]);
+    let to = (super::rawrpc::FLOAT, PORT).into();
+    let mut again = pair.b.within(|| super::rawrpc::Conn::try_tcp_at(from, to)).unwrap();
+    again.send(&unlock);
+    assert_eq!(again.receive(super::rawrpc::PATIENCE), Some(answer));
+    assert_eq!(home.expect(PROGRAM, 14).args, result, "byte for byte");
+    assert_eq!(locks(&b), [lock(0, "one", "reclaimable")]);
+}
+
+#[test]
 fn a_grant_by_callback_that_the_crash_cut_short_is_not_lost() {
     let Some(pair) = Pair::new() else { return };
     let (a, fh) = pair.begin(LONG);
