@@ -99,7 +99,9 @@ impl Checker {
             Event::Got { client, call, answer } => return self.got(*client, *call, *answer),
             Event::Abandoned { call, .. } => self.abandoned(*call),
             Event::Granted { client, lock, accepted } => return self.called_back(*client, *lock, *accepted),
-            Event::Noticed { client, lm, state } => return self.noticed(*client, *lm, *state),
+            Event::Noticed { client, lm, state, named } => {
+                return self.noticed(*client, *lm, *state, *named);
+            }
             Event::Boot { client, .. } => self.stopped(*client, true),
             Event::Dead { client } => self.stopped(*client, false),
             Event::Listed { lm, rows, .. } => return self.listed(*lm, rows),
@@ -193,8 +195,12 @@ impl Checker {
                 self.owns.remove(&(file, owner));
             }
         }
+        // Who waits has its answer; but what was in its way since it asked decides whose turn it was.
+        let waiting =
+            self.files[file as usize].waiting.iter().filter_map(|owner| self.owns.get(&(file, *owner)));
+        let waits = waiting.flat_map(|own| own.waits.iter().map(|wait| wait.first.seq)).min();
         let file = &mut self.files[file as usize];
-        let oldest = file.open.first().copied().unwrap_or(now.seq + 1);
+        let oldest = file.open.first().copied().into_iter().chain(waits).min().unwrap_or(now.seq + 1);
         file.map.tidy(bytes, oldest);
     }
 

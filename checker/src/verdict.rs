@@ -1,8 +1,9 @@
 //! What the checker is told before it begins, and what it says in the end. Holds data only.
 
 use std::fmt;
+use std::net::IpAddr;
 
-use crate::history::{ClientId, Micros};
+use crate::history::{ClientId, FileId, Micros};
 
 /// The promise that was broken. The numbers are those of the design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +32,8 @@ pub enum Invariant {
     I13,
     /// The lists equal the record, and both what clients know.
     I14,
+    /// A new lock was given through an address that does not serve the file.
+    Binding,
     /// At rest something is still waiting, or still without an answer.
     Liveness,
 }
@@ -60,6 +63,11 @@ pub struct Settings {
     /// The longest that a copy of a message may take to be acted on: its time in the network and in queues, and what the server holds
     /// a request back (`grace.park`).
     pub late: Micros,
+    /// A message arrives within this time at a node that is not paused, or never. None: nothing is known but `late`.
+    pub transit: Option<Micros>,
+    /// Through which addresses a file is served; a new LOCK through any other is refused with DENIED_NOLOCKS, or with a status that says
+    /// nothing of locks. A file that is not here: through all.
+    pub served: Vec<(FileId, Vec<IpAddr>)>,
     /// How late a node may notice that an address is there, fire a timer, or say that it has resumed.
     pub slack: Micros,
     /// The hold time: a released lock manager that nobody takes up keeps its locks at least that long.
@@ -89,6 +97,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             late: 5_000_000,
+            transit: None,
+            served: Vec::new(),
             slack: 1_000_000,
             hold: 86_400_000_000,
             copies: true,

@@ -100,7 +100,7 @@ fn check(request: &Request, message: &[u8]) {
     let args = &message[header.args..];
     let id = |name: &[u8]| ClientId((1..4).find(|id| super::name(*id) == name).expect("a known name"));
     if let Request::Notify { state, .. } = request {
-        assert_eq!(message::parse_notify(args), Some(*state));
+        assert_eq!(message::parse_notify(args), Some((name(1).as_slice(), *state)));
         return;
     }
     match (request, wire::parse(4, header.procedure, args).unwrap().request) {
