@@ -16,13 +16,13 @@ fn main() -> ExitCode {
     let command = args.next().unwrap_or_default();
     let args: Vec<String> = args.collect();
     match command.as_str() {
-        "sim" => simulate(&[], &with_regressions(args)),
+        "sim" => simulate(&[], &with_files(args)),
         "mutants" => {
             let target = root().join("target/mutants");
             let build =
                 ["--features", "mutants", "--target-dir", &target.to_string_lossy()].map(str::to_owned);
             let args: Vec<String> = std::iter::once("--mutants".to_owned()).chain(args).collect();
-            simulate(&build, &args)
+            simulate(&build, &with_files(args))
         }
         "-h" | "--help" => {
             println!("{USAGE}");
@@ -41,9 +41,11 @@ fn root() -> PathBuf {
 }
 
 /// The simulator wants to be told where they are.
-fn with_regressions(mut args: Vec<String>) -> Vec<String> {
-    if let Some(at) = args.iter().position(|arg| arg == "--regressions") {
-        args.insert(at + 1, root().join("sim/regressions").to_string_lossy().into_owned());
+fn with_files(mut args: Vec<String>) -> Vec<String> {
+    for (option, file) in [("--regressions", "sim/regressions"), ("--note", "sim/mutant-seeds")] {
+        if let Some(at) = args.iter().position(|arg| arg == option) {
+            args.insert(at + 1, root().join(file).to_string_lossy().into_owned());
+        }
     }
     args
 }

@@ -23,7 +23,8 @@ cargo xtask mutants [NAME]... [OPTION]... looks for seeded bugs, all or those na
   --trace          prints every event of the history
   --log            prints what the daemons log
   --no-shrink      prints the first failure as it is
-  --tell           of mutants: prints how each was caught";
+  --tell           of mutants: prints how each was caught
+  --note           of mutants: writes where each was caught to sim/mutant-seeds, to be tried first";
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,6 +56,12 @@ pub(super) struct Asked {
     pub(super) shrinks: bool,
     /// It is told how each mutant was caught.
     pub(super) tells: bool,
+    /// The first seed was said: those that follow it are run, whatever is in them.
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "only mutants have seeds of their own"))]
+    pub(super) exact: bool,
+    /// Where to write down in which seed each mutant was caught.
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "without mutants there are none"))]
+    pub(super) note: Option<PathBuf>,
 }
 
 /// Reads arguments.
@@ -71,13 +78,16 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
         log: false,
         shrinks: true,
         tells: false,
+        exact: false,
+        note: None,
     };
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} wants a value"));
         match arg.as_str() {
             "-h" | "--help" => asked.task = Task::Help,
-            "--seed" => asked.settings.seed = number(&value()?)?,
+            "--seed" => (asked.settings.seed, asked.exact) = (number(&value()?)?, true),
+            "--note" => asked.note = Some(value()?.into()),
             "--seeds" => asked.seeds = Some(number(&value()?)?),
             "--jobs" => asked.jobs = number(&value()?)?.clamp(1, 64) as usize,
             "--steps" => asked.settings.until = Some(number(&value()?)?.saturating_mul(MS)),
