@@ -133,6 +133,10 @@ mod with {
             Mutant::DamageTakenForTear | Mutant::FrameUnchecked => trouble.damage,
             Mutant::LateCheckLocks | Mutant::CancelLeavesCheck => plan.slow_checks,
             Mutant::EpochNotExclusive => plan.at_once,
+            // Acceptances that do not arrive while one try is under way, and time for another.
+            Mutant::RefusedLaterFrees | Mutant::GrantedRetriesUncounted => {
+                trouble.partitions && plan.give_up.as_secs() == 30
+            }
             Mutant::UnlockLeavesWaiter => plan.kills && plan.loss > 0,
             Mutant::RefusedGrantedKeepsLock => plan.kills && plan.late + plan.doubled > 0,
             Mutant::MarkSkipsUnconfirmed => trouble.clients && plan.deaths > 500 && !plan.adopt_on_take_over,
@@ -200,7 +204,8 @@ mod with {
             let (wrong, _) = attempt(&settings, false);
             set(None);
             found.seeds += 1;
-            let Some(wrong) = wrong else { continue };
+            // What comes to no end says nothing of a promise.
+            let Some(wrong) = wrong.filter(|wrong| !matches!(wrong, Wrong::Stuck(_))) else { continue };
             if alone.fails(&settings, wrong.at().saturating_add(LATER)) {
                 found.unsound += 1;
                 continue;
