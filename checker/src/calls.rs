@@ -22,6 +22,8 @@ pub(crate) struct Call {
     pub(crate) file: u32,
     pub(crate) bytes: Bytes,
     pub(crate) forged: bool,
+    /// A new LOCK through an address that does not serve the file: it gives nothing.
+    pub(crate) elsewhere: bool,
     pub(crate) first: Moment,
     pub(crate) last: Micros,
     pub(crate) sent: u32,
@@ -77,6 +79,9 @@ impl Checker {
         let call = self.new_call(client, id, request);
         self.calls.insert(id, call);
         self.world.clients[call.client as usize].open.push(id);
+        if call.elsewhere {
+            return;
+        }
         if call.reads() {
             self.files[call.file as usize].open.insert(now.seq);
         }
@@ -119,11 +124,18 @@ impl Checker {
             file: file.map_or(u32::MAX, |file| self.file(file)),
             bytes,
             forged: name != client || self.world.liars.contains(&client),
+            elsewhere: self.is_elsewhere(&request),
             first: self.now,
             last: self.now.at,
             sent: 1,
             stage: Stage::Open,
         }
+    }
+
+    fn is_elsewhere(&self, request: &Request) -> bool {
+        let Request::Lock { lock, reclaim: false, .. } = request else { return false };
+        let served = self.settings.served.iter().find(|(file, _)| *file == lock.file);
+        served.is_some_and(|(_, through)| !through.contains(&lock.owner.lm))
     }
 
     fn lock_sent(&mut self, call: &Call) {
@@ -190,6 +202,9 @@ impl Checker {
             return Ok(());
         }
         if let Stage::Answered(earlier, at) = call.stage {
+            if call.elsewhere {
+                return self.answered_elsewhere(&call, answer);
+            }
             return self.got_again(&call, earlier, at, answer);
         }
         let verdict = self.first_answer(&call, answer);
@@ -248,6 +263,9 @@ impl Checker {
 
     fn lock_answered(&mut self, call: &Call, answer: Answer) -> Verdict {
         let Some((mode, reclaim, block, state)) = call.lock() else { return Ok(()) };
+        if call.elsewhere {
+            return self.answered_elsewhere(call, answer);
+        }
         if answer == Answer::Granted {
             self.summary.granted += 1;
             let known = call.stage == Stage::Open;
@@ -289,6 +307,16 @@ impl Checker {
             self.haunt(self.ghost(call, mode, state), call.first, call.sent, false);
         }
         Ok(())
+    }
+
+    fn answered_elsewhere(&mut self, call: &Call, answer: Answer) -> Verdict {
+        self.summary.refused += 1;
+        if matches!(answer, Answer::DeniedNolocks | Answer::Other(_)) {
+            return Ok(());
+        }
+        let what =
+            format!("{} was answered {answer:?}, but that address does not serve the file", self.say(call));
+        self.fail(Invariant::Binding, what)
     }
 
     fn ghost(&self, call: &Call, mode: Mode, state: u32) -> Ghost {
@@ -391,13 +419,21 @@ impl Checker {
     pub(crate) fn give_up(&mut self, call: &Call) {
         let loose = call.last.saturating_add(self.settings.late);
         if let Some((mode, reclaim, block, state)) = call.lock() {
-            let ghost = self.ghost(call, mode, state);
-            if reclaim {
+            let mut ghost = self.ghost(call, mode, state);
+            if self.has_arrived(call) {
+                // It may still be at work there, or wait. But an UNLOCK that is sent from here on comes after it.
+                ghost.until = self.now.at;
+            }
+            if call.elsewhere {
+                // It gives nothing.
+            } else if reclaim {
                 self.settle_reclaim(call, ghost);
             } else {
                 self.settle(ghost);
             }
-            self.unpend(call.file, call.owner, call.bytes, mode, reclaim);
+            if !call.elsewhere {
+                self.unpend(call.file, call.owner, call.bytes, mode, reclaim);
+            }
             if block && let Some(own) = self.owns.get_mut(&(call.file, call.owner)) {
                 own.expect_stale(call.bytes, mode);
             }
@@ -406,6 +442,13 @@ impl Checker {
             call.stage = Stage::Abandoned;
         }
         self.close(call, End::Loose(loose));
+    }
+
+    /// All its transmissions have reached whoever served the address all the time, or are lost.
+    fn has_arrived(&self, call: &Call) -> bool {
+        self.settings.transit.is_some_and(|transit| call.last.saturating_add(transit) < self.now.at)
+            && !self.world.managers[call.lm as usize].moved_since(call.first.seq)
+            && self.world.nodes.all_awake_since(call.first.at)
     }
 
     /// A reclaim gives nothing outside of a full window, but may have kept from expiring what the owner may hold.

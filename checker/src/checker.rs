@@ -99,7 +99,9 @@ impl Checker {
             Event::Got { client, call, answer } => return self.got(*client, *call, *answer),
             Event::Abandoned { call, .. } => self.abandoned(*call),
             Event::Granted { client, lock, accepted } => return self.called_back(*client, *lock, *accepted),
-            Event::Noticed { client, lm, state } => return self.noticed(*client, *lm, *state),
+            Event::Noticed { client, lm, state, named } => {
+                return self.noticed(*client, *lm, *state, *named);
+            }
             Event::Boot { client, .. } => self.stopped(*client, true),
             Event::Dead { client } => self.stopped(*client, false),
             Event::Listed { lm, rows, .. } => return self.listed(*lm, rows),

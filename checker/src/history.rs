@@ -267,6 +267,8 @@ pub enum Event {
         lm: IpAddr,
         /// The server's NSM state.
         state: u32,
+        /// It names the server as this client does: by the name or the address that it mounted. A client believes no other name.
+        named: bool,
     },
     /// A command is given to a node.
     Told {

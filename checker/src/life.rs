@@ -222,8 +222,17 @@ impl Checker {
         }
     }
 
-    /// The server's state is odd while it is up, or the client takes the notice for one of its end.
-    pub(crate) fn noticed(&self, client: ClientId, lm: std::net::IpAddr, state: u32) -> Verdict {
+    /// The server's state is odd while it is up, or the client takes the notice for one of its end. And it is about the server that the
+    /// client knows, or it reclaims nothing.
+    pub(crate) fn noticed(&self, client: ClientId, lm: std::net::IpAddr, state: u32, named: bool) -> Verdict {
+        if !named {
+            let what = format!(
+                "client {} was sent SM_NOTIFY from {lm} about a server of another name: it takes that for somebody else's restart, and \
+                 reclaims nothing",
+                client.0
+            );
+            return self.fail(Invariant::I2, what);
+        }
         if state.is_multiple_of(2) {
             let what = format!(
                 "client {} was sent SM_NOTIFY from {lm} with the state {state}, which is even",

@@ -105,8 +105,31 @@ impl Checker {
                 );
                 return self.fail(Invariant::I14, what);
             }
+            if let Some(file) = file.filter(|_| is_live(*condition))
+                && !self.owners_called(lock.owner).any(|owner| self.may_be_live(file, owner, lock, mode))
+            {
+                let what = format!(
+                    "{} {is} for {}, but it was not reclaimed in a window that is over",
+                    say_row(lock, *condition),
+                    rows.lm
+                );
+                return self.fail(Invariant::I6, what);
+            }
         }
         Ok(())
+    }
+
+    /// No byte of it has surely expired. Where a record was incomplete, its owner may hold what nobody knows of.
+    fn may_be_live(&self, file: u32, owner: u32, lock: &Lock, mode: Mode) -> bool {
+        let expired = |hold: &Hold| {
+            hold.may[mode as usize].until == STILL
+                && self.world.surely_expired(hold, mode, self.now.at, self.settings.slack)
+        };
+        self.world.manager_of(owner).had_full
+            || !self.files[file as usize]
+                .map
+                .touching(lock.bytes)
+                .any(|(_, segment)| segment.hold(owner).is_some_and(expired))
     }
 
     /// Owners of that name, whatever address their requests came from.
@@ -156,7 +179,7 @@ impl Checker {
         for client in self.world.clients.iter().filter(|client| client.alive) {
             let open = client.open.iter().filter_map(|id| self.calls.get(id));
             if let Some(call) = open
-                .filter(|call| call.stage == Stage::Open && !call.forged)
+                .filter(|call| call.stage == Stage::Open && !call.forged && !call.elsewhere)
                 .min_by_key(|call| call.first.seq)
             {
                 return self.fail(Invariant::Liveness, format!("{} still has no answer", self.say(call)));
@@ -200,6 +223,11 @@ impl Checker {
     fn doubtful(&self, file: u32, owner: u32) -> bool {
         self.owns.get(&(file, owner)).is_none_or(|own| own.waits.iter().any(|wait| wait.doubtful))
     }
+}
+
+/// Listed as what its client has, or may have.
+fn is_live(condition: Condition) -> bool {
+    matches!(condition, Condition::Held | Condition::Granting | Condition::Unconfirmed)
 }
 
 /// The rows hold all of it, in this mode or a stronger one, and not as expired.

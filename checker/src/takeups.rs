@@ -389,6 +389,11 @@ impl Nodes {
         self.known.iter().find(|(known, _)| *known == id).map(|(_, node)| node.down).unwrap_or_default()
     }
 
+    /// No node was paused at any time from `from` on.
+    pub(crate) fn all_awake_since(&self, from: Micros) -> bool {
+        self.known.iter().all(|(_, node)| !node.frozen && (node.thawed == 0 || node.thawed < from))
+    }
+
     /// Since when it has not been paused; `None`: it is.
     fn awake_since(&self, id: NodeId) -> Option<Micros> {
         match self.known.iter().find(|(known, _)| *known == id) {

@@ -1,8 +1,9 @@
 //! What the checker is told before it begins, and what it says in the end. Holds data only.
 
 use std::fmt;
+use std::net::IpAddr;
 
-use crate::history::{ClientId, Micros};
+use crate::history::{ClientId, FileId, Micros};
 use crate::words::seconds;
 
 /// The promise that was broken. The numbers are those of the design.
@@ -32,13 +33,15 @@ pub enum Invariant {
     I13,
     /// The lists equal the record, and both what clients know.
     I14,
+    /// A new lock was given through an address that does not serve the file.
+    Binding,
     /// At rest something is still waiting, or still without an answer.
     Liveness,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::I1,
         Self::I2,
         Self::I3,
@@ -51,6 +54,7 @@ impl Invariant {
         Self::I10,
         Self::I13,
         Self::I14,
+        Self::Binding,
         Self::Liveness,
     ];
 
@@ -73,6 +77,7 @@ impl Invariant {
             Self::I10 => "UNLOCK and CANCEL are always legal",
             Self::I13 => "split, merge, upgrade and downgrade equal a map of single bytes",
             Self::I14 => "the lists equal the record, and both what clients know",
+            Self::Binding => "a new lock is given only through an address that serves its file",
             Self::Liveness => "in the end nothing is still waiting for nobody, or without an answer",
         }
     }
@@ -103,6 +108,11 @@ pub struct Settings {
     /// The longest that a copy of a message may take to be acted on: its time in the network and in queues, and what the server holds
     /// a request back (`grace.park`).
     pub late: Micros,
+    /// A message arrives within this time at a node that is not paused, or never. None: nothing is known but `late`.
+    pub transit: Option<Micros>,
+    /// Through which addresses a file is served; a new LOCK through any other is refused with DENIED_NOLOCKS, or with a status that says
+    /// nothing of locks. A file that is not here: through all.
+    pub served: Vec<(FileId, Vec<IpAddr>)>,
     /// How late a node may notice that an address is there, fire a timer, or say that it has resumed.
     pub slack: Micros,
     /// The hold time: a released lock manager that nobody takes up keeps its locks at least that long.
@@ -132,6 +142,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             late: 5_000_000,
+            transit: None,
+            served: Vec::new(),
             slack: 1_000_000,
             hold: 86_400_000_000,
             copies: true,

@@ -166,6 +166,7 @@ impl World {
             return false;
         };
         let may = hold.may[mode as usize];
-        !hold.under_way(mode) && !may.queued && may.older(told)
+        // What waited before the window was opened is waiting no longer: a window drops the queue.
+        !hold.under_way(mode) && may.older(told)
     }
 }

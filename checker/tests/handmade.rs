@@ -479,10 +479,10 @@ fn i6_waiters_are_served_in_order() {
 #[test]
 fn i7_the_state_of_a_server_that_is_up_is_odd() {
     let mut story = Story::new();
-    story.event(Event::Noticed { client: A, lm: ip(1), state: 7 });
+    story.event(Event::Noticed { client: A, lm: ip(1), state: 7, named: true });
     story.right();
     let mut story = Story::new();
-    story.event(Event::Noticed { client: A, lm: ip(1), state: 8 });
+    story.event(Event::Noticed { client: A, lm: ip(1), state: 8, named: true });
     story.wrong(Invariant::I7);
 }
 

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::Duration;
 
 use lockferry::export::ExportTable;
 use lockferry::node::assembly::{Node, World as Parts, journal_options};
@@ -23,7 +22,7 @@ use lockferry_checker::history::{
     Bytes, ClientId, Condition, Event, FileId, Lock, Micros, NodeId, Opened, Owner, Row,
 };
 
-use crate::client::FileRef;
+use crate::client::{FileRef, owner_of};
 use crate::disk::{Disks, NodeFiles, ROOT};
 use crate::host::{Handles, World};
 use crate::output;
@@ -171,7 +170,7 @@ fn config(plan: &Plan, groups: &[Group]) -> NodeConfig {
     config.on_restart = how(plan.adopt_on_restart);
     config.on_take_over = how(plan.adopt_on_take_over);
     config.reclaim_strict = plan.strict;
-    config.callback.give_up = Duration::from_secs(30);
+    config.callback.give_up = plan.give_up;
     config
 }
 
@@ -293,7 +292,7 @@ fn listed_row(site: &Site, row: &lockferry::state::LockRow) -> Option<Row> {
         State::Reclaimable => Condition::Reclaimable,
         State::Expired => Condition::Expired,
     };
-    let owner = owner(site, &row.client, row.address, row.lm, row.svid)?;
+    let owner = owner(site, &row.client, row.address, row.lm, owner_of(row.svid, &row.oh))?;
     let bytes = Bytes { start: row.range.start, end: row.range.end };
     let exclusive = row.mode == Mode::Exclusive;
     Some((Lock { owner, file: file_of(site, &row.file)?, bytes, exclusive }, condition))
@@ -314,7 +313,8 @@ fn stored_rows(site: &Site, disks: Disks, lm: IpAddr) -> Option<Vec<Row>> {
             LockCondition::Expired => Condition::Expired,
         };
         let client = &place.owner.client;
-        let owner = owner(site, &client.name, client.address, lm, place.owner.svid)?;
+        let svid = owner_of(place.owner.svid, &place.owner.oh);
+        let owner = owner(site, &client.name, client.address, lm, svid)?;
         let bytes = Bytes { start: place.range.start, end: place.range.end };
         let exclusive = fields.mode == Mode::Exclusive;
         Some((Lock { owner, file: file_of(site, &place.file)?, bytes, exclusive }, condition))

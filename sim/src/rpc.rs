@@ -101,8 +101,7 @@ pub fn deliver(sim: &Arc<Sim>, life: &Arc<Life>, client: IpAddr, packet: Packet)
 pub fn check_later(world: World) -> Spawn {
     Box::new(move |_, job| {
         let Some(sim) = world.sim.upgrade() else { return false };
-        let span = 50 + sim.chances().disk.below(3_000);
-        sim.plan(span, crate::sim::What::Check(world.life.clone(), job));
+        sim.plan(sim.file_check_time(), crate::sim::What::Check(world.life.clone(), job));
         true
     })
 }

@@ -51,7 +51,8 @@ pub fn run(settings: &Settings, keep: bool) -> Report {
     let kinds = draw_kinds(&settings, &plan, &mut random.fork());
     let liars = kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Bad);
     let liars = liars.map(|(n, _)| ClientId(n as u32)).collect();
-    let watcher = Watcher::new(checker(&settings, &plan, liars), settings.until, settings.trace, keep);
+    let checker = checker(&settings, &plan, &site, liars);
+    let watcher = Watcher::new(checker, settings.until, settings.trace, keep);
     let sim = Sim::new(settings, plan, random.fork(), watcher, site.disks());
     add_clients(&sim, &site, &kinds, &mut random.fork());
     script::start(&sim, site, &mut random.fork());
@@ -120,11 +121,15 @@ fn draw_trouble(allowed: Trouble, dice: &mut Random) -> Trouble {
     drawn
 }
 
-fn checker(settings: &Settings, plan: &Plan, liars: Vec<ClientId>) -> Checker {
+fn checker(settings: &Settings, plan: &Plan, site: &Site, liars: Vec<ClientId>) -> Checker {
     let trouble = settings.trouble;
     Checker::new(lockferry_checker::Settings {
-        late: plan.latest + plan.park.as_micros() as Micros + 80_000 * MS,
+        late: plan.latest
+            + plan.park.as_micros() as Micros
+            + if plan.slow_checks { 92_000 } else { 80_000 } * MS,
         slack: 5_000 * MS,
+        transit: Some(plan.transit()),
+        served: site.files(plan).into_iter().map(|file| (file.file, file.lms)).collect(),
         copies: plan.doubled > 0,
         nolocks: trouble.disks,
         liars,
@@ -150,7 +155,16 @@ fn add_clients(sim: &Arc<Sim>, site: &Site, kinds: &[Kind], random: &mut Random)
         let others = (0..plan.clients).filter(|o| *o != n);
         let others =
             others.map(|o| (ClientId(o), cluster::client_name(o).into_bytes(), cluster::client_address(o)));
-        let pace = Pace { mean: plan.pace, owners: plan.owners, width: plan.width, ..Pace::default() };
+        let pace = Pace {
+            mean: plan.pace,
+            owners: plan.owners,
+            width: plan.width,
+            astray: plan.astray,
+            pairs: plan.pairs,
+            kill: if plan.slow_checks || plan.kills { 100 } else { 10 },
+            cancel: if plan.kills { 500 } else { 150 },
+            ..Pace::default()
+        };
         let address = cluster::client_address(n);
         let config = Config {
             id: ClientId(n),

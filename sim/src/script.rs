@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockferry::node::verbs::{StartGrace, Verb};
-use lockferry::store::journal::faults::Fault;
+use lockferry::store::journal::faults::{Fault, SECTOR};
 use lockferry_checker::history::{Command, Event, Micros, NodeId, Opened, Result as Came};
 use tokio::sync::oneshot;
 
@@ -270,12 +270,55 @@ impl Manager {
     }
 
     async fn stop(&mut self, machine: usize, ip: IpAddr) {
-        command(&self.sim, &self.scripts, machine, Verb::UnlockIp { ip }).await;
+        let came = command(&self.sim, &self.scripts, machine, Verb::UnlockIp { ip }).await;
+        let damaged = self.sim.settings.trouble.damage && self.random.chance(150);
+        if came == Some(Came::Done) && damaged && !cluster::is_loaded_anywhere(&self.sim, ip) {
+            self.damage(ip);
+        }
+    }
+
+    /// Damages a record that was given up in order, mostly where it was written last: a bit flips, or a sector that was durable is lost.
+    fn damage(&mut self, ip: IpAddr) {
+        let Some(disk) = self.sim.disks.get(&cluster::journal_dir(ip)) else { return };
+        let contents = disk.contents();
+        let files: Vec<(&PathBuf, &Vec<u8>)> =
+            contents.iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
+        // The numbers in names grow.
+        let segments = files.iter().filter(|(path, _)| path.to_string_lossy().contains("segment-"));
+        let newest = segments.max_by_key(|(path, _)| (path.as_os_str().len(), path)).copied();
+        let lost = self.random.chance(500);
+        if let Some((path, bytes)) = newest.filter(|_| lost) {
+            // Behind it there is what tells that it was durable: that the record was given up is written last.
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) / SECTOR;
+            let sector = 1 + self.random.below(used.saturating_sub(2) as u64) as usize;
+            if sector + 2 <= used {
+                disk.lose_sector(path, sector);
+                self.say(&format!("sector {sector} of {used} of {} is lost", path.display()));
+            }
+            return;
+        }
+        let last = newest.filter(|_| self.random.chance(700));
+        let Some((path, bytes)) = last.or(self.random.pick(&files).copied()) else { return };
+        let bit = self.random.below(bytes.len() as u64 * 8);
+        disk.flip(path, bit);
+        self.say(&format!("bit {bit} of {} flips", path.display()));
+    }
+
+    fn say(&self, what: &str) {
+        if self.sim.settings.trace {
+            println!("{:>12} {what}", self.sim.now());
+        }
     }
 
     async fn make_a_move(&mut self) {
         // Addresses that share exports are for one node at a time, all of them: with the records alone two nodes do not hear of each other.
         let bad = self.sim.settings.trouble.scripts && self.addresses().len() == 1;
+        if self.sim.plan.at_once && self.random.chance(500) {
+            return self.at_once().await;
+        }
+        if self.sim.plan.slow_checks && self.random.chance(300) {
+            return self.back_and_forth().await;
+        }
         match self.random.below(if bad { 20 } else { 12 }) {
             0..=8 => self.planned().await,
             9 => self.restart_in_place().await,
@@ -362,6 +405,35 @@ impl Manager {
         }
     }
 
+    /// Nobody serves it, and two machines are told to take it up at the same moment; the address is on both for a while.
+    async fn at_once(&mut self) {
+        let Some(next) = self.another() else { return };
+        let old = self.home;
+        for ip in self.addresses() {
+            self.stop(old, ip).await;
+            self.sim.join(ip, next);
+            let (sim, scripts) = (self.sim.clone(), self.scripts.clone());
+            let start = |machine| {
+                let verb = Verb::StartGrace(StartGrace::new(ip));
+                let (sim, scripts) = (sim.clone(), scripts.clone());
+                async move { command(&sim, &scripts, machine, verb).await }
+            };
+            let later = self.random.below(2 * MS);
+            tokio::join!(start(old), async {
+                sim.sleep(later).await;
+                start(next).await
+            });
+        }
+        let pause = self.random.below(4 * SECOND);
+        self.sim.sleep(pause).await;
+        self.home = next;
+        for ip in self.addresses() {
+            self.sim.leave(ip, old);
+            self.start(next, ip).await;
+            self.sim.join(ip, next);
+        }
+    }
+
     /// Another machine takes it up, and the old one is not told; its address goes later.
     async fn without_a_word(&mut self) {
         let Some(next) = self.another() else { return };
@@ -376,7 +448,9 @@ impl Manager {
 
     async fn back_and_forth(&mut self) {
         self.planned().await;
-        let pause = self.random.below(SECOND);
+        // Long enough for what was asked before to be asked again, given and given back.
+        let longest = if self.sim.plan.slow_checks { 5 * SECOND } else { SECOND };
+        let pause = self.random.below(longest);
         self.sim.sleep(pause).await;
         self.planned().await;
     }
@@ -525,7 +599,7 @@ impl Luck {
                 let until = self.sim.now() + span;
                 self.sim.with_client(client, |c, _, _| c.stall(until));
             }
-            14 if trouble.clients && self.random.chance(150) => {
+            14 if trouble.clients && self.random.chance(self.sim.plan.deaths) => {
                 self.sim.with_client(client, |c, now, out| c.die(now, out));
             }
             _ => {}

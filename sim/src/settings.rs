@@ -154,9 +154,30 @@ pub struct Plan {
     pub owners: u32,
     /// The mean time between two troubles of the whole run.
     pub trouble_every: Micros,
+    /// How long a GRANTED is repeated.
+    pub give_up: Duration,
+    /// Processes of a client come in pairs of one number.
+    pub pairs: bool,
+    /// LOCKs that go to an address that does not serve the file, per mille.
+    pub astray: u32,
+    /// Files are often looked at, and for seconds.
+    pub slow_checks: bool,
+    /// Processes are often interrupted and killed.
+    pub kills: bool,
+    /// Before one file operation in so many others act.
+    pub others_act: u64,
+    /// Clients that could die for good and do, per mille.
+    pub deaths: u32,
+    /// Two machines are often told to take an address up at the same moment.
+    pub at_once: bool,
 }
 
 impl Plan {
+    /// No message that arrives at all is under way for longer, unless it waits for a machine that stands still.
+    pub fn transit(&self) -> Micros {
+        3 * MS + if self.late > 0 { self.latest } else { 0 }
+    }
+
     /// Draws it.
     pub fn draw(settings: &Settings, random: &mut Random) -> Self {
         let nodes = 2 + random.below(2) as usize;
@@ -190,6 +211,18 @@ impl Plan {
             width: [1, 4, 16, 64][random.below(4) as usize],
             owners: 1 + random.below(3) as u32,
             trouble_every: (2 + random.below(20)) * SECOND,
+            give_up: Duration::from_secs(random.pick(&[5, 15, 30]).copied().unwrap_or(30)),
+            pairs: random.chance(200),
+            astray: if random.chance(400) { 20 } else { 0 },
+            slow_checks: random.chance(120),
+            others_act: if random.chance(150) { 3 } else { 16 },
+            deaths: if random.chance(200) { 900 } else { 150 },
+            at_once: settings.trouble.scripts && random.chance(150),
+            kills: random.chance(150),
+        };
+        let plan = match plan.at_once {
+            true => Self { others_act: 3, ..plan },
+            false => plan,
         };
         match settings.trouble.network {
             true => plan,

@@ -32,8 +32,9 @@ fn event_words(event: &Event) -> String {
             let answer = if *accepted { "takes it" } else { "refuses" };
             format!("{} <- GRANTED {}; {answer}", of_client(*client), of_lock(*client, lock))
         }
-        Event::Noticed { client, lm, state } => {
-            format!("{} <- SM_NOTIFY from {lm}, state {state}", of_client(*client))
+        Event::Noticed { client, lm, state, named } => {
+            let of = if *named { "" } else { ", of a server of another name" };
+            format!("{} <- SM_NOTIFY from {lm}, state {state}{of}", of_client(*client))
         }
         Event::Told { id, node, command } => {
             format!("{} is told ({id}): {}", of_node(*node), of_command(command))

@@ -23,13 +23,13 @@ fn main() -> ExitCode {
     let command = args.next().unwrap_or_default();
     let args: Vec<String> = args.collect();
     match command.as_str() {
-        "sim" => simulate("the simulator, with the product in it", &[], &with_regressions(args)),
+        "sim" => simulate("the simulator, with the product in it", &[], &with_files(args)),
         "mutants" => {
             let target = root().join("target/mutants");
             let build =
                 ["--features", "mutants", "--target-dir", &target.to_string_lossy()].map(str::to_owned);
             let args: Vec<String> = std::iter::once("--mutants".to_owned()).chain(args).collect();
-            simulate("the simulator with the seeded bugs", &build, &args)
+            simulate("the simulator with the seeded bugs", &build, &with_files(args))
         }
         "-h" | "--help" => {
             // Nobody may read it.
@@ -49,9 +49,11 @@ fn root() -> PathBuf {
 }
 
 /// The simulator wants to be told where they are.
-fn with_regressions(mut args: Vec<String>) -> Vec<String> {
-    if let Some(at) = args.iter().position(|arg| arg == "--regressions") {
-        args.insert(at + 1, root().join("sim/regressions").to_string_lossy().into_owned());
+fn with_files(mut args: Vec<String>) -> Vec<String> {
+    for (option, file) in [("--regressions", "sim/regressions"), ("--note", "sim/mutant-seeds")] {
+        if let Some(at) = args.iter().position(|arg| arg == option) {
+            args.insert(at + 1, root().join(file).to_string_lossy().into_owned());
+        }
     }
     args
 }

@@ -428,7 +428,7 @@ impl World {
         }
         let new = state > machine.seen[lm];
         machine.seen[lm] = machine.seen[lm].max(state);
-        self.note(Event::Noticed { client, lm: ip(lm), state });
+        self.note(Event::Noticed { client, lm: ip(lm), state, named: true });
         if !new {
             return;
         }

@@ -1,4 +1,4 @@
-//! What a bad client does beyond the rules: it claims, forges, repeats and breaks.
+//! What a client does beyond the rules: a bad one claims, forges, repeats and breaks; an honest one may go to the wrong address.
 //!
 //! Must never put a well-formed request on the wire without a record of it, nor know a secret of anybody else.
 
@@ -44,10 +44,28 @@ impl Client {
             14 => self.lock_in_wrong_state(now, at, own, out),
             _ => self.cancel_nothing(now, at, own, out),
         }
+        self.forget_strays(out);
+    }
+
+    fn forget_strays(&mut self, out: &mut Vec<Effect>) {
         while let Some(id) = self.calls.surplus() {
             self.calls.remove(id);
             out.push(Effect::Record(Event::Abandoned { client: self.config.id, call: id }));
         }
+    }
+
+    /// A LOCK through an address that does not serve the file: no liar, but badly configured.
+    pub(super) fn go_astray(&mut self, now: Micros, at: usize, out: &mut Vec<Effect>) {
+        let served = &self.servers[self.owners[at].server].files;
+        let others: Vec<usize> = (0..self.config.files.len()).filter(|file| !served.contains(file)).collect();
+        let Some(file) = self.random.pick(&others).copied() else { return };
+        let held = Held { file, ..self.new_lock(at, Verb::Test).held() };
+        let own = Mask { name: 0, client: self.config.id };
+        let lock = self.masked_lock(at, own, self.owners[at].svid, held);
+        let (block, state) = (self.random.chance(300), self.state);
+        let request = Request::Lock { lock, block, reclaim: false, state };
+        self.stray(now, at, own, file, request, None, out);
+        self.forget_strays(out);
     }
 
     /// Whether a GRANTED is accepted that an honest client would accept, or not.

@@ -105,12 +105,14 @@ impl Client {
         args: &[u8],
         out: &mut Vec<Effect>,
     ) -> Vec<u8> {
-        let Some(state) = message::parse_notify(args) else {
+        let Some((name, state)) = message::parse_notify(args) else {
             return message::failed_reply(call.xid, GARBAGE_ARGS);
         };
         self.stats.noticed += 1;
-        self.record_notice(from, state, out);
-        if let Some(server) = self.server_at(from) {
+        // It mounted by address. A notice about anybody else is not about locks of its own.
+        let named = name == from.to_string().as_bytes();
+        self.record_notice(from, state, named, out);
+        if let Some(server) = self.server_at(from).filter(|_| named) {
             self.noticed(now, server, state);
         }
         message::begin_reply(call.xid)

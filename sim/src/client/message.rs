@@ -32,6 +32,8 @@ pub(super) const NOTIFY: u32 = 6;
 /// An answer that is an RPC failure counts as this much and its `accept_stat`.
 pub(super) const RPC_FAILED: u32 = 1000;
 
+/// From an owner to the other one of its pair: on the wire both have the number of the first, and only their handles differ.
+pub(super) const PAIR: u32 = 1_000_000;
 /// Owner numbers from here on have a very long owner handle.
 pub(super) const HUGE: u32 = 0x4000_0000;
 const HUGE_LEN: usize = 900;
@@ -94,7 +96,7 @@ pub(super) fn write_args(out: &mut Vec<u8>, a: &Args<'_>) {
     w.opaque_var(a.name);
     w.opaque_var(a.handle);
     write_owner_handle(&mut w, a.svid, a.name);
-    w.u32(a.svid);
+    w.u32(number_of(a.svid).0);
     w.u64(a.bytes.start);
     w.u64(length(a.bytes));
     if a.procedure == LOCK {
@@ -103,12 +105,29 @@ pub(super) fn write_args(out: &mut Vec<u8>, a: &Args<'_>) {
     }
 }
 
-/// As Linux has it: `5@host`. Its length is filled in when it is known.
+/// The number on the wire, and whether it is the other one of a pair.
+fn number_of(svid: u32) -> (u32, bool) {
+    if (PAIR..HUGE).contains(&svid) { (svid - PAIR, true) } else { (svid, false) }
+}
+
+/// Which owner a number and a handle on the wire mean.
+pub fn owner_of(svid: u32, handle: &[u8]) -> u32 {
+    match handle.first() {
+        Some(b'+') => svid + PAIR,
+        _ => svid,
+    }
+}
+
+/// As Linux has it: `5@host`; the other one of a pair has a `+` before it. The length is filled in when it is known.
 fn write_owner_handle(w: &mut Writer<'_>, svid: u32, name: &[u8]) {
     let out = w.buffer();
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
-    push_decimal(out, svid);
+    let (number, other) = number_of(svid);
+    if other {
+        out.push(b'+');
+    }
+    push_decimal(out, number);
     out.push(b'@');
     out.extend_from_slice(name);
     if svid >= HUGE {
@@ -192,7 +211,7 @@ pub(super) fn parse_answer(procedure: u32, results: &[u8]) -> Option<(u32, Answe
     let answer = match (procedure, status) {
         (TEST, 1) => {
             let (exclusive, svid) = (r.bool().ok()?, r.u32().ok()?);
-            r.opaque_var(NETOBJ_MAX).ok()?;
+            let svid = owner_of(svid, r.opaque_var(NETOBJ_MAX).ok()?);
             let bytes = range(r.u64().ok()?, r.u64().ok()?)?;
             Answer::Holder { svid, bytes, exclusive }
         }
@@ -226,20 +245,20 @@ pub(super) fn parse_granted(args: &[u8]) -> Option<Grant<'_>> {
     let exclusive = r.bool().ok()?;
     let name = r.opaque_var(NETOBJ_MAX).ok()?;
     let handle = r.opaque_var(NETOBJ_MAX).ok()?;
-    r.opaque_var(NETOBJ_MAX).ok()?;
-    let svid = r.u32().ok()?;
+    let oh = r.opaque_var(NETOBJ_MAX).ok()?;
+    let svid = owner_of(r.u32().ok()?, oh);
     let bytes = range(r.u64().ok()?, r.u64().ok()?)?;
     r.finish().ok()?;
     Some(Grant { cookie, name, handle, svid, bytes, exclusive })
 }
 
-/// The state in an SM_NOTIFY.
-pub(super) fn parse_notify(args: &[u8]) -> Option<u32> {
+/// The name and the state in an SM_NOTIFY.
+pub(super) fn parse_notify(args: &[u8]) -> Option<(&[u8], u32)> {
     let mut r = Reader::new(args);
-    r.opaque_var(NETOBJ_MAX).ok()?;
+    let name = r.opaque_var(NETOBJ_MAX).ok()?;
     let state = r.u32().ok()?;
     r.finish().ok()?;
-    Some(state)
+    Some((name, state))
 }
 
 /// The header of a call to a client: xid, program, version, procedure, and where its arguments begin.

@@ -16,6 +16,7 @@ mod tests;
 mod transmit;
 mod work;
 
+pub use message::owner_of;
 pub use settings::{Config, Effect, FileRef, Kind, Pace, Stats};
 
 use std::net::IpAddr;
@@ -268,7 +269,11 @@ impl Client {
     fn new_svid(&mut self, server: usize) -> u32 {
         let next = &mut self.servers[server].next_svid;
         *next += 1;
-        *next - 1
+        let number = *next - 1;
+        match self.config.pace.pairs {
+            true => number / 2 + number % 2 * message::PAIR,
+            false => number,
+        }
     }
 
     fn keep(&mut self, arrival: Arrival) {

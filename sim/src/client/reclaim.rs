@@ -103,8 +103,8 @@ impl Client {
     }
 
     /// Records a notice.
-    pub(super) fn record_notice(&self, lm: std::net::IpAddr, state: u32, out: &mut Vec<Effect>) {
-        out.push(Effect::Record(Event::Noticed { client: self.config.id, lm, state }));
+    pub(super) fn record_notice(&self, lm: std::net::IpAddr, state: u32, named: bool, out: &mut Vec<Effect>) {
+        out.push(Effect::Record(Event::Noticed { client: self.config.id, lm, state, named }));
     }
 
     fn all_held(&self, server: usize) -> Vec<(usize, Held)> {

@@ -47,6 +47,12 @@ pub struct Pace {
     pub test: u32,
     /// Waits that are interrupted soon.
     pub cancel: u32,
+    /// LOCKs through an address that does not serve the file.
+    pub astray: u32,
+    /// Processes come in pairs of one number, told apart by their owner handles alone.
+    pub pairs: bool,
+    /// LOCKs that do not wait and are given up by a kill, soon; of those that wait so many, and at least 50, can be killed.
+    pub kill: u32,
 }
 
 impl Default for Pace {
@@ -60,6 +66,9 @@ impl Default for Pace {
             to_end: 60,
             test: 100,
             cancel: 150,
+            astray: 0,
+            pairs: false,
+            kill: 10,
         }
     }
 }

@@ -37,6 +37,11 @@ impl Client {
         if self.random.chance(2) {
             return self.leave(now, at, out);
         }
+        if pace.astray > 0 && self.random.chance(pace.astray) {
+            let next = now + self.think();
+            self.owners[at].rest_until(next);
+            return self.go_astray(now, at, out);
+        }
         if self.random.chance(pace.test) {
             let op = self.new_lock(at, Verb::Test);
             return self.start(now, at, op, (NEVER, false), out);
@@ -82,11 +87,13 @@ impl Client {
         let blocks = op.verb == Verb::Lock { block: true };
         let limit = if !blocks {
             // It cannot be interrupted, only killed.
-            if self.random.chance(10) { (now + self.random.below(3 * SECOND), true) } else { (NEVER, false) }
+            let killed = self.random.chance(self.config.pace.kill);
+            if killed { (now + self.random.below(3 * SECOND), true) } else { (NEVER, false) }
         } else {
             let soon = self.random.chance(self.config.pace.cancel);
             let patience = if soon { 2 * SECOND } else { 120 * SECOND };
-            (now + self.random.below(patience), self.random.chance(50))
+            let killable = self.config.pace.kill.max(50);
+            (now + self.random.below(patience), self.random.chance(killable))
         };
         self.start(now, at, op, limit, out);
     }

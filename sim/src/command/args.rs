@@ -25,6 +25,7 @@ cargo xtask mutants [NAME]... [OPTION]... looks for seeded bugs, all or those na
   --log            prints what the daemons log, one run after the other
   --no-shrink      prints the first failure as it is
   --tell           of mutants: prints how each was caught
+  --note           of mutants: writes where each was caught to sim/mutant-seeds, to be tried first
 
 With --regressions only --jobs, --trace, --log and --no-shrink: its lines say what is run.";
 
@@ -65,6 +66,12 @@ pub(super) struct Asked {
     pub(super) shrinks: bool,
     /// It is told how each mutant was caught.
     pub(super) tells: bool,
+    /// The first seed was said: those that follow it are run, whatever is in them.
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "only mutants have seeds of their own"))]
+    pub(super) exact: bool,
+    /// Where to write down in which seed each mutant was caught.
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "without mutants there are none"))]
+    pub(super) note: Option<PathBuf>,
 }
 
 /// Reads arguments.
@@ -81,6 +88,8 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
         log: false,
         shrinks: true,
         tells: false,
+        exact: false,
+        note: None,
     };
     let mut args = args;
     // Options that say which runs there are.
@@ -95,7 +104,8 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
         }
         match arg.as_str() {
             "-h" | "--help" => asked.task = Task::Help,
-            "--seed" => asked.settings.seed = number(&value()?)?,
+            "--seed" => (asked.settings.seed, asked.exact) = (number(&value()?)?, true),
+            "--note" => asked.note = Some(value()?.into()),
             "--seeds" => asked.seeds = Some(within(&arg, &value()?, 1..=u64::MAX)?),
             "--jobs" => asked.jobs = within(&arg, &value()?, 1..=JOBS)? as usize,
             "--steps" => asked.settings.until = Some(within(&arg, &value()?, 1..=u64::MAX / MS)? * MS),

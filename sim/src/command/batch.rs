@@ -74,7 +74,7 @@ pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Se
                     totals.lock().unwrap_or_else(PoisonError::into_inner).add(&report, wrong.is_some());
                     match wrong {
                         Some(wrong) if told.fetch_add(1, Ordering::Relaxed) < AT_LENGTH => {
-                            report::tell_at_length(&settings, &wrong, asked.shrinks, "sim");
+                            report::tell_at_length(&settings, &wrong, asked.shrinks, "sim", "");
                         }
                         Some(wrong) => report::tell_in_a_line(&settings, &wrong),
                         None if alone => report::tell_what_was_checked(&report),

@@ -16,8 +16,8 @@ use super::story;
 /// Lines of the history at the most.
 const LINES: usize = 150;
 
-/// A failure: as small as it can be made, with its story. `command`: what runs it, without the settings.
-pub(super) fn tell_at_length(settings: &Settings, wrong: &Wrong, shrinks: bool, command: &str) {
+/// A failure: as small as it can be made, with its story. `command` and `more`: what runs it, before and behind the settings.
+pub(super) fn tell_at_length(settings: &Settings, wrong: &Wrong, shrinks: bool, command: &str, more: &str) {
     let shrunk = match shrinks {
         true => shrink::shrink(settings, wrong),
         false => as_it_is(settings, wrong),
@@ -38,9 +38,11 @@ pub(super) fn tell_at_length(settings: &Settings, wrong: &Wrong, shrinks: bool, 
     for line in story::tell(&shrunk.history, &shrunk.wrong, LINES) {
         text += &format!("{line}\n");
     }
-    text += &format!("again:  cargo xtask {command} {}\n", args::write(settings));
+    text += &format!("again:  cargo xtask {command} {}{more}\n", args::write(settings));
     if shrinks {
-        text += &format!("shrunk: cargo xtask {command} {} --trace\n", args::write(&shrunk.settings));
+        // Its history is told above: what is left is all the rest.
+        let one = if more.is_empty() { "" } else { " --seeds 1" };
+        text += &format!("shrunk: cargo xtask {command} {}{one} --trace\n", args::write(&shrunk.settings));
     }
     output::line(text);
 }

@@ -191,6 +191,11 @@ impl Sim {
         };
     }
 
+    /// Whether the network does what it should.
+    pub fn is_calm(&self) -> bool {
+        lock(&self.ways).calm
+    }
+
     /// From here on the network does what it should.
     pub fn be_calm(&self) {
         lock(&self.ways).calm = true;

@@ -165,7 +165,7 @@ impl Sim {
         if life.burn() {
             self.befall(life, what);
         }
-        let chance = self.chances().order.below(16);
+        let chance = self.chances().order.below(self.plan.others_act);
         if chance == 0 && lock(&self.inner).depth < DEPTH {
             let span = 5 + self.chances().order.below(300);
             let until = self.now() + span;
@@ -210,7 +210,14 @@ impl Sim {
 
     /// Whether a file check takes a while this time.
     pub fn file_check_is_slow(&self) -> bool {
-        self.chances().disk.chance(20)
+        self.chances().disk.chance(if self.plan.slow_checks { 200 } else { 20 })
+    }
+
+    /// How long it takes then.
+    pub fn file_check_time(&self) -> Micros {
+        let calm = self.is_calm();
+        let most = if self.plan.slow_checks && !calm { 12 * SECOND } else { 3 * MS };
+        50 + self.chances().disk.below(most)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +16,7 @@ use super::site::{Site, SiteError};
 use crate::store::record::Durability;
 
 /// What a disk writes whole.
-const SECTOR: usize = 512;
+pub const SECTOR: usize = 512;
 
 /// Called before each operation with its number and name; may use the file system (without being called again).
 pub type Hook = Box<dyn FnMut(u64, &str, &MemFiles) + Send>;
@@ -174,6 +175,18 @@ impl MemFiles {
         true
     }
 
+    /// A sector of a file is zeros, on the disk and in the cache: the disk has lost what it said was durable.
+    pub fn lose_sector(&self, path: &Path, sector: usize) -> bool {
+        let mut inner = self.lock();
+        let Some(id) = inner.names.get(path).copied() else { return false };
+        let inode = &mut inner.inodes[id];
+        for bytes in [&mut inode.live, &mut inode.durable] {
+            let (from, to) = sector_range(bytes, sector);
+            bytes[from..to].fill(0);
+        }
+        true
+    }
+
     /// Names and contents as a reader sees them.
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let inner = self.lock();
@@ -230,6 +243,13 @@ impl Fault {
 impl Inner {
     fn used(&self) -> u64 {
         self.names.values().map(|id| self.inodes[*id].live.len() as u64).sum()
+    }
+
+    /// The files in a directory. Paths are in order of their parts: what lies in it follows it.
+    fn inside<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = &'a PathBuf> {
+        let behind = self.names.range::<Path, _>((Bound::Excluded(dir), Bound::Unbounded));
+        let all = behind.map(|(path, _)| path).take_while(move |path| path.starts_with(dir));
+        all.filter(move |path| path.parent() == Some(dir))
     }
 
     fn find(&self, path: &Path) -> io::Result<usize> {
@@ -295,8 +315,7 @@ impl Files for MemFiles {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let inner = self.simple("list")?;
-        let inside = inner.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(inside.filter_map(|path| path.file_name()?.to_str().map(Into::into)).collect())
+        Ok(inner.inside(dir).filter_map(|path| path.file_name()?.to_str().map(Into::into)).collect())
     }
 
     fn free(&self, _dir: &Path) -> u64 {
@@ -306,7 +325,7 @@ impl Files for MemFiles {
 
     fn is_dir(&self, dir: &Path) -> io::Result<bool> {
         let inner = self.simple("is_dir")?;
-        if inner.dirs.contains(dir) || inner.names.keys().any(|name| name.parent() == Some(dir)) {
+        if inner.dirs.contains(dir) || inner.inside(dir).next().is_some() {
             return Ok(true);
         }
         inner.find(dir).map(|_| false)
@@ -320,8 +339,7 @@ impl Files for MemFiles {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let inner = self.simple("exists")?;
         // A directory is there as soon as something is in it.
-        let within = |name: &PathBuf| name == path || name.parent() == Some(path);
-        Ok(inner.dirs.contains(path) || inner.names.keys().any(within))
+        Ok(inner.names.contains_key(path) || inner.dirs.contains(path) || inner.inside(path).next().is_some())
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {

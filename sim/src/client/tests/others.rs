@@ -99,8 +99,9 @@ fn check(request: &Request, message: &[u8]) {
     let header = message::parse_call(message).unwrap();
     let args = &message[header.args..];
     let id = |name: &[u8]| ClientId((1..4).find(|id| super::name(*id) == name).expect("a known name"));
-    if let Request::Notify { state, .. } = request {
-        assert_eq!(message::parse_notify(args), Some(*state));
+    if let Request::Notify { client, state, .. } = request {
+        let (name, sent) = message::parse_notify(args).unwrap();
+        assert_eq!((id(name), sent), (*client, *state));
         return;
     }
     match (request, wire::parse(4, header.procedure, args).unwrap().request) {
