@@ -113,7 +113,7 @@ impl Manager {
             Kept::Unchanged => {}
             Kept::Longer(full) => self.end_elsewhen(&p, full, now),
             Kept::Adopted => self.go_on(p.node, now),
-            Kept::Failed => self.forget_last(now),
+            Kept::Failed => self.lose_sight(now),
         }
     }
 
@@ -174,7 +174,7 @@ impl Manager {
             take.suspended = false;
         }
         // Whether and until when a window goes on is not told: nothing surely expires.
-        self.forget_last(now);
+        self.lose_sight(now);
         self.served_by = Some(node);
         self.unserved = None;
     }
@@ -326,10 +326,21 @@ impl Manager {
         end.saturating_add(slack)
     }
 
-    /// The last window is not the last one any more, or nobody knows how it goes on.
+    /// The last window is not the last one any more.
     fn forget_last(&mut self, now: Moment) {
+        self.full_over = self.full_over.map(|over| over.min(now.at));
         if self.last.take().is_some_and(|last| last.full) {
             self.full_over = Some(now.at);
+        }
+    }
+
+    /// Nobody knows how the last window goes on.
+    fn lose_sight(&mut self, now: Moment) {
+        let full =
+            self.last.is_some_and(|last| last.full) || self.full_over.is_some_and(|over| over > now.at);
+        self.forget_last(now);
+        if full {
+            self.full_over = Some(Micros::MAX);
         }
     }
 }

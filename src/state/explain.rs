@@ -147,6 +147,8 @@ impl Engine {
         let held = blockers.iter().filter(|id| self.condition_of(**id) != Condition::Reclaimable).count();
         let full = lm.is_some_and(|lm| self.names.lm_by_id(lm).in_full_grace(q.file));
         let parks = self.would_park(&blockers);
+        let proven = covered
+            && !owner.zip(file).is_some_and(|(owner, file)| self.is_any_unreclaimed(owner, file, q.range));
         let free = blockers.is_empty() && !covered;
         let unwritten = lm
             .zip(file)
@@ -154,7 +156,7 @@ impl Engine {
             .and_then(|(lm, file)| self.unwritten_in_the_way(lm, file, q.range, q.mode, owner));
         let [lock, blocking, test] = match (self.is_unloaded(q.lm), full, blockers.is_empty()) {
             (true, _, _) => [Outcome::Silence; 3],
-            (_, true, _) if !covered => [Outcome::HeldBack, Outcome::Blocked, Outcome::HeldBack],
+            (_, true, _) if !proven => [Outcome::HeldBack, Outcome::Blocked, Outcome::HeldBack],
             (_, true, _) => [Outcome::Granted, Outcome::Granted, Outcome::HeldBack],
             (_, false, true) if unwritten.is_some() => [Outcome::Denied, Outcome::Blocked, Outcome::Granted],
             (_, false, true) => [Outcome::Granted; 3],
@@ -169,7 +171,7 @@ impl Engine {
             test,
             reclaim: self.explain_reclaim(lm, q, &blockers),
             covered,
-            full_window: full && !covered,
+            full_window: full && !proven,
             blocker_count: blockers.len() as u64,
             held: held as u64,
             blockers: self.rows(&blockers),

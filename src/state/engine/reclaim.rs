@@ -4,7 +4,7 @@
 
 use crate::state::command::{Deny, Effects, Event, LockRequest, Party};
 use crate::state::table::Attrs;
-use crate::state::types::{Condition, LmId, Mode, Range, Status, Time};
+use crate::state::types::{Condition, FileId, LmId, Mode, OwnerId, Range, Status, Time};
 
 use super::Engine;
 use super::grants::note_grant;
@@ -123,6 +123,13 @@ impl Engine {
         let own = self.locks.own(place.file, place.owner, range);
         own.map(|id| self.locks.get(id).attrs.condition)
             .all(|c| matches!(c, Condition::Reclaimable | Condition::Expired))
+    }
+
+    /// Whether anything that the owner has there is not.
+    pub(in crate::state) fn is_any_unreclaimed(&self, owner: OwnerId, file: FileId, range: Range) -> bool {
+        let own = self.locks.own(file, owner, range);
+        own.map(|id| self.locks.get(id).attrs.condition)
+            .any(|c| matches!(c, Condition::Reclaimable | Condition::Expired))
     }
 
     /// Grants a reclaim. It never weakens what is there. What the client was not known to have is confirmed: nobody

@@ -200,7 +200,9 @@ impl Engine {
         let conflict = self.locks.conflicts(place.file, r.range, r.mode, but).next();
         let reads = || self.covers(place.owner, place.file, r.range, Mode::Shared);
         let conflict = conflict.filter(|_| !(mutant!(UpgradeOverReader) && reads()));
-        let window = self.in_full_grace(lm, place.file) && !covered;
+        // A record that may be incomplete may also be out of date: only who reclaims is known to mean what he had.
+        let proven = covered && !self.is_any_unreclaimed(place.owner, place.file, r.range);
+        let window = self.in_full_grace(lm, place.file) && !proven;
         let frozen = mutant!(WholeAddressFreezes) && self.in_window(r.party.lm);
         let all_frozen = mutant!(WholeNodeFreezes) && !self.windows.is_empty();
         if (frozen || all_frozen) && !covered {

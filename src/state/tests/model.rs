@@ -229,7 +229,10 @@ impl Model {
         }
         let state = self.clients[c].unwrap_or(0);
         let covered = self.covers(who, spot, mode);
-        let window = self.is_full(who.lm, spot.file) && !covered;
+        let own = &self.files[spot.file][who.index()][spot.lo..=spot.hi];
+        let back = |c: &Cell| !matches!(c.condition, Condition::Reclaimable | Condition::Expired);
+        let proven = covered && own.iter().flatten().all(back);
+        let window = self.is_full(who.lm, spot.file) && !proven;
         if !window && !self.conflicts(who, spot, mode) {
             self.drop_exact(who, spot, mode);
             self.evict(who, spot, mode, false);
