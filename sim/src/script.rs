@@ -271,7 +271,9 @@ impl Manager {
 
     async fn stop(&mut self, machine: usize, ip: IpAddr) {
         let came = command(&self.sim, &self.scripts, machine, Verb::UnlockIp { ip }).await;
-        let damaged = self.sim.settings.trouble.damage && self.random.chance(150);
+        // What a damaged record has lost is in nobody's way who comes through another address on the same files.
+        let alone = self.addresses().len() == 1;
+        let damaged = self.sim.settings.trouble.damage && alone && self.random.chance(150);
         if came == Some(Came::Done) && damaged && !cluster::is_loaded_anywhere(&self.sim, ip) {
             self.damage(ip);
         }
@@ -668,7 +670,8 @@ impl Luck {
     fn damage(&mut self) {
         let groups = &self.scripts.site.groups;
         let Some(group) = self.random.pick(groups) else { return };
-        let idle = group.addresses.iter().all(|ip| !cluster::is_loaded_anywhere(&self.sim, *ip));
+        let idle = group.addresses.len() == 1
+            && group.addresses.iter().all(|ip| !cluster::is_loaded_anywhere(&self.sim, *ip));
         if !idle {
             return;
         }
