@@ -133,8 +133,10 @@ impl Checker {
                 }
             }
             settle(hold, grant.mode, now, state);
-            if grant.reclaim && hold.pending[Mode::Exclusive as usize] > 0 {
-                // A stronger one that was granted by callback, and not heard of, is reclaimed with it.
+            let stronger = hold.pending[Mode::Exclusive as usize] > 0;
+            if grant.reclaim && (stronger || (full && grant.mode == Mode::Shared)) {
+                // A stronger one that was granted by callback, and not heard of, is reclaimed with it. So is one that the client has given up
+                // since, where the record has lost that.
                 settle(hold, Mode::Exclusive, now, state);
             }
             let stronger = &mut hold.may[Mode::Exclusive as usize];
