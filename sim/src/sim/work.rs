@@ -17,6 +17,8 @@ use super::{Chances, Sim, What, lock};
 
 /// Calls inside calls at the most; deeper down nobody else acts.
 const DEPTH: u32 = 12;
+/// When what found another file operation of its daemon under way looks again. That may take a minute, if the daemon stands still.
+const BUSY: Micros = MS / 2;
 
 impl Sim {
     /// The event, if its daemon lives and goes on; else it is kept for later, or dropped.
@@ -73,7 +75,7 @@ impl Sim {
             return;
         }
         if !self.begin_io(life) {
-            return self.plan(50, What::Write(life.clone(), lm));
+            return self.plan(BUSY, What::Write(life.clone(), lm));
         }
         let wrote = life.parts.get().is_some_and(|parts| parts.journals.step(&lm.to_string()));
         self.end_io(life);
@@ -96,7 +98,7 @@ impl Sim {
             return;
         }
         if !self.begin_io(life) {
-            return self.plan(50, What::Chore(life.clone(), lm));
+            return self.plan(BUSY, What::Chore(life.clone(), lm));
         }
         if let Some(parts) = life.parts.get() {
             parts.journals.keep_house(&lm.to_string());
@@ -121,7 +123,7 @@ impl Sim {
             return;
         }
         if lock(&self.machines)[life.machine].at_job || !self.begin_io(life) {
-            return self.plan(50, What::Job(life.clone()));
+            return self.plan(BUSY, What::Job(life.clone()));
         }
         lock(&self.machines)[life.machine].at_job = true;
         let job = life.state().jobs.pop_front();
