@@ -423,6 +423,8 @@ impl Checker {
             if self.has_arrived(call) {
                 // It may still be at work there, or wait. But an UNLOCK that is sent from here on comes after it.
                 ghost.until = self.now.at;
+                // As one that waits: others may be granted what excludes it before it takes effect.
+                ghost.block = true;
             }
             if call.elsewhere {
                 // It gives nothing.
