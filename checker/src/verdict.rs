@@ -134,7 +134,8 @@ pub struct Settings {
     /// Clients that keep to no rule: they repeat old calls whenever they like and say that they rebooted when they have not. Nothing is sure
     /// of what they hold, and what they ever asked for they may hold at any time. What they do to others is judged all the same.
     pub liars: Vec<ClientId>,
-    /// How long an answered call is remembered, to compare the answers to its copies.
+    /// How long an answered call is remembered, to compare the answers to its copies. A service that keeps answers for some minutes, and takes
+    /// them along in a move, may repeat one for longer than that.
     pub remember: Micros,
 }
 
@@ -153,7 +154,7 @@ impl Default for Settings {
             blocked_anew: false,
             exact_conditions: false,
             liars: Vec::new(),
-            remember: 60_000_000,
+            remember: 900_000_000,
         }
     }
 }

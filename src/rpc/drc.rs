@@ -159,17 +159,16 @@ impl Drc {
         }
     }
 
-    /// Remembers the reply that a call got `ago`, before this cache began: on another node, or in an earlier life. One that is too old
-    /// or too long, or that this cache knows better, is passed over.
-    pub fn seed(&self, now: Instant, key: &Key, reply: &[u8], ago: Duration) {
-        let Some(since) = now.checked_sub(ago).filter(|_| ago < self.limits.age) else { return };
+    /// Remembers the reply that a call got before this cache began: on another node, or in an earlier life. One that is too long, or that this
+    /// cache knows better, is passed over.
+    pub fn seed(&self, now: Instant, key: &Key, reply: &[u8]) {
         let shard_no = self.hasher.hash_one(key) as usize % SHARDS;
         let mut shard = self.shard(shard_no);
         let full = shard.index.len() >= (self.limits.entries / SHARDS).max(1);
         if full || reply.len() > self.limits.reply_max || shard.index.contains_key(key) {
             return;
         }
-        let (slot, generation) = shard.insert(Entry { key: *key, since, reply: None });
+        let (slot, generation) = shard.insert(Entry { key: *key, since: now, reply: None });
         shard.keep(slot, generation, reply.into());
     }
 
@@ -318,13 +317,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_of_another_node_is_repeated_until_it_is_too_old() {
+    fn a_reply_of_another_node_is_repeated_unless_this_one_knows_better() {
         let (drc, now) = (Drc::new(DrcLimits::default()), Instant::now());
-        drc.seed(now, &key(1, b"unlock"), b"granted", Duration::from_secs(1));
-        drc.seed(now, &key(2, b"unlock"), b"granted", Duration::from_secs(120));
+        drc.seed(now, &key(1, b"unlock"), b"granted");
         assert_eq!(drc.begin(now, &key(1, b"unlock")), Begin::Replay((*b"granted").into()));
         let own = new(&drc, now, &key(2, b"unlock"));
-        drc.seed(now, &key(2, b"unlock"), b"other", Duration::ZERO);
+        drc.seed(now, &key(2, b"unlock"), b"other");
         drc.finish(own, Some(b"own"));
         assert_eq!(drc.begin(now, &key(2, b"unlock")), Begin::Replay((*b"own").into()));
     }

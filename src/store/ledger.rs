@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::lock_store::{Loaded, Origin};
 use super::record::{
@@ -105,7 +104,6 @@ impl Ledger {
                 }
             }
             record @ Record::Opened { .. } => {
-                self.date_replies_anew(&record);
                 self.opened = Some(record);
                 self.ended = None;
                 self.window = None;
@@ -204,45 +202,6 @@ impl Ledger {
     /// The replies of the last requests, oldest first.
     pub fn replies(&self) -> &VecDeque<ReplySeed> {
         &self.replies
-    }
-
-    /// How long before the last thing that has a date each of the replies was given, by the clock of the owner alone: another node's may be
-    /// minutes away. How long ago that was cannot be told from here.
-    pub fn reply_ages(&self) -> impl Iterator<Item = (&ReplySeed, Duration)> {
-        let last = self.last_ms();
-        self.replies.iter().map(move |reply| (reply, Duration::from_millis(last.saturating_sub(reply.at_ms))))
-    }
-
-    /// The node whose process wrote last.
-    pub fn node(&self) -> Option<&str> {
-        match &self.opened {
-            Some(Record::Opened { node, .. }) => Some(node),
-            _ => None,
-        }
-    }
-
-    /// The last date of this owner's clock.
-    fn last_ms(&self) -> u64 {
-        let date = |record: &Option<Record>| match record {
-            Some(
-                Record::Opened { time, .. } | Record::Released { time } | Record::HandedOver { time, .. },
-            ) => time.saturating_mul(1000),
-            _ => 0,
-        };
-        let last = self.replies.iter().map(|reply| reply.at_ms).max();
-        last.unwrap_or(0).max(date(&self.opened)).max(date(&self.ended))
-    }
-
-    /// Another node begins: what was answered before is as old as it was then, by the clock that counts from here on.
-    fn date_replies_anew(&mut self, opened: &Record) {
-        let Record::Opened { node, time, .. } = opened else { return };
-        if self.replies.is_empty() || self.node() == Some(node) {
-            return;
-        }
-        let (last, now) = (self.last_ms(), time.saturating_mul(1000));
-        for reply in &mut self.replies {
-            reply.at_ms = now.saturating_sub(last.saturating_sub(reply.at_ms));
-        }
     }
 
     /// The TCP connections that clients have, or had when the owner died, oldest first.
@@ -481,62 +440,6 @@ mod tests {
 
     fn fields(mode: Mode, condition: LockCondition) -> LockFields {
         LockFields { mode, condition, state: 1, since: 5, under: None }
-    }
-
-    fn opened(node: &str, time: u64) -> Entry {
-        let durability = crate::store::record::Durability::Sync;
-        Record::Opened { lock_manager: "lm".into(), node: node.into(), time, durability, complete: true }
-            .into()
-    }
-
-    fn answered(xid: u32, at_s: u64) -> Entry {
-        let reply = ReplySeed {
-            peer: [10, 0, 0, 1].into(),
-            port: 700,
-            tcp: true,
-            xid,
-            program: 100_021,
-            version: 4,
-            procedure: 4,
-            checksum: 7,
-            at_ms: at_s * 1000,
-            reply: Box::new([0]),
-        };
-        Entry { record: Record::Answered, reply: Some(reply) }
-    }
-
-    fn ages(ledger: &Ledger) -> Vec<(u32, u64)> {
-        ledger.reply_ages().map(|(reply, age)| (reply.xid, age.as_secs())).collect()
-    }
-
-    #[test]
-    fn what_was_answered_by_another_clock_is_as_old_as_it_was_by_that() {
-        for other in [1_000u64, 10_150, 90_000] {
-            let mut ledger = Ledger::default();
-            for entry in [opened("a", 10_000), answered(1, 10_090), answered(2, 10_150)] {
-                ledger.apply_entry(entry);
-            }
-            assert_eq!(ages(&ledger), [(1, 60), (2, 0)]);
-            for entry in
-                [opened("b", other), answered(3, other + 10), Record::Released { time: other + 30 }.into()]
-            {
-                ledger.apply_entry(entry);
-            }
-            let wanted = [(1, 90), (2, 30), (3, 20)];
-            assert_eq!(ages(&ledger), wanted, "the clock of b says {other}");
-            let mut again = Ledger::default();
-            ledger.entries().for_each(|entry| again.apply_entry(entry));
-            assert_eq!(ages(&again), wanted, "from a snapshot");
-        }
-    }
-
-    #[test]
-    fn what_a_node_answered_itself_grows_old_while_it_is_away() {
-        let mut ledger = Ledger::default();
-        for entry in [opened("a", 10_000), answered(1, 10_090), opened("a", 10_200), answered(2, 10_210)] {
-            ledger.apply_entry(entry);
-        }
-        assert_eq!(ages(&ledger), [(1, 120), (2, 0)]);
     }
 
     fn operations() -> impl Strategy<Value = Vec<(u32, u8, u64, u64, u8)>> {

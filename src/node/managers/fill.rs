@@ -2,13 +2,15 @@
 //! manager that is served already.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::Managers;
 use crate::node::records;
 use crate::rpc::header::void_reply;
 use crate::state::{Command, Event, Party, Route};
 use crate::store::Ledger;
+
+/// So many answers go into the reply cache, the last ones, 12,288: most of what it holds, but what comes from here on needs some room too.
+const SEEDS: usize = 12_288;
 
 impl Managers {
     /// Puts the record into the core. Returns how many locks it would not take.
@@ -55,38 +57,18 @@ impl Managers {
         }
     }
 
-    /// What this lock manager's requests were answered with last: repeated, they get the same again and change nothing. How old an answer is
-    /// the clock of its owner says; that of another node is no measure for it, so there what was answered last counts as answered now.
+    /// What this lock manager's requests were answered with last: repeated, they get the same again and change nothing. How long ago that
+    /// was is not asked: two nodes' clocks may differ, and one may have been set meanwhile.
     pub(super) fn seed_replies(&self, ip: IpAddr, ledger: &Ledger) {
-        let (now, unix_ms) = (self.rooms.host.now(), self.unix_now() * 1000);
-        let ours = ledger.node() == Some(self.rooms.state_dir.node_label());
-        for (seed, age) in ledger.reply_ages().filter(|_| !mutant!(RepliesNotSeeded)) {
-            let (key, ago) = (records::key(seed), age_here(ours, unix_ms, seed.at_ms, age));
+        let now = self.rooms.host.now();
+        let replies = ledger.replies().iter().filter(|_| !mutant!(RepliesNotSeeded));
+        for seed in replies.skip(ledger.replies().len().saturating_sub(SEEDS)) {
+            let key = records::key(seed);
             // An asynchronous request has an empty reply of its own, and its result comes by a call.
             match self.rooms.results.seed(key, ip, &seed.reply) {
-                true => self.rooms.drc.seed(now, &key, &void_reply(seed.xid), ago),
-                false => self.rooms.drc.seed(now, &key, &seed.reply, ago),
+                true => self.rooms.drc.seed(now, &key, &void_reply(seed.xid)),
+                false => self.rooms.drc.seed(now, &key, &seed.reply),
             }
         }
-    }
-}
-
-/// How old an answer is taken to be that was given at `at_ms`, `age` before the end of the record. `ours`: by this node's clock.
-fn age_here(ours: bool, now_ms: u64, at_ms: u64, age: Duration) -> Duration {
-    if ours { Duration::from_millis(now_ms.saturating_sub(at_ms)).max(age) } else { age }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn another_nodes_clock_neither_ages_an_answer_nor_keeps_it_young() {
-        let (age, now) = (Duration::from_secs(30), 10_000_000);
-        for at in [0, now - 5_000, now, now + 9_000_000] {
-            assert_eq!(age_here(false, now, at, age), age, "{at}");
-        }
-        assert_eq!(age_here(true, now, now - 600_000, age), Duration::from_secs(600));
-        assert_eq!(age_here(true, now, now + 600_000, age), age, "a clock that was set back");
     }
 }
