@@ -221,7 +221,9 @@ impl Checker {
         match call.request {
             Request::Lock { .. } => self.lock_answered(call, answer),
             // Too late: it is granted.
-            Request::Cancel { lock } if answer == Answer::Denied && self.may_hold(call, lock.exclusive) => {
+            Request::Cancel { lock }
+                if answer == Answer::Denied && self.may_be_granted(call, lock.exclusive) =>
+            {
                 Ok(())
             }
             Request::Unlock { .. } | Request::Cancel { .. } if answer != Answer::Granted && !call.forged => {
@@ -253,11 +255,20 @@ impl Checker {
         }
     }
 
-    /// Whether the owner of a call may have held any of its bytes in this mode since it was sent.
-    fn may_hold(&self, call: &Call, exclusive: bool) -> bool {
+    /// Whether the owner of a call may have had any of its bytes in this mode since it was sent. A request that waits, and of which no copy
+    /// can be under way any more, has given nothing.
+    fn may_be_granted(&self, call: &Call, exclusive: bool) -> bool {
         let mode = Mode::of(exclusive);
-        self.files[call.file as usize].map.touching(call.bytes).any(|(_, segment)| {
-            segment.hold(call.owner).is_some_and(|hold| hold.may_since(mode, call.first.seq))
+        let waits =
+            self.owns.get(&(call.file, call.owner)).map(|own| own.waits.as_slice()).unwrap_or_default();
+        let settled = |wait: &&Wait| wait.mode == mode && wait.last_copy <= call.first.at;
+        self.files[call.file as usize].map.touching(call.bytes).any(|(bytes, segment)| {
+            let only = waits.iter().filter(settled).filter(|wait| overlap(wait.bytes, bytes)).count() as u32;
+            segment.hold(call.owner).is_some_and(|hold| {
+                hold.may[mode as usize].until >= call.first.seq
+                    || hold.reclaiming[mode as usize] > 0
+                    || hold.pending[mode as usize] > only
+            })
         })
     }
 

@@ -109,7 +109,7 @@ fn every_mistake_is_found() {
         let mut seen: Vec<(Invariant, u64)> = Vec::new();
         let mut found = 0;
         let mut first = String::new();
-        let tries = 60;
+        let tries = 100;
         // Up to the first that is found as what it is; all of them where a table is wanted.
         let table = std::env::var("TABLE").is_ok();
         for seed in 0..tries {
