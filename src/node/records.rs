@@ -62,6 +62,11 @@ pub(super) fn mark_for_reclaim() -> Record {
     swept(Sweep::Release)
 }
 
+/// The locks that nobody reclaimed in their window go.
+pub(super) fn drop_expired() -> Record {
+    swept(Sweep::DropExpired)
+}
+
 fn swept(sweep: Sweep) -> Record {
     use LockCondition as C;
     let bits = |all: &[C]| all.iter().fold(0, |bits, c| bits | c.bit());

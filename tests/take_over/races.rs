@@ -138,6 +138,27 @@ fn a_record_of_another_node_is_not_raised_over_and_over() {
 }
 
 #[test]
+fn a_lock_that_expired_and_whose_bytes_somebody_had_since_through_another_address_is_not_reclaimed() {
+    let Some(pair) = Pair::new() else { return };
+    let a = pair.a.serve(&pair.world, LONG, &both(&pair));
+    for ip in [LM, LM2] {
+        a.verb(&["start-grace", ip]);
+    }
+    let fh = pair.a.handle(&a, "f");
+    let wanted = Want::bytes(&fh, 0, 10);
+    assert_eq!(through(LM2, 10, "one").lock(&wanted), GRANTED);
+    a.verb(&["unlock-ip", LM2]);
+    a.verb(&["start-grace", LM2]);
+    assert_eq!(a.verb(&["end-grace", LM2])["freed"], 1, "one is not back in time");
+    a.verb(&["unlock-ip", LM2]);
+    let mut two = through(LM, 11, "two");
+    assert_eq!(two.lock(&wanted), GRANTED);
+    assert_eq!(two.unlock(&wanted), GRANTED);
+    a.verb(&["start-grace", LM2]);
+    assert_ne!(through(LM2, 10, "one").lock(&wanted.reclaim()), GRANTED, "two has had them meanwhile");
+}
+
+#[test]
 fn beside_a_record_that_cannot_be_read_nobody_is_served_but_by_force() {
     let Some(pair) = Pair::new() else { return };
     let tables = both(&pair);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Managers, Slot, refusal};
@@ -103,6 +104,17 @@ impl Managers {
         }
         let ours = self.slot(other).map(|slot| slot.epoch).filter(|epoch| *epoch != Epoch(0));
         kept && ours.is_some_and(|ours| self.rooms.journals.read_epoch(name).is_ok_and(|now| now == ours))
+    }
+
+    /// Whether another lock manager, here or elsewhere, may serve files of these exports too.
+    pub(super) fn may_share_files(&self, ip: IpAddr, exports: &BTreeSet<PathBuf>, rest: bool) -> bool {
+        let meets = |others: &BTreeSet<PathBuf>| rest || others.is_empty() || !others.is_disjoint(exports);
+        let known = self
+            .slots()
+            .iter()
+            .any(|(other, slot)| *other != ip && slot.floating && (slot.rest || meets(&slot.exports)));
+        let configured = &self.rooms.config.lock_managers;
+        known || configured.iter().any(|lm| lm.address != ip && meets(&lm.exports.iter().cloned().collect()))
     }
 
     /// Whether it is known to have its files on other file systems.

@@ -266,6 +266,10 @@ impl Managers {
                 records.push(Record::Bound { path: Box::default(), prefix: Box::default() });
             }
         }
+        if ledger.count(&[LockCondition::Expired]) > 0 && self.may_share_files(plan.ip, &exports, rest) {
+            // While this one was away others may have been given their bytes, and have let go of them since: no record here tells.
+            records.push(records::drop_expired());
+        }
         if !opening.adopt {
             records.push(records::mark_for_reclaim());
             // Who waited was never told where it stands now, and asks again; the record must not bring it back to life at a later adopt.
