@@ -121,8 +121,9 @@ pub(super) struct Client {
     pub(super) address: IpAddr,
     /// Its NSM state; 0 = unknown.
     pub(super) state: u32,
-    /// Since when that is known.
-    pub(super) state_since: Time,
+    /// Since when it takes locks under that, as far as is known here. A notice alone does not tell: with some clients it is ahead of what
+    /// their LOCKs say.
+    pub(super) state_since: Option<Time>,
     /// Whether an [`super::Entry::Client`] with this state was emitted.
     pub(super) recorded: bool,
     /// Whether one with any state was: there is something to forget.
@@ -246,7 +247,7 @@ impl Names {
             name: name.into(),
             address,
             state: 0,
-            state_since: now,
+            state_since: None,
             recorded: false,
             listed: false,
             reclaimable: 0,

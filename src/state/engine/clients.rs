@@ -51,7 +51,7 @@ impl Engine {
             self.run_wakes(now, fx);
         }
         let client = self.names.client_mut(id);
-        (client.state, client.state_since) = (state, now);
+        (client.state, client.state_since) = (state, Some(now));
         client.recorded = false;
     }
 
@@ -59,7 +59,8 @@ impl Engine {
     pub(super) fn is_late(&self, now: Time, id: ClientId, state: u32) -> bool {
         let client = self.names.client(id);
         let older = state != 0 && client.state != 0 && is_newer(client.state, state);
-        older && now < client.state_since.plus(self.settings.late) && !mutant!(LateLockFrees)
+        let since = client.state_since.filter(|_| older && !mutant!(LateLockFrees));
+        since.is_some_and(|since| now < since.plus(self.settings.late))
     }
 
     /// The clients that a request from this party speaks for: itself, and those of the same name it may act for.
@@ -151,7 +152,7 @@ impl Engine {
         }
         let id = self.load_client(now, lm, &party);
         let client = self.names.client_mut(id);
-        (client.state, client.state_since) = (state, now);
+        (client.state, client.state_since) = (state, None);
         client.recorded = true;
         client.listed = true;
     }
@@ -201,7 +202,7 @@ impl Engine {
             }
             let client = self.names.client_mut(id);
             if client.state == 0 || is_newer(state, client.state) {
-                (client.state, client.state_since) = (state, now);
+                (client.state, client.state_since) = (state, None);
                 client.recorded = false;
                 self.record(id, fx);
             }

@@ -57,7 +57,7 @@ impl Engine {
         self.make_way(now, place, range, lock.mode, false, fx);
         let client = self.names.client_mut(place.client);
         if client.state == 0 {
-            (client.state, client.state_since) = (lock.state, now);
+            client.state = lock.state;
         }
         let mut grants = Vec::new();
         // The lock itself is in the record already.

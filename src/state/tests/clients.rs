@@ -62,6 +62,15 @@ fn a_lock_from_before_a_reboot_gets_no_answer_and_frees_nothing() {
 }
 
 #[test]
+fn a_notice_that_is_ahead_of_what_the_clients_locks_say_keeps_it_from_nothing() {
+    let (mut k, a) = (Kit::new(), peer("a", 1));
+    k.lock(a.state(3), "f", 0..=9, X);
+    assert_eq!(k.notify(a, 5), Reply::Void);
+    assert_eq!(k.counts(), (0, 0));
+    assert_eq!(k.lock(a.state(3), "f", 0..=9, X), Granted);
+}
+
+#[test]
 fn a_strangers_name_is_not_taken_for_a_host_that_reboots() {
     let (mut k, a) = (Kit::new(), peer("a", 1));
     let stranger = a.host(9).state(0);
