@@ -18,6 +18,8 @@ use crate::target::Target;
 /// A callback that takes longer is lost.
 const PATIENCE: Duration = Duration::from_secs(30);
 const HOLDER: u32 = 1;
+/// How long a lock is held.
+const HELD: Duration = Duration::from_millis(1);
 
 /// Who waits, and how.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,8 @@ pub(crate) struct Crowd {
 /// Something goes another way.
 pub(crate) fn run(target: &mut Target, from: Ipv4Addr, crowd: Crowd) -> Result<Histogram<u64>, String> {
     let told = callbacks::start(from, target.nlm).map_err(|e| format!("the client's services: {e}"))?;
-    let mut took = Histogram::new_with_bounds(1, PATIENCE.as_nanos() as u64 * 2, 3).map_err(|e| e.to_string())?;
+    let mut took =
+        Histogram::new_with_bounds(1, PATIENCE.as_nanos() as u64 * 2, 3).map_err(|e| e.to_string())?;
     let handle = target.handle("f0").map_err(|e| e.to_string())?;
     let mut line = Line::connect(from, target).map_err(|e| e.to_string())?;
     let lock = |owner: u32, exclusive: bool| Lock {
@@ -54,6 +57,7 @@ pub(crate) fn run(target: &mut Target, from: Ipv4Addr, crowd: Crowd) -> Result<H
         }
         let mut holders = vec![HOLDER];
         while let Some(holder) = holders.pop() {
+            std::thread::sleep(HELD);
             let began = Instant::now();
             line.ask(NLM_UNLOCK, &lock(holder, false), false, GRANTED)?;
             if waiting.is_empty() {

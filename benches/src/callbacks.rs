@@ -11,8 +11,6 @@ use crate::message::{In, NLM, NLM_GRANTED, NLM_GRANTED_MSG, NLM_GRANTED_RES, POR
 
 const RPCBIND_PORT: u16 = 111;
 const DATAGRAM: usize = 65_536;
-/// A client's time between its answer to a GRANTED_MSG and its GRANTED_RES.
-const THINKING: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// A GRANTED that came: of which owner, and when.
 pub(crate) type Came = (u32, Instant);
@@ -45,6 +43,8 @@ struct Said {
     reply: Vec<u8>,
     /// Of an asynchronous GRANTED the answer is a call of its own.
     result: Option<Vec<u8>>,
+    /// Told when both have left: nobody uses a lock that the server may not know of yet.
+    came: Option<Came>,
 }
 
 fn serve(listener: TcpListener, udp: UdpSocket, service: Service) {
@@ -65,6 +65,7 @@ fn answer_datagrams(socket: &UdpSocket, service: &Service) {
         let Some(said) = service.hear(&buffer[..len]) else { continue };
         let _ = socket.send_to(&said.reply, from);
         results.send(service, said.result);
+        service.tell(said.came);
     }
 }
 
@@ -81,6 +82,7 @@ fn answer_stream(mut stream: TcpStream, service: &Service) {
             let Some(said) = said else { continue };
             let _ = stream.write_all(&Xdr(said.reply).record());
             results.send(service, said.result);
+            service.tell(said.came);
         }
         input.drain(..at);
     }
@@ -93,8 +95,6 @@ struct Results(Option<TcpStream>);
 impl Results {
     fn send(&mut self, service: &Service, result: Option<Vec<u8>>) {
         let Some(result) = result else { return };
-        // Ganesha waits five seconds for a result that comes before it has begun to wait.
-        std::thread::sleep(THINKING);
         if self.0.is_none() {
             let from = SocketAddr::from((service.address, 0));
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
@@ -128,7 +128,7 @@ impl Service {
         }
         let mut reply = Xdr::default();
         reply.reply(xid);
-        let mut result = None;
+        let (mut result, mut came) = (None, None);
         match (program, version, procedure) {
             (PORTMAP, 2, 3) => {
                 let port = if input.u32()? == NLM { self.port } else { 0 };
@@ -140,27 +140,34 @@ impl Service {
                 reply.opaque(format!("{a}.{b}.{c}.{d}.{high}.{low}").as_bytes());
             }
             (NLM, _, NLM_GRANTED) => {
-                let cookie = self.note(input)?;
+                let (owner, cookie) = granted(input)?;
+                came = Some(owner);
                 reply.opaque(cookie).u32(0);
             }
             (NLM, _, NLM_GRANTED_MSG) => {
-                let cookie = self.note(input)?;
+                let (owner, cookie) = granted(input)?;
+                came = Some(owner);
                 let mut out = Xdr::default();
                 out.call(xid, NLM, 4, NLM_GRANTED_RES).opaque(cookie).u32(0);
                 result = Some(out.0);
             }
             _ => {}
         }
-        Some(Said { reply: reply.0, result })
+        Some(Said { reply: reply.0, result, came })
     }
 
-    /// Tells of a grant; returns its cookie.
-    fn note<'a>(&self, mut input: In<'a>) -> Option<&'a [u8]> {
-        let now = Instant::now();
-        let cookie = input.opaque()?;
-        input.u32()?;
-        (input.opaque()?, input.opaque()?, input.opaque()?);
-        let _ = self.tell.send((input.u32()?, now));
-        Some(cookie)
+    fn tell(&self, came: Option<Came>) {
+        if let Some(came) = came {
+            let _ = self.tell.send(came);
+        }
     }
+}
+
+/// Who is granted, now; and the cookie.
+fn granted<'a>(mut input: In<'a>) -> Option<(Came, &'a [u8])> {
+    let now = Instant::now();
+    let cookie = input.opaque()?;
+    input.u32()?;
+    (input.opaque()?, input.opaque()?, input.opaque()?);
+    Some(((input.u32()?, now), cookie))
 }
