@@ -24,6 +24,7 @@ cargo xtask mutants [NAME]... [OPTION]... looks for seeded bugs, all or those na
   --trace          prints every event of the history, one run after the other
   --log            prints what the daemons log, one run after the other
   --no-shrink      prints the first failure as it is
+  --digests        adds the sum of all runs' digests to the last line: equal if no run became another
   --tell           of mutants: prints how each was caught
   --note           of mutants: writes where each was caught to sim/mutant-seeds, to be tried first
 
@@ -64,6 +65,8 @@ pub(super) struct Asked {
     pub(super) log: bool,
     /// Failures are made smaller.
     pub(super) shrinks: bool,
+    /// The sum of the digests of all runs is printed: whether a change made other runs of these seeds.
+    pub(super) digests: bool,
     /// It is told how each mutant was caught.
     pub(super) tells: bool,
     /// The first seed was said: those that follow it are run, whatever is in them.
@@ -87,6 +90,7 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
         settings: Settings::new(1),
         log: false,
         shrinks: true,
+        digests: false,
         tells: false,
         exact: false,
         note: None,
@@ -115,6 +119,7 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
             "--trace" => asked.settings.trace = true,
             "--log" => asked.log = true,
             "--no-shrink" => asked.shrinks = false,
+            "--digests" => asked.digests = true,
             "--tell" => asked.tells = true,
             "--regressions" => take(&mut asked.task, Task::Regressions(value()?.into()))?,
             "--mutants" => take(&mut asked.task, Task::Mutants(Vec::new()))?,

@@ -25,6 +25,8 @@ pub(super) struct Totals {
     taken_up: u64,
     simulated_s: u64,
     failed: u64,
+    /// The sum of all digests: in whichever order the runs end.
+    digests: u64,
 }
 
 impl Totals {
@@ -34,12 +36,14 @@ impl Totals {
         self.taken_up += report.taken_up;
         self.simulated_s += report.lasted / 1_000_000;
         self.failed += u64::from(failed);
+        self.digests = self.digests.wrapping_add(report.digest);
     }
 
-    fn print(&self, began: Instant, commit: &str) {
+    fn print(&self, began: Instant, commit: &str, digests: bool) {
         let took = began.elapsed().as_secs_f64();
+        let digests = if digests { format!(", digests {:016x}", self.digests) } else { String::new() };
         output::line(format_args!(
-            "sim: commit {commit}: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x)",
+            "sim: commit {commit}: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x){digests}",
             self.runs,
             self.failed,
             self.taken_up,
@@ -85,6 +89,6 @@ pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Se
         }
     });
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    totals.print(began, &commit);
+    totals.print(began, &commit, asked.digests);
     totals.failed == 0
 }
