@@ -146,7 +146,8 @@ impl Checker {
     /// back to its owner. Whoever asks for something without an answer, or may still be waiting, waits.
     fn may_be_a_circle(&self, call: &Call, mode: Mode) -> bool {
         let mut seen: Table<u32, ()> = Table::default();
-        let mut next = self.owners_in_the_way(call.file, call.owner, call.bytes, mode, call.first.seq);
+        let mut next = Vec::new();
+        self.owners_in_the_way(call.file, call.owner, call.bytes, mode, call.first.seq, &mut next);
         let files = 0..self.files.len() as u32;
         while let Some(owner) = next.pop() {
             if owner == call.owner {
@@ -165,15 +166,26 @@ impl Checker {
                 let waits = own.waits.iter().map(|wait| (wait.bytes, wait.mode));
                 let stale = own.stale.iter().map(|stale| (stale.bytes, stale.mode));
                 for (bytes, mode) in ops.chain(waits).chain(stale) {
-                    next.extend(self.owners_in_the_way(file, owner, bytes, mode, call.first.seq));
+                    let known = next.len();
+                    self.owners_in_the_way(file, owner, bytes, mode, call.first.seq, &mut next);
+                    if next[known..].contains(&call.owner) {
+                        return true;
+                    }
                 }
             }
         }
         false
     }
 
-    fn owners_in_the_way(&self, file: u32, owner: u32, bytes: Bytes, mode: Mode, since: u64) -> Vec<u32> {
-        let mut owners = Vec::new();
+    fn owners_in_the_way(
+        &self,
+        file: u32,
+        owner: u32,
+        bytes: Bytes,
+        mode: Mode,
+        since: u64,
+        owners: &mut Vec<u32>,
+    ) {
         for (_, segment) in self.files[file as usize].map.touching(bytes) {
             for hold in segment.holds.iter().filter(|hold| hold.owner != owner) {
                 if Mode::ALL.iter().any(|theirs| theirs.conflicts(mode) && hold.may_since(*theirs, since)) {
@@ -181,7 +193,6 @@ impl Checker {
                 }
             }
         }
-        owners
     }
 
     /// TEST was answered.

@@ -195,7 +195,7 @@ pub fn boot(sim: &Arc<Sim>, site: &Arc<Site>, machine: usize) {
     let (clock, at) = (Arc::downgrade(sim), machine);
     let unix = Box::new(move || clock.upgrade().map_or(0, |sim| sim.unix(at).as_secs()));
     let journals = Arc::new(Journals::stepped(Arc::new(files), "/none".into(), options, unix));
-    let drc = Arc::new(Drc::new(DrcLimits::default()));
+    let drc = Arc::new(Drc::with_seed(DrcLimits::default(), site.seed));
     let parts = Parts {
         host: Arc::new(world.clone()),
         calls: Arc::new(world.clone()),

@@ -286,10 +286,14 @@ impl Inner {
         }
         let inode = &mut self.inodes[id];
         inode.writer = node;
-        if inode.live.len() < end {
-            inode.live.resize(end, 0);
+        if at == inode.live.len() {
+            inode.live.extend_from_slice(bytes);
+        } else {
+            if inode.live.len() < end {
+                inode.live.resize(end, 0);
+            }
+            inode.live[at..end].copy_from_slice(bytes);
         }
-        inode.live[at..end].copy_from_slice(bytes);
         if !bytes.is_empty() {
             for sector in at / SECTOR..=(end - 1) / SECTOR {
                 let (from, to) = sector_range(&inode.live, sector);
