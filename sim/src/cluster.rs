@@ -187,8 +187,8 @@ pub fn boot(sim: &Arc<Sim>, site: &Arc<Site>, machine: usize) {
     let files = NodeFiles::new(Arc::downgrade(sim), life.clone(), mounted.collect());
     let label = format!("node{machine}/0123456789abcde{machine}");
     let options = Options {
-        segment: 24 << 10,
-        first_segment: 8 << 10,
+        segment: (24 << 10) * sim.settings.denser,
+        first_segment: (8 << 10) * sim.settings.denser,
         compact_after: 2,
         ..journal_options(&site.config, &label)
     };

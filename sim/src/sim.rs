@@ -30,7 +30,7 @@ pub use machines::Machine;
 use network::Ways;
 pub use network::{End, Packet};
 
-/// Things that happen in a run at the most; the busiest have some hundred thousand. Past it something goes round in circles.
+/// Things that happen in a run at the most, if it is no denser than its seed says; the busiest have some hundred thousand. Past it something goes round in circles.
 const MOST: u64 = 3_000_000;
 
 /// What is due.
@@ -272,7 +272,8 @@ impl Sim {
 
     fn take_due(&self, until: Micros) -> Option<What> {
         let mut inner = lock(&self.inner);
-        let at = inner.queue.next().filter(|at| *at <= until && inner.taken < MOST)?;
+        let most = MOST * self.settings.denser;
+        let at = inner.queue.next().filter(|at| *at <= until && inner.taken < most)?;
         inner.taken += 1;
         let what = inner.queue.pop();
         inner.pass(at);
