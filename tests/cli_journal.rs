@@ -26,7 +26,7 @@ fn written(base: &Path) -> PathBuf {
             address: IpAddr::from([10, 0, 0, n]),
         };
         let (send, receive) = std::sync::mpsc::channel();
-        let batch = Batch { entries: vec![Record::Client(client, 3).into()], essential: true };
+        let batch = Batch { entries: vec![Record::Client(client, 3).into()].into(), essential: true };
         store.append(LM, epoch, batch, Box::new(move |outcome| send.send(outcome).unwrap()));
         receive.recv().unwrap();
     }

@@ -50,7 +50,7 @@ fn giver(state: &StateDir) -> (Journals, Epoch) {
     }
     let (send, receive) = std::sync::mpsc::channel();
     let done = Box::new(move |outcome| send.send(outcome).unwrap());
-    store.append(LM, epoch, Batch { entries, essential: true }, done);
+    store.append(LM, epoch, Batch { entries: entries.into(), essential: true }, done);
     assert!(matches!(receive.recv().unwrap(), Outcome::Durable(_)));
     (store, epoch)
 }

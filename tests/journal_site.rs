@@ -128,7 +128,7 @@ fn take_over(store: &Journals) -> Result<Epoch, JournalError> {
 
 fn append(store: &Journals, epoch: Epoch) -> Outcome {
     let (send, receive) = std::sync::mpsc::channel();
-    let batch = Batch { entries: vec![Record::NsmState(7).into()], essential: true };
+    let batch = Batch { entries: vec![Record::NsmState(7).into()].into(), essential: true };
     store.append(LM, epoch, batch, Box::new(move |outcome| send.send(outcome).unwrap()));
     receive.recv().unwrap()
 }

@@ -140,7 +140,7 @@ fn record(state: &Path, lm: IpAddr, clients: impl Iterator<Item = (String, IpAdd
     }
     let (tell, told) = std::sync::mpsc::channel();
     let done = Box::new(move |outcome| tell.send(outcome).unwrap());
-    journals.append(&name, epoch, Batch { entries, essential: true }, done);
+    journals.append(&name, epoch, Batch { entries: entries.into(), essential: true }, done);
     assert!(matches!(told.recv().unwrap(), Outcome::Durable(_)));
 }
 

@@ -116,7 +116,7 @@ fn write(journals: &Journals, name: &str, entries: Vec<Entry>) {
     let (tell, told) = std::sync::mpsc::channel();
     let epoch = journals.read_epoch(name).unwrap();
     let done = Box::new(move |outcome| tell.send(outcome).unwrap());
-    journals.append(name, epoch, Batch { entries, essential: true }, done);
+    journals.append(name, epoch, Batch { entries: entries.into(), essential: true }, done);
     assert!(matches!(told.recv().unwrap(), Outcome::Durable(_)));
 }
 

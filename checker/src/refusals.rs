@@ -146,18 +146,9 @@ impl Checker {
     /// back to its owner. Whoever asks for something without an answer, or may still be waiting, waits.
     fn may_be_a_circle(&self, call: &Call, mode: Mode) -> bool {
         let mut seen: Table<u32, ()> = Table::default();
-        let mut next = self.owners_in_the_way(call.file, call.owner, call.bytes, mode, call.first.seq);
-        let mut waits_of: Table<u32, Vec<(u32, Bytes, Mode)>> = Table::default();
-        for ((file, owner), own) in &self.owns {
-            // What is over may have been waiting when the answer was made.
-            let ops = own.ops.iter().filter_map(|op| match op.kind {
-                crate::own::Kind::Lock { mode, .. } => Some((*file, op.bytes, mode)),
-                _ => None,
-            });
-            let waits = own.waits.iter().map(|wait| (*file, wait.bytes, wait.mode));
-            let stale = own.stale.iter().map(|stale| (*file, stale.bytes, stale.mode));
-            waits_of.entry(*owner).or_default().extend(ops.chain(waits).chain(stale));
-        }
+        let mut next = Vec::new();
+        self.owners_in_the_way(call.file, call.owner, call.bytes, mode, call.first.seq, &mut next);
+        let files = 0..self.files.len() as u32;
         while let Some(owner) = next.pop() {
             if owner == call.owner {
                 return true;
@@ -165,15 +156,36 @@ impl Checker {
             if seen.insert(owner, ()).is_some() {
                 continue;
             }
-            for (file, bytes, mode) in waits_of.get(&owner).into_iter().flatten() {
-                next.extend(self.owners_in_the_way(*file, owner, *bytes, *mode, call.first.seq));
+            let owns = files.clone().filter_map(|file| Some((file, self.owns.get(&(file, owner))?)));
+            for (file, own) in owns {
+                // What is over may have been waiting when the answer was made.
+                let ops = own.ops.iter().filter_map(|op| match op.kind {
+                    crate::own::Kind::Lock { mode, .. } => Some((op.bytes, mode)),
+                    _ => None,
+                });
+                let waits = own.waits.iter().map(|wait| (wait.bytes, wait.mode));
+                let stale = own.stale.iter().map(|stale| (stale.bytes, stale.mode));
+                for (bytes, mode) in ops.chain(waits).chain(stale) {
+                    let known = next.len();
+                    self.owners_in_the_way(file, owner, bytes, mode, call.first.seq, &mut next);
+                    if next[known..].contains(&call.owner) {
+                        return true;
+                    }
+                }
             }
         }
         false
     }
 
-    fn owners_in_the_way(&self, file: u32, owner: u32, bytes: Bytes, mode: Mode, since: u64) -> Vec<u32> {
-        let mut owners = Vec::new();
+    fn owners_in_the_way(
+        &self,
+        file: u32,
+        owner: u32,
+        bytes: Bytes,
+        mode: Mode,
+        since: u64,
+        owners: &mut Vec<u32>,
+    ) {
         for (_, segment) in self.files[file as usize].map.touching(bytes) {
             for hold in segment.holds.iter().filter(|hold| hold.owner != owner) {
                 if Mode::ALL.iter().any(|theirs| theirs.conflicts(mode) && hold.may_since(*theirs, since)) {
@@ -181,7 +193,6 @@ impl Checker {
                 }
             }
         }
-        owners
     }
 
     /// TEST was answered.

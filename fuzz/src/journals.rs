@@ -77,7 +77,7 @@ pub fn append(journals: &Journals, epoch: Epoch, entries: Vec<Entry>) -> Outcome
     let done = Box::new(move |outcome| {
         let _ = tell.send(outcome);
     });
-    journals.append(LM, epoch, Batch { entries, essential: true }, done);
+    journals.append(LM, epoch, Batch { entries: entries.into(), essential: true }, done);
     told.recv().expect("a batch has an outcome")
 }
 

@@ -187,15 +187,15 @@ pub fn boot(sim: &Arc<Sim>, site: &Arc<Site>, machine: usize) {
     let files = NodeFiles::new(Arc::downgrade(sim), life.clone(), mounted.collect());
     let label = format!("node{machine}/0123456789abcde{machine}");
     let options = Options {
-        segment: 24 << 10,
-        first_segment: 8 << 10,
+        segment: (24 << 10) * sim.settings.denser,
+        first_segment: (8 << 10) * sim.settings.denser,
         compact_after: 2,
         ..journal_options(&site.config, &label)
     };
     let (clock, at) = (Arc::downgrade(sim), machine);
     let unix = Box::new(move || clock.upgrade().map_or(0, |sim| sim.unix(at).as_secs()));
     let journals = Arc::new(Journals::stepped(Arc::new(files), "/none".into(), options, unix));
-    let drc = Arc::new(Drc::new(DrcLimits::default()));
+    let drc = Arc::new(Drc::with_seed(DrcLimits::default(), site.seed));
     let parts = Parts {
         host: Arc::new(world.clone()),
         calls: Arc::new(world.clone()),

@@ -6,6 +6,7 @@ mod args;
 mod attempt;
 mod batch;
 mod mutants;
+mod progress;
 mod regressions;
 mod report;
 mod shrink;
@@ -53,7 +54,7 @@ fn carry_out(asked: &Asked) -> Result<bool, String> {
             output::line(args::USAGE);
             Ok(true)
         }
-        Task::Seeds => Ok(batch::run_all(asked)),
+        Task::Seeds => batch::run_all(asked),
         Task::Regressions(file) => regressions::run_all(asked, file),
         Task::Mutants(names) => mutants::run_all(asked, names),
     }

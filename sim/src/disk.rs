@@ -26,7 +26,7 @@ pub type Disks = BTreeMap<PathBuf, MemFiles>;
 pub struct NodeFiles {
     sim: Weak<Sim>,
     life: Arc<Life>,
-    disks: Disks,
+    disks: Vec<(PathBuf, MemFiles)>,
 }
 
 impl std::fmt::Debug for NodeFiles {
@@ -54,18 +54,24 @@ fn step(sim: &Weak<Sim>, life: &Arc<Life>, what: &str) -> io::Result<()> {
 impl NodeFiles {
     /// `disks` as this daemon's machine has them mounted.
     pub fn new(sim: Weak<Sim>, life: Arc<Life>, disks: Disks) -> Self {
-        Self { sim, life, disks }
+        Self { sim, life, disks: disks.into_iter().collect() }
     }
 
     fn of(&self, path: &Path, what: &str) -> io::Result<&MemFiles> {
         step(&self.sim, &self.life, what)?;
-        let found = self.disks.iter().find(|(dir, _)| path.starts_with(dir));
+        let found = self.disks.iter().find(|(dir, _)| lies_in(path, dir));
         found.map(|(_, files)| files).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn handle(&self, handle: Box<dyn Handle>) -> Box<dyn Handle> {
         Box::new(NodeHandle { sim: self.sim.clone(), life: self.life.clone(), handle })
     }
+}
+
+/// As `starts_with`, byte by byte: our own paths have one spelling.
+fn lies_in(path: &Path, dir: &Path) -> bool {
+    let rest = path.as_os_str().as_encoded_bytes().strip_prefix(dir.as_os_str().as_encoded_bytes());
+    rest.is_some_and(|rest| rest.first().is_none_or(|first| *first == b'/'))
 }
 
 impl Files for NodeFiles {
@@ -75,6 +81,10 @@ impl Files for NodeFiles {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.of(dir, "list")?.list(dir)
+    }
+
+    fn each_name(&self, dir: &Path, see: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.of(dir, "list")?.each_name(dir, see)
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A run allocates all the time, little by little and in one thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     lockferry_sim::command::main()
 }

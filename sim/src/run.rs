@@ -17,8 +17,11 @@ use crate::settings::{MS, Plan, Settings, Trouble};
 use crate::sim::Sim;
 use crate::watcher::Watcher;
 
+/// The shortest mean time between two operations of an owner.
+const QUICKEST: Micros = MS / 10;
+
 /// What a run came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
@@ -156,7 +159,7 @@ fn add_clients(sim: &Arc<Sim>, site: &Site, kinds: &[Kind], random: &mut Random)
         let others =
             others.map(|o| (ClientId(o), cluster::client_name(o).into_bytes(), cluster::client_address(o)));
         let pace = Pace {
-            mean: plan.pace,
+            mean: (plan.pace / sim.settings.denser).max(QUICKEST),
             owners: plan.owners,
             width: plan.width,
             astray: plan.astray,

@@ -98,6 +98,8 @@ pub struct Settings {
     pub clients: Option<u32>,
     /// The run ends here at the latest, without a calm end. None: never.
     pub until: Option<Micros>,
+    /// Owners act so many times as often as the seed says, and journals have room for that many times as much. Above 1 it is another run.
+    pub denser: u64,
     /// Prints every event of the history.
     pub trace: bool,
 }
@@ -105,7 +107,8 @@ pub struct Settings {
 impl Settings {
     /// Everything as the seed says.
     pub fn new(seed: u64) -> Self {
-        Self { seed, trouble: Trouble::ALL, moves: None, clients: None, until: None, trace: false }
+        let trouble = Trouble::ALL;
+        Self { seed, trouble, moves: None, clients: None, until: None, denser: 1, trace: false }
     }
 }
 

@@ -30,7 +30,7 @@ pub use machines::Machine;
 use network::Ways;
 pub use network::{End, Packet};
 
-/// Things that happen in a run at the most; the busiest have some hundred thousand. Past it something goes round in circles.
+/// Things that happen in a run at the most, if it is no denser than its seed says; the busiest have some hundred thousand. Past it something goes round in circles.
 const MOST: u64 = 3_000_000;
 
 /// What is due.
@@ -84,26 +84,39 @@ impl What {
     }
 }
 
-struct Due {
-    at: Micros,
+/// When it is due, the number that orders what is due at one time, and where in `Queue::whats` it lies: what it is would be moved about too
+/// often.
+type Due = (Micros, u64, usize);
+
+/// What is due, by time.
+#[derive(Default)]
+struct Queue {
+    order: BinaryHeap<Reverse<Due>>,
+    whats: Vec<Option<What>>,
+    free: Vec<usize>,
     number: u64,
-    what: What,
 }
 
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
+impl Queue {
+    fn push(&mut self, at: Micros, what: What) {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.whats.push(None);
+            self.whats.len() - 1
+        });
+        self.whats[place] = Some(what);
+        self.order.push(Reverse((at, self.number, place)));
+        self.number += 1;
     }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+
+    /// When the next one is due.
+    fn next(&self) -> Option<Micros> {
+        self.order.peek().map(|Reverse((at, ..))| *at)
     }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
+
+    fn pop(&mut self) -> Option<What> {
+        let Reverse((.., place)) = self.order.pop()?;
+        self.free.push(place);
+        self.whats[place].take()
     }
 }
 
@@ -119,10 +132,9 @@ pub struct Chances {
 
 struct Inner {
     now: Micros,
-    number: u64,
     /// What was due and is done.
     taken: u64,
-    queue: BinaryHeap<Reverse<Due>>,
+    queue: Queue,
     depth: u32,
     lives: u32,
     /// Daemons that are gone, until nothing of them is on the stack.
@@ -147,6 +159,8 @@ pub struct Sim {
     pub scripts: Executor,
     /// The disks.
     pub disks: crate::disk::Disks,
+    /// The lock managers that have them, by name and address.
+    managers: Vec<(String, IpAddr)>,
 }
 
 impl Inner {
@@ -159,6 +173,11 @@ impl Inner {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn managers_of(disks: &crate::disk::Disks) -> Vec<(String, IpAddr)> {
+    let names = disks.keys().filter_map(|dir| dir.file_name()?.to_str());
+    names.filter_map(|name| Some((name.to_owned(), name.parse().ok()?))).collect()
 }
 
 impl Sim {
@@ -185,9 +204,8 @@ impl Sim {
                 base: Instant::now(),
                 inner: Mutex::new(Inner {
                     now: 0,
-                    number: 0,
                     taken: 0,
-                    queue: BinaryHeap::new(),
+                    queue: Queue::default(),
                     depth: 0,
                     lives: 0,
                     graveyard: Vec::new(),
@@ -198,6 +216,7 @@ impl Sim {
                 chances: Mutex::new(chances),
                 watcher: Mutex::new(watcher),
                 scripts,
+                managers: managers_of(&disks),
                 disks,
             }
         })
@@ -253,21 +272,19 @@ impl Sim {
 
     fn take_due(&self, until: Micros) -> Option<What> {
         let mut inner = lock(&self.inner);
-        if inner.queue.peek().is_none_or(|Reverse(due)| due.at > until) || inner.taken >= MOST {
-            return None;
-        }
+        let most = MOST * self.settings.denser;
+        let at = inner.queue.next().filter(|at| *at <= until && inner.taken < most)?;
         inner.taken += 1;
-        let Reverse(due) = inner.queue.pop()?;
-        inner.pass(due.at);
-        Some(due.what)
+        let what = inner.queue.pop();
+        inner.pass(at);
+        what
     }
 
     /// Plans something for a time from now.
     pub fn plan(&self, span: Micros, what: What) {
         let mut inner = lock(&self.inner);
-        let (at, number) = (inner.now + span, inner.number);
-        inner.number += 1;
-        inner.queue.push(Reverse(Due { at, number, what }));
+        let at = inner.now + span;
+        inner.queue.push(at, what);
     }
 
     fn plan_now(&self, what: What) {
@@ -313,7 +330,7 @@ impl Sim {
 
     /// The names of all lock managers.
     fn managers(&self) -> impl Iterator<Item = &str> {
-        self.disks.keys().filter_map(|dir| dir.file_name()?.to_str())
+        self.managers.iter().map(|(name, _)| name.as_str())
     }
 
     /// Others act until a time, or until something is so.

@@ -249,10 +249,16 @@ impl Pipe {
         inner.flying = Some(held);
         // The store may answer at once, and then it needs the mutex.
         drop(inner);
-        self.write(store, name, epoch, entries);
+        self.write(store, name, epoch, Arc::new(entries));
     }
 
-    fn write(self: &Arc<Self>, store: Arc<dyn LockStore>, name: String, epoch: Epoch, entries: Vec<Entry>) {
+    fn write(
+        self: &Arc<Self>,
+        store: Arc<dyn LockStore>,
+        name: String,
+        epoch: Epoch,
+        entries: Arc<Vec<Entry>>,
+    ) {
         let this = self.clone();
         // Kept for the case that there is no space for it now.
         let batch = Batch { entries: entries.clone(), essential: true };
@@ -264,13 +270,13 @@ impl Pipe {
     fn done(
         self: &Arc<Self>,
         outcome: Outcome,
-        (store, name, epoch, entries): (Arc<dyn LockStore>, String, Epoch, Vec<Entry>),
+        (store, name, epoch, entries): (Arc<dyn LockStore>, String, Epoch, Arc<Vec<Entry>>),
     ) {
         // Now, not at the next look: within a second what is kept for UNLOCK would be used up.
         self.set_low(store.is_low(&name));
         match outcome {
-            Outcome::Durable(_) => self.durable(entries),
-            Outcome::Superseded(_) if mutant!(SupersededSpeaks) => self.durable(entries),
+            Outcome::Durable(_) => self.durable(&entries),
+            Outcome::Superseded(_) if mutant!(SupersededSpeaks) => self.durable(&entries),
             Outcome::NoSpace => {
                 self.say_trouble("the disk of its journal is full: everything waits until there is space");
                 let this = self.clone();
@@ -288,7 +294,7 @@ impl Pipe {
         }
     }
 
-    fn durable(self: &Arc<Self>, entries: Vec<Entry>) {
+    fn durable(self: &Arc<Self>, entries: &[Entry]) {
         let clients = || entries.iter().filter(|e| matches!(e.record, Record::Client(..)));
         if !self.outlet.statd.is_enabled() || clients().next().is_none() {
             return self.let_go(entries.len());

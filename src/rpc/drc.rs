@@ -2,11 +2,14 @@
 //! same bytes. Pure: the time is passed in.
 //! Must never keep a call's arguments, nor grow past its bounds.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher;
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Place;
 
 use super::types::{CallInfo, Transport};
 
@@ -85,13 +88,14 @@ const PASS_OVER: usize = 8;
 /// The cache, shared by all listeners.
 pub struct Drc {
     limits: DrcLimits,
-    hasher: std::hash::RandomState,
+    hash_seed: u64,
     shards: [Mutex<Shard>; SHARDS],
 }
 
 #[derive(Default)]
 struct Shard {
-    index: HashMap<Key, u32>,
+    /// Slots, by the hashes of their keys.
+    index: HashTable<u32>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// Slots with their generation, oldest first. An entry whose generation is past is skipped.
@@ -106,6 +110,7 @@ struct Slot {
 
 struct Entry {
     key: Key,
+    hash: u64,
     since: Instant,
     reply: Option<Box<[u8]>>,
 }
@@ -113,17 +118,24 @@ struct Entry {
 impl Drc {
     /// An empty cache.
     pub fn new(limits: DrcLimits) -> Self {
-        Self { limits, hasher: std::hash::RandomState::new(), shards: Default::default() }
+        Self::with_seed(limits, RandomState::new().hash_one(0))
+    }
+
+    /// The same. `hash_seed` should be secret where calls are hostile, and fixed where runs must repeat: it decides which calls have to share
+    /// the room that there is.
+    pub fn with_seed(limits: DrcLimits, hash_seed: u64) -> Self {
+        Self { limits, hash_seed, shards: Default::default() }
     }
 
     /// Looks a call up and remembers it as being carried out if it is new.
     pub fn begin(&self, now: Instant, key: &Key) -> Begin {
-        let shard_no = self.hasher.hash_one(key) as usize % SHARDS;
+        let hash = self.hash(key);
+        let shard_no = shard_of(hash);
         let mut shard = self.shard(shard_no);
         shard.expire(now, self.limits.age);
         let answered =
             |slot: &u32| shard.slots[*slot as usize].entry.as_ref().is_some_and(|e| e.reply.is_some());
-        let known = shard.index.get(key).copied();
+        let known = shard.find(hash, key);
         let known = known.filter(|slot| !(mutant!(RepliesNotRepeated) && answered(slot)));
         let known = known.filter(|slot| !mutant!(RunningCallRepeated) || answered(slot));
         if let Some(slot) = known {
@@ -136,7 +148,7 @@ impl Drc {
         while shard.index.len() >= most {
             shard.drop_oldest();
         }
-        let (slot, generation) = shard.insert(Entry { key: *key, since: now, reply: None });
+        let (slot, generation) = shard.insert(Entry { key: *key, hash, since: now, reply: None });
         Begin::New(token(shard_no, slot, generation))
     }
 
@@ -162,13 +174,13 @@ impl Drc {
     /// Remembers the reply that a call got before this cache began: on another node, or in an earlier life. One that is too long, or that this
     /// cache knows better, is passed over.
     pub fn seed(&self, now: Instant, key: &Key, reply: &[u8]) {
-        let shard_no = self.hasher.hash_one(key) as usize % SHARDS;
-        let mut shard = self.shard(shard_no);
+        let hash = self.hash(key);
+        let mut shard = self.shard(shard_of(hash));
         let full = shard.index.len() >= (self.limits.entries / SHARDS).max(1);
-        if full || reply.len() > self.limits.reply_max || shard.index.contains_key(key) {
+        if full || reply.len() > self.limits.reply_max || shard.find(hash, key).is_some() {
             return;
         }
-        let (slot, generation) = shard.insert(Entry { key: *key, since: now, reply: None });
+        let (slot, generation) = shard.insert(Entry { key: *key, hash, since: now, reply: None });
         shard.keep(slot, generation, reply.into());
     }
 
@@ -182,11 +194,39 @@ impl Drc {
         self.len() == 0
     }
 
+    /// Of all that makes a key, in one piece.
+    fn hash(&self, key: &Key) -> u64 {
+        let (mut address, long) = ([0; 16], key.peer.is_ipv6());
+        match key.peer.ip() {
+            IpAddr::V4(ip) => address[..4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => address = ip.octets(),
+        }
+        let mut all = [0; 44];
+        all[..16].copy_from_slice(&address);
+        all[16..18].copy_from_slice(&key.peer.port().to_le_bytes());
+        all[18] = u8::from(long);
+        all[19] = u8::from(key.transport == Transport::Tcp);
+        let numbers = [key.xid, key.program, key.version, key.procedure];
+        for (place, number) in all[20..36].chunks_exact_mut(4).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        all[36..].copy_from_slice(&key.checksum.to_le_bytes());
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.hash_seed);
+        hasher.write(&all);
+        hasher.finish()
+    }
+
     fn shard(&self, number: usize) -> MutexGuard<'_, Shard> {
         // A panic while the lock was held cannot leave a shard in a state that is unsafe, only one with an
         // entry too few or too many.
         self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// By bits that the table in the shard does not go by.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
 }
 
 /// Generation in the upper half (never 0), shard in the next 4 bits, slot in the lower 28.
@@ -199,13 +239,22 @@ fn parts(token: Token) -> (usize, u32, u32) {
 }
 
 impl Shard {
+    fn find(&self, hash: u64, key: &Key) -> Option<u32> {
+        self.index.find(hash, |slot| has_key(&self.slots, *slot, key)).copied()
+    }
+
     fn insert(&mut self, entry: Entry) -> (u32, u32) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 1, entry: None });
             self.slots.len() as u32 - 1
         });
+        let slots = &self.slots;
+        let hash_of = |slot: &u32| slots[*slot as usize].entry.as_ref().map_or(0, |e| e.hash);
+        match self.index.entry(entry.hash, |slot| has_key(slots, *slot, &entry.key), hash_of) {
+            Place::Occupied(mut known) => *known.get_mut() = slot,
+            Place::Vacant(vacant) => drop(vacant.insert(slot)),
+        }
         let place = &mut self.slots[slot as usize];
-        self.index.insert(entry.key, slot);
         place.entry = Some(entry);
         self.order.push_back((slot, place.generation));
         (slot, place.generation)
@@ -228,7 +277,9 @@ impl Shard {
         if let Some(entry) = place.entry.take() {
             place.generation = place.generation.checked_add(1).unwrap_or(1);
             self.free.push(slot);
-            self.index.remove(&entry.key);
+            if let Ok(known) = self.index.find_entry(entry.hash, |known| *known == slot) {
+                known.remove();
+            }
             self.bytes -= entry.reply.map_or(0, |r| r.len());
         }
         // What was removed out of turn leaves its mark in `order`; tidy up before that grows.
@@ -271,6 +322,10 @@ impl Shard {
             }
         }
     }
+}
+
+fn has_key(slots: &[Slot], slot: u32, key: &Key) -> bool {
+    slots[slot as usize].entry.as_ref().is_some_and(|entry| entry.key == *key)
 }
 
 impl std::fmt::Debug for Drc {

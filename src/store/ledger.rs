@@ -39,6 +39,13 @@ pub struct Ledger {
     next_connection: u64,
 }
 
+/// What becomes an entry.
+pub(super) enum Piece<'a> {
+    Entry(Entry),
+    /// *Answered*, with this reply.
+    Reply(&'a ReplySeed),
+}
+
 impl Ledger {
     /// Replays a loaded entry. Of what was found behind damage only clients, their connections, bindings and the NSM state count: they tell
     /// whom to notify; a lock may have been freed in the part that is lost.
@@ -211,6 +218,14 @@ impl Ledger {
 
     /// Entries that replay to this state: what a snapshot holds.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.pieces().map(|piece| match piece {
+            Piece::Entry(entry) => entry,
+            Piece::Reply(reply) => Entry { record: Record::Answered, reply: Some(reply.clone()) },
+        })
+    }
+
+    /// The same, without copies of the replies: nearly all of a snapshot is replies.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
         let bindings = self
             .bindings
             .iter()
@@ -233,14 +248,11 @@ impl Ledger {
             .chain(waiters.map(|(n, fields)| Record::Queued(*n, fields.clone())))
             .chain(window)
             .map(Entry::from);
-        let replies = self
-            .replies
-            .iter()
-            .filter(|_| !mutant!(SnapshotLosesReplies))
-            .map(|r| Entry { record: Record::Answered, reply: Some(r.clone()) });
+        let replies = self.replies.iter().filter(|_| !mutant!(SnapshotLosesReplies)).map(Piece::Reply);
         // Behind the end, which forgets them.
         let connections = self.connections().map(|c| Record::Connected(c).into());
-        records.chain(replies).chain(self.ended.clone().map(Entry::from)).chain(connections)
+        let end = self.ended.clone().map(Entry::from).into_iter().chain(connections);
+        records.map(Piece::Entry).chain(replies).chain(end.map(Piece::Entry))
     }
 
     /// The same for equal states, however they came about.

@@ -22,7 +22,8 @@ impl std::fmt::Display for Epoch {
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// In order. None at all: only the epoch is confirmed (for a reply that has nothing to write).
-    pub entries: Vec<Entry>,
+    /// Shared: whoever gives it away may want to try again.
+    pub entries: Arc<Vec<Entry>>,
     /// May use the space that is kept free on a full disk: UNLOCK, CANCEL, reclaim, and what must not be refused.
     pub essential: bool,
 }

@@ -20,10 +20,13 @@ cargo xtask mutants [NAME]... [OPTION]... looks for seeded bugs, all or those na
                    network partitions crashes freezes clocks disks damage clients liars scripts
   --clients C      at most so many clients
   --moves M        so many moves of each address before the end
+  --denser N       owners act N times as often: more lock requests for each take-over; other runs than without
   --steps MS       ends the run after so many simulated milliseconds
   --trace          prints every event of the history, one run after the other
   --log            prints what the daemons log, one run after the other
   --no-shrink      prints the first failure as it is
+  --digests        adds the sum of all runs' digests to the last line: equal if no run became another
+  --progress FILE  adds a line to the file each minute, when a seed fails, and in the end: what has come since the line before
   --tell           of mutants: prints how each was caught
   --note           of mutants: writes where each was caught to sim/mutant-seeds, to be tried first
 
@@ -33,6 +36,8 @@ With --regressions only --jobs, --trace, --log and --no-shrink: its lines say wh
 const JOBS: u64 = 64;
 /// Clients at the most.
 const CLIENTS: u64 = 100;
+/// How much denser at the most.
+const DENSER: u64 = 100;
 /// Moves of an address at the most.
 const MOVES: u64 = 1_000;
 
@@ -64,6 +69,10 @@ pub(super) struct Asked {
     pub(super) log: bool,
     /// Failures are made smaller.
     pub(super) shrinks: bool,
+    /// The sum of the digests of all runs is printed: whether a change made other runs of these seeds.
+    pub(super) digests: bool,
+    /// Where to write down how far it is.
+    pub(super) progress: Option<PathBuf>,
     /// It is told how each mutant was caught.
     pub(super) tells: bool,
     /// The first seed was said: those that follow it are run, whatever is in them.
@@ -87,6 +96,8 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
         settings: Settings::new(1),
         log: false,
         shrinks: true,
+        digests: false,
+        progress: None,
         tells: false,
         exact: false,
         note: None,
@@ -98,7 +109,15 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
         let mut value = || args.next().ok_or(format!("{arg} wants a value"));
         if matches!(
             arg.as_str(),
-            "--seed" | "--seeds" | "--steps" | "--moves" | "--clients" | "--without" | "--tell"
+            "--seed"
+                | "--seeds"
+                | "--steps"
+                | "--moves"
+                | "--clients"
+                | "--without"
+                | "--denser"
+                | "--tell"
+                | "--progress"
         ) {
             choosing.push(arg.clone());
         }
@@ -112,9 +131,12 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
             "--moves" => asked.settings.moves = Some(within(&arg, &value()?, 0..=MOVES)? as u32),
             "--clients" => asked.settings.clients = Some(within(&arg, &value()?, 1..=CLIENTS)? as u32),
             "--without" => leave_out(&mut asked.settings.trouble, &value()?)?,
+            "--denser" => asked.settings.denser = within(&arg, &value()?, 1..=DENSER)?,
+            "--progress" => asked.progress = Some(value()?.into()),
             "--trace" => asked.settings.trace = true,
             "--log" => asked.log = true,
             "--no-shrink" => asked.shrinks = false,
+            "--digests" => asked.digests = true,
             "--tell" => asked.tells = true,
             "--regressions" => take(&mut asked.task, Task::Regressions(value()?.into()))?,
             "--mutants" => take(&mut asked.task, Task::Mutants(Vec::new()))?,
@@ -127,6 +149,9 @@ pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
     match (&asked.task, choosing.first()) {
         (Task::Regressions(_), Some(option)) => {
             return Err(format!("{option} and --regressions exclude each other: its lines say what is run"));
+        }
+        (Task::Mutants(_), _) if asked.progress.is_some() => {
+            return Err("--progress is of seeds only".into());
         }
         (Task::Seeds, _) if asked.tells => {
             return Err("--tell is of mutants only: cargo xtask mutants".into());
@@ -197,6 +222,7 @@ pub(super) fn write(settings: &Settings) -> String {
     }
     words.extend(settings.clients.map(|clients| format!("--clients {clients}")));
     words.extend(settings.moves.map(|moves| format!("--moves {moves}")));
+    words.extend((settings.denser > 1).then(|| format!("--denser {}", settings.denser)));
     words.extend(settings.until.map(|until| format!("--steps {}", until.div_ceil(MS))));
     words.join(" ")
 }
@@ -215,6 +241,7 @@ mod tests {
             "--seed 8",
             "--seed 8 --without all",
             "--seed 3 --without crashes --without liars --clients 2 --moves 0 --steps 77",
+            "--seed 3 --denser 4 --steps 77",
         ] {
             assert_eq!(write(&read(line).unwrap().settings), line);
         }
@@ -235,6 +262,7 @@ mod tests {
         assert_eq!(read("--clients 0").unwrap_err(), "--clients 0: 1 at the least");
         assert_eq!(read("--jobs 0").unwrap_err(), "--jobs 0: 1 at the least");
         assert_eq!(read("--steps 0").unwrap_err(), "--steps 0: 1 at the least");
+        assert_eq!(read("--denser 0").unwrap_err(), "--denser 0: 1 at the least");
         assert_eq!(read("--jobs 65").unwrap_err(), "--jobs 65: 64 at the most");
         assert_eq!(read("--clients 101").unwrap_err(), "--clients 101: 100 at the most");
         assert!(read("--seed 0 --moves 0 --jobs 64").is_ok());
@@ -242,9 +270,17 @@ mod tests {
 
     #[test]
     fn what_would_be_passed_over_is_refused() {
-        for more in
-            ["--seed 3", "--seeds 3", "--without liars", "--clients 2", "--moves 1", "--steps 9", "--tell"]
-        {
+        for more in [
+            "--seed 3",
+            "--seeds 3",
+            "--without liars",
+            "--clients 2",
+            "--moves 1",
+            "--steps 9",
+            "--denser 2",
+            "--tell",
+            "--progress FILE",
+        ] {
             for line in [format!("--regressions FILE {more}"), format!("{more} --regressions FILE")] {
                 let why = read(&line).unwrap_err();
                 assert!(why.ends_with("exclude each other: its lines say what is run"), "{line}: {why}");
@@ -253,6 +289,7 @@ mod tests {
         assert!(read("--regressions FILE --jobs 1 --trace --log --no-shrink").is_ok());
         assert!(read("--regressions FILE --mutants").is_err());
         assert!(read("--tell").unwrap_err().contains("mutants"));
+        assert!(read("--mutants --progress FILE").unwrap_err().contains("seeds only"));
         assert!(read("--mutants --tell --seeds 3").is_ok());
     }
 

@@ -12,6 +12,7 @@ use crate::settings::Settings;
 
 use super::args::Asked;
 use super::attempt::attempt;
+use super::progress::Progress;
 use super::report;
 
 /// Failures that are shrunk and told at length; of the others there is one line each.
@@ -25,6 +26,8 @@ pub(super) struct Totals {
     taken_up: u64,
     simulated_s: u64,
     failed: u64,
+    /// The sum of all digests: in whichever order the runs end.
+    digests: u64,
 }
 
 impl Totals {
@@ -34,12 +37,14 @@ impl Totals {
         self.taken_up += report.taken_up;
         self.simulated_s += report.lasted / 1_000_000;
         self.failed += u64::from(failed);
+        self.digests = self.digests.wrapping_add(report.digest);
     }
 
-    fn print(&self, began: Instant, commit: &str) {
+    fn print(&self, began: Instant, commit: &str, digests: bool) {
         let took = began.elapsed().as_secs_f64();
+        let digests = if digests { format!(", digests {:016x}", self.digests) } else { String::new() };
         output::line(format_args!(
-            "sim: commit {commit}: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x)",
+            "sim: commit {commit}: {} runs, {} failed; {} take-overs, {} lock requests, {} s simulated in {took:.1} s ({:.0}x){digests}",
             self.runs,
             self.failed,
             self.taken_up,
@@ -50,20 +55,36 @@ impl Totals {
     }
 }
 
-/// Runs the seeds that were asked for. False: one failed.
-pub(super) fn run_all(asked: &Asked) -> bool {
+/// Runs the seeds that were asked for. `Ok(false)`: one failed.
+///
+/// # Errors
+/// How far it is cannot be written down.
+pub(super) fn run_all(asked: &Asked) -> Result<bool, String> {
     let count = asked.seeds.unwrap_or(1);
     let first = asked.settings.seed;
     let seeds = (0..count).map(|n| Settings { seed: first.wrapping_add(n), ..asked.settings.clone() });
-    run_these(asked, seeds, count == 1)
+    let progress = match &asked.progress {
+        Some(file) => Some(Progress::open(file, &asked.settings, report::commit())?),
+        None => None,
+    };
+    Ok(run(asked, seeds, count == 1, progress))
 }
 
 /// Runs these. `alone`: there is only one, and more is said of it.
 pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Send, alone: bool) -> bool {
+    run(asked, runs, alone, None)
+}
+
+fn run(
+    asked: &Asked,
+    runs: impl Iterator<Item = Settings> + Send,
+    alone: bool,
+    progress: Option<Progress>,
+) -> bool {
     // Now: a long run outlives some commits.
     let (began, commit) = (Instant::now(), report::commit());
     let runs = Mutex::new(runs);
-    let totals = Mutex::new(Totals::default());
+    let totals = Mutex::new((Totals::default(), progress));
     let told = AtomicU64::new(0);
     let next = || runs.lock().unwrap_or_else(PoisonError::into_inner).next();
     std::thread::scope(|scope| {
@@ -71,7 +92,11 @@ pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Se
             scope.spawn(|| {
                 while let Some(settings) = next() {
                     let (wrong, report) = attempt(&settings, false);
-                    totals.lock().unwrap_or_else(PoisonError::into_inner).add(&report, wrong.is_some());
+                    {
+                        let (totals, progress) = &mut *totals.lock().unwrap_or_else(PoisonError::into_inner);
+                        totals.add(&report, wrong.is_some());
+                        progress.iter_mut().for_each(|progress| progress.add(&report, wrong.is_some()));
+                    }
                     match wrong {
                         Some(wrong) if told.fetch_add(1, Ordering::Relaxed) < AT_LENGTH => {
                             report::tell_at_length(&settings, &wrong, asked.shrinks, "sim", "");
@@ -84,7 +109,8 @@ pub(super) fn run_these(asked: &Asked, runs: impl Iterator<Item = Settings> + Se
             });
         }
     });
-    let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    totals.print(began, &commit);
+    let (totals, mut progress) = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    progress.iter_mut().for_each(Progress::end);
+    totals.print(began, &commit, asked.digests);
     totals.failed == 0
 }

@@ -53,11 +53,9 @@ impl Sim {
     /// Whatever a daemon did may have left something to be written.
     pub(super) fn after(&self, life: &Arc<Life>) {
         let Some(parts) = life.parts.get() else { return };
-        for lm in self.managers() {
-            if parts.journals.has_work(lm)
-                && let Ok(ip) = lm.parse()
-            {
-                self.plan_write(life, ip);
+        for (lm, ip) in &self.managers {
+            if parts.journals.has_work(lm) {
+                self.plan_write(life, *ip);
             }
         }
     }

@@ -334,7 +334,7 @@ impl Managers {
         entries: Vec<crate::store::record::Entry>,
     ) -> Result<(), Refusal> {
         let (tell, told) = hand_over();
-        let batch = Batch { entries, essential: true };
+        let batch = Batch { entries: entries.into(), essential: true };
         let done = Box::new(move |outcome| tell.give(outcome));
         self.rooms.journals.append(&ip.to_string(), epoch, batch, done);
         let refuse = |errno, what: String| Err(Refusal::new(errno, format!("{ip}: its journal: {what}")));

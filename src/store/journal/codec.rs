@@ -43,10 +43,19 @@ pub(super) enum DecodeError {
 
 /// Appends the payload of `entry` and returns its type. On an error `out` is as before.
 pub(super) fn encode(entry: &Entry, out: &mut Vec<u8>) -> Result<u8, TooLong> {
+    encode_parts(&entry.record, entry.reply.as_ref(), out)
+}
+
+/// The same, of an entry that is not put together.
+pub(super) fn encode_parts(
+    record: &Record,
+    reply: Option<&ReplySeed>,
+    out: &mut Vec<u8>,
+) -> Result<u8, TooLong> {
     let before = out.len();
     let mut w = Out { out, error: None };
-    let mut kind = w.record(&entry.record);
-    if let Some(reply) = &entry.reply {
+    let mut kind = w.record(record);
+    if let Some(reply) = reply {
         kind |= WITH_REPLY;
         w.reply(reply);
     }

@@ -10,7 +10,9 @@ use super::names::{MAX_NUMBER, Name};
 
 /// The newest epoch, 0 if there is none.
 pub(super) fn newest(files: &dyn Files, dir: &Path) -> Result<u64, JournalError> {
-    Ok(numbers(files, dir)?.into_iter().max().unwrap_or(0))
+    let mut newest = 0;
+    each_number(files, dir, &mut |n| newest = newest.max(n))?;
+    Ok(newest)
 }
 
 /// Fails unless `mine`, which was the newest once, still is.
@@ -167,12 +169,17 @@ fn used(files: &dyn Files, dir: &Path) -> Result<u64, JournalError> {
 }
 
 fn numbers(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, JournalError> {
-    let names = files.list(dir).map_err(JournalError::io("cannot list", dir))?;
-    Ok(names
-        .iter()
-        .filter_map(|name| match Name::parse(name) {
-            Some(Name::Epoch(n)) => Some(n),
-            _ => None,
-        })
-        .collect())
+    let mut numbers = Vec::new();
+    each_number(files, dir, &mut |n| numbers.push(n))?;
+    Ok(numbers)
+}
+
+/// The epochs that have a name, in no order.
+fn each_number(files: &dyn Files, dir: &Path, see: &mut dyn FnMut(u64)) -> Result<(), JournalError> {
+    let listed = files.each_name(dir, &mut |name| {
+        if let Some(Name::Epoch(n)) = Name::parse(name) {
+            see(n);
+        }
+    });
+    listed.map_err(JournalError::io("cannot list", dir))
 }

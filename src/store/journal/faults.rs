@@ -6,8 +6,10 @@
 //! real disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,13 +42,18 @@ pub struct MemFiles {
     node: u32,
 }
 
+/// A path, byte by byte: to compare paths part by part takes several times as long, and names are looked up before each answer.
+type Name = Box<[u8]>;
+type Names = BTreeMap<Name, usize>;
+
 #[derive(Default)]
 struct Inner {
     inodes: Vec<Inode>,
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
+    /// Always what `changes` make of the durable ones.
+    names: Names,
+    durable_names: Names,
     /// Directories that were made. They outlive a power cut: whether they do is no question that the journal asks.
-    dirs: BTreeSet<PathBuf>,
+    dirs: BTreeSet<Name>,
     /// With the node that made each.
     changes: Vec<(u32, Change)>,
     ops: u64,
@@ -62,15 +69,25 @@ struct Inode {
     durable: Vec<u8>,
     /// Who wrote it last.
     writer: u32,
-    /// By sector, what it held after each write since the last sync, oldest first.
-    pending: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// Sectors written since the last sync, in order of the writes, and how far what they held then reaches in `written`.
+    pending: Vec<(usize, usize)>,
+    /// What each of them held after that write, one behind the other.
+    written: Vec<u8>,
 }
 
 #[derive(Clone)]
 enum Change {
-    Add(PathBuf, usize),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
+    Add(Name, usize),
+    Remove(Name),
+    Rename(Name, Name),
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+fn name(path: &Path) -> Name {
+    bytes(path).into()
 }
 
 impl MemFiles {
@@ -140,7 +157,7 @@ impl MemFiles {
         inner.durable_names = durable;
         inner.changes.retain(|(by, _)| *by != node);
         let mut names = inner.durable_names.clone();
-        inner.changes.iter().for_each(|(_, change)| change.apply(&mut names));
+        inner.changes.iter().for_each(|(_, change)| change.clone().apply(&mut names));
         inner.names = names;
         for inode in inner.inodes.iter_mut().filter(|inode| inode.writer == node) {
             if inode.pending.is_empty() && inode.live.len() == inode.durable.len() {
@@ -148,7 +165,7 @@ impl MemFiles {
             }
             inode.live = dice.contents(inode);
             inode.durable = inode.live.clone();
-            inode.pending.clear();
+            inode.forget_pending();
         }
     }
 
@@ -164,7 +181,7 @@ impl MemFiles {
     /// Flips one bit of a file, on the disk and in the cache.
     pub fn flip(&self, path: &Path, bit: u64) -> bool {
         let mut inner = self.lock();
-        let Some(id) = inner.names.get(path).copied() else { return false };
+        let Some(id) = inner.names.get(bytes(path)).copied() else { return false };
         let (at, mask) = ((bit / 8) as usize, 1u8 << (bit % 8));
         let inode = &mut inner.inodes[id];
         for bytes in [&mut inode.live, &mut inode.durable] {
@@ -178,7 +195,7 @@ impl MemFiles {
     /// A sector of a file is zeros, on the disk and in the cache: the disk has lost what it said was durable.
     pub fn lose_sector(&self, path: &Path, sector: usize) -> bool {
         let mut inner = self.lock();
-        let Some(id) = inner.names.get(path).copied() else { return false };
+        let Some(id) = inner.names.get(bytes(path)).copied() else { return false };
         let inode = &mut inner.inodes[id];
         for bytes in [&mut inode.live, &mut inode.durable] {
             let (from, to) = sector_range(bytes, sector);
@@ -190,7 +207,8 @@ impl MemFiles {
     /// Names and contents as a reader sees them.
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let inner = self.lock();
-        inner.names.iter().map(|(name, id)| (name.clone(), inner.inodes[*id].live.clone())).collect()
+        let path = |name: &Name| PathBuf::from(OsStr::from_bytes(name));
+        inner.names.iter().map(|(name, id)| (path(name), inner.inodes[*id].live.clone())).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -198,24 +216,24 @@ impl MemFiles {
     }
 
     /// Counts an operation, lets the hook act, and says how the operation shall fail.
-    fn begin(&self, what: &str) -> Option<Fault> {
+    fn begin(&self, what: &str) -> (MutexGuard<'_, Inner>, Option<Fault>) {
         let mut inner = self.lock();
         let op = inner.ops;
         inner.ops += 1;
         let fault = inner.faults.remove(&op);
-        let hook = inner.hook.take();
-        drop(inner);
-        if let Some(mut hook) = hook {
+        if let Some(mut hook) = inner.hook.take() {
+            drop(inner);
             hook(op, what, self);
-            self.lock().hook.get_or_insert(hook);
+            inner = self.lock();
+            inner.hook.get_or_insert(hook);
         }
-        fault
+        (inner, fault)
     }
 
     fn simple(&self, what: &str) -> io::Result<MutexGuard<'_, Inner>> {
         match self.begin(what) {
-            Some(fault) => Err(fault.error()),
-            None => Ok(self.lock()),
+            (_, Some(fault)) => Err(fault.error()),
+            (inner, None) => Ok(inner),
         }
     }
 
@@ -245,15 +263,19 @@ impl Inner {
         self.names.values().map(|id| self.inodes[*id].live.len() as u64).sum()
     }
 
-    /// The files in a directory. Paths are in order of their parts: what lies in it follows it.
-    fn inside<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = &'a PathBuf> {
-        let behind = self.names.range::<Path, _>((Bound::Excluded(dir), Bound::Unbounded));
-        let all = behind.map(|(path, _)| path).take_while(move |path| path.starts_with(dir));
-        all.filter(move |path| path.parent() == Some(dir))
+    /// The names of the files in a directory, in order.
+    fn inside(&self, dir: &Path) -> impl Iterator<Item = &[u8]> {
+        let mut begin = bytes(dir).to_vec();
+        if begin.last().is_some_and(|last| *last != b'/') {
+            begin.push(b'/');
+        }
+        let behind = self.names.range::<[u8], _>((Bound::Included(&*begin), Bound::Unbounded));
+        let rest = behind.map_while(move |(path, _)| path.strip_prefix(&*begin));
+        rest.filter(|rest| !rest.is_empty() && !rest.contains(&b'/'))
     }
 
     fn find(&self, path: &Path) -> io::Result<usize> {
-        self.names.get(path).copied().ok_or_else(|| ErrorKind::NotFound.into())
+        self.names.get(bytes(path)).copied().ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn write(&mut self, node: u32, id: usize, bytes: &[u8], at: usize) -> io::Result<()> {
@@ -264,23 +286,40 @@ impl Inner {
         }
         let inode = &mut self.inodes[id];
         inode.writer = node;
-        if inode.live.len() < end {
-            inode.live.resize(end, 0);
+        if at == inode.live.len() {
+            inode.live.extend_from_slice(bytes);
+        } else {
+            if inode.live.len() < end {
+                inode.live.resize(end, 0);
+            }
+            inode.live[at..end].copy_from_slice(bytes);
         }
-        inode.live[at..end].copy_from_slice(bytes);
         if !bytes.is_empty() {
             for sector in at / SECTOR..=(end - 1) / SECTOR {
-                let now = sector_of(&inode.live, sector).to_vec();
-                inode.pending.entry(sector).or_default().push(now);
+                let (from, to) = sector_range(&inode.live, sector);
+                inode.written.extend_from_slice(&inode.live[from..to]);
+                inode.pending.push((sector, inode.written.len()));
             }
         }
         Ok(())
     }
 }
 
-fn sector_of(bytes: &[u8], sector: usize) -> &[u8] {
-    let (from, to) = sector_range(bytes, sector);
-    &bytes[from..to]
+impl Inode {
+    /// By sector, what it held after each write since the last sync, oldest first.
+    fn versions(&self) -> BTreeMap<usize, Vec<&[u8]>> {
+        let (mut versions, mut from) = (BTreeMap::<usize, Vec<&[u8]>>::new(), 0);
+        for (sector, to) in &self.pending {
+            versions.entry(*sector).or_default().push(&self.written[from..*to]);
+            from = *to;
+        }
+        versions
+    }
+
+    fn forget_pending(&mut self) {
+        self.pending.clear();
+        self.written.clear();
+    }
 }
 
 fn sector_range(bytes: &[u8], sector: usize) -> (usize, usize) {
@@ -289,17 +328,17 @@ fn sector_range(bytes: &[u8], sector: usize) -> (usize, usize) {
 }
 
 impl Change {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+    fn apply(self, names: &mut Names) {
         match self {
             Change::Add(name, id) => {
-                names.insert(name.clone(), *id);
+                names.insert(name, id);
             }
             Change::Remove(name) => {
-                names.remove(name);
+                names.remove(&name);
             }
             Change::Rename(from, to) => {
-                if let Some(id) = names.remove(from) {
-                    names.insert(to.clone(), id);
+                if let Some(id) = names.remove(&from) {
+                    names.insert(to, id);
                 }
             }
         }
@@ -309,13 +348,20 @@ impl Change {
 impl Files for MemFiles {
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.simple("make_dir")?;
-        inner.dirs.extend(dir.ancestors().map(Path::to_path_buf));
+        inner.dirs.extend(dir.ancestors().map(name));
         Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        self.each_name(dir, &mut |name| names.push(name.to_owned()))?;
+        Ok(names)
+    }
+
+    fn each_name(&self, dir: &Path, see: &mut dyn FnMut(&str)) -> io::Result<()> {
         let inner = self.simple("list")?;
-        Ok(inner.inside(dir).filter_map(|path| path.file_name()?.to_str().map(Into::into)).collect())
+        inner.inside(dir).filter_map(|name| std::str::from_utf8(name).ok()).for_each(see);
+        Ok(())
     }
 
     fn free(&self, _dir: &Path) -> u64 {
@@ -325,7 +371,7 @@ impl Files for MemFiles {
 
     fn is_dir(&self, dir: &Path) -> io::Result<bool> {
         let inner = self.simple("is_dir")?;
-        if inner.dirs.contains(dir) || inner.inside(dir).next().is_some() {
+        if inner.dirs.contains(bytes(dir)) || inner.inside(dir).next().is_some() {
             return Ok(true);
         }
         inner.find(dir).map(|_| false)
@@ -339,18 +385,20 @@ impl Files for MemFiles {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let inner = self.simple("exists")?;
         // A directory is there as soon as something is in it.
-        Ok(inner.names.contains_key(path) || inner.dirs.contains(path) || inner.inside(path).next().is_some())
+        let (names, dirs) = (&inner.names, &inner.dirs);
+        let there = names.contains_key(bytes(path)) || dirs.contains(bytes(path));
+        Ok(there || inner.inside(path).next().is_some())
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
         let mut inner = self.simple("create")?;
-        if inner.names.contains_key(path) {
+        if inner.names.contains_key(bytes(path)) {
             return Err(ErrorKind::AlreadyExists.into());
         }
         let id = inner.inodes.len();
         inner.inodes.push(Inode::default());
-        inner.names.insert(path.into(), id);
-        inner.changes.push((self.node, Change::Add(path.into(), id)));
+        inner.names.insert(name(path), id);
+        inner.changes.push((self.node, Change::Add(name(path), id)));
         drop(inner);
         Ok(self.handle(id))
     }
@@ -368,35 +416,35 @@ impl Files for MemFiles {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.simple("rename")?;
         let id = inner.find(from)?;
-        inner.names.remove(from);
-        inner.names.insert(to.into(), id);
-        inner.changes.push((self.node, Change::Rename(from.into(), to.into())));
+        inner.names.remove(bytes(from));
+        inner.names.insert(name(to), id);
+        inner.changes.push((self.node, Change::Rename(name(from), name(to))));
         Ok(())
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.simple("link")?;
         let id = inner.find(from)?;
-        if inner.names.contains_key(to) {
+        if inner.names.contains_key(bytes(to)) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        inner.names.insert(to.into(), id);
-        inner.changes.push((self.node, Change::Add(to.into(), id)));
+        inner.names.insert(name(to), id);
+        inner.changes.push((self.node, Change::Add(name(to), id)));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.simple("remove")?;
         inner.find(path)?;
-        inner.names.remove(path);
-        inner.changes.push((self.node, Change::Remove(path.into())));
+        inner.names.remove(bytes(path));
+        inner.changes.push((self.node, Change::Remove(name(path))));
         Ok(())
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         let mut inner = self.simple("sync_dir")?;
-        inner.changes.clear();
-        inner.durable_names = inner.names.clone();
+        let Inner { changes, durable_names, .. } = &mut *inner;
+        changes.drain(..).for_each(|(_, change)| change.apply(durable_names));
         Ok(())
     }
 }
@@ -421,8 +469,7 @@ impl Handle for MemHandle {
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let fault = self.files.begin("write");
-        let mut inner = self.files.lock();
+        let (mut inner, fault) = self.files.begin("write");
         let at = usize::try_from(at).unwrap_or(usize::MAX / 2);
         let Some(fault) = fault else { return inner.write(self.files.node, self.id, bytes, at) };
         inner.random =
@@ -435,21 +482,22 @@ impl Handle for MemHandle {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let fault = self.files.begin("sync");
-        let mut inner = self.files.lock();
-        let Inode { live, durable, pending, .. } = &mut inner.inodes[self.id];
-        let written = std::mem::take(pending);
-        match fault {
+        let (mut inner, fault) = self.files.begin("sync");
+        let inode = &mut inner.inodes[self.id];
+        let result = match fault {
             Some(fault) => Err(fault.error()),
             None => {
+                let Inode { live, durable, pending, .. } = inode;
                 durable.resize(live.len(), 0);
-                for sector in written.into_keys() {
-                    let (from, to) = sector_range(live, sector);
+                for (sector, _) in pending {
+                    let (from, to) = sector_range(live, *sector);
                     durable[from..to].copy_from_slice(&live[from..to]);
                 }
                 Ok(())
             }
-        }
+        };
+        inode.forget_pending();
+        result
     }
 }
 
@@ -472,7 +520,7 @@ impl Dice {
     }
 
     /// What is left of the changes to names, of those that `only` made if it is given.
-    fn names(&mut self, inner: &Inner, only: Option<u32>) -> BTreeMap<PathBuf, usize> {
+    fn names(&mut self, inner: &Inner, only: Option<u32>) -> Names {
         let mut names = inner.durable_names.clone();
         // One half of the seeds keeps the order of changes, as journalling file systems do; the other does not.
         let prefix = self.seed.is_multiple_of(2).then(|| self.next(inner.changes.len() + 1));
@@ -488,7 +536,7 @@ impl Dice {
                 (_, None) => self.next(2) == 0,
             };
             if kept {
-                change.apply(&mut names);
+                change.clone().apply(&mut names);
             }
         }
         names
@@ -500,9 +548,10 @@ impl Dice {
         if grown && (self.seed == 1 || (self.seed != 0 && self.next(2) == 0)) {
             bytes.resize(inode.live.len(), 0);
         }
+        let pending = inode.versions();
         // Sectors reach the disk in order, or in none.
-        let front = (self.seed % 3 == 2).then(|| self.next(inode.pending.len() + 1));
-        for (i, (sector, versions)) in inode.pending.iter().enumerate() {
+        let front = (self.seed % 3 == 2).then(|| self.next(pending.len() + 1));
+        for (i, (sector, versions)) in pending.iter().enumerate() {
             let newest = versions.len();
             let chosen = match (self.seed, front) {
                 (0, _) => 0,

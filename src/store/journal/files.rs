@@ -17,6 +17,11 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// The names in a directory, in no order. Names that are not UTF-8 are left out. Reads past caches where it can.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// The same, one by one. `see` does nothing to the file system.
+    fn each_name(&self, dir: &Path, see: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.list(dir)?.iter().for_each(|name| see(name));
+        Ok(())
+    }
     /// Whether a name is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Whether this directory is one; an error if there is nothing.

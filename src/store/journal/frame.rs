@@ -143,9 +143,9 @@ pub(super) fn finish(
     b[24..28].copy_from_slice(&lag.to_le_bytes());
     b[28] = kind;
     b[29] = version;
-    let check = head_check(b);
-    b[30..32].copy_from_slice(&check.to_le_bytes());
-    let crc = frame_crc(b);
+    let head = head_crc(b);
+    b[30..32].copy_from_slice(&(head as u16).to_le_bytes());
+    let crc = frame_crc(head, b);
     b[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -169,11 +169,12 @@ pub(super) fn look(b: &[u8], at: u64) -> Look {
         return Look::End;
     }
     let len = u32_at(head, 0) as usize;
-    if len == 0 || len > MAX_PAYLOAD || u16::from_le_bytes([head[30], head[31]]) != head_check(head) {
+    let head_crc = head_crc(head);
+    if len == 0 || len > MAX_PAYLOAD || u16::from_le_bytes([head[30], head[31]]) != head_crc as u16 {
         return Look::Bad(has_zero_part(head, at));
     }
     let Some(frame) = b.get(..frame_size(len)) else { return Look::Bad(false) };
-    let wrong = u32_at(frame, 4) != frame_crc(frame) && !mutant!(FrameUnchecked);
+    let wrong = u32_at(frame, 4) != frame_crc(head_crc, frame) && !mutant!(FrameUnchecked);
     if wrong || frame.last() != Some(&END_MARK) {
         return Look::Bad(has_zero_part(frame, at));
     }
@@ -195,12 +196,13 @@ fn has_zero_part(b: &[u8], at: u64) -> bool {
     zero(head) || rest.chunks(SECTOR as usize).any(zero)
 }
 
-fn head_check(b: &[u8]) -> u16 {
-    crc32c::crc32c_append(crc32c::crc32c(&b[..4]), &b[8..30]) as u16
+/// Of the head without the checks themselves: its lower half is the one of them, and the other goes on from there.
+fn head_crc(b: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&b[..4]), &b[8..30])
 }
 
-fn frame_crc(b: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&b[..4]), &b[8..])
+fn frame_crc(head: u32, b: &[u8]) -> u32 {
+    crc32c::crc32c_append(head, &b[30..])
 }
 
 fn u32_at(b: &[u8], at: usize) -> u32 {

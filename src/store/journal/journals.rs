@@ -3,7 +3,7 @@
 //!
 //! Must never call back with an outcome before it is one, nor lose a callback.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,7 +33,8 @@ pub struct Journals {
     /// Without threads: [`Journals::step`] does the work.
     stepped: bool,
     dirs: Mutex<HashMap<String, PathBuf>>,
-    owners: Mutex<HashMap<String, Arc<Owner>>>,
+    /// There are few, and they are looked for with every batch.
+    owners: Mutex<BTreeMap<String, Arc<Owner>>>,
     /// Those that were to end while their disk hung, until it answers. At most one for each lock manager and stay.
     lingering: Mutex<Vec<(String, Arc<Owner>)>>,
 }
@@ -79,8 +80,7 @@ impl Journals {
 
     /// Whether batches wait to be written.
     pub fn has_work(&self, lock_manager: &str) -> bool {
-        let owner = lock(&self.owners).get(lock_manager).cloned();
-        owner.is_some_and(|owner| owner.has_work())
+        lock(&self.owners).get(lock_manager).is_some_and(|owner| owner.has_work())
     }
 
     /// Puts a lock manager's journal elsewhere: on the disk that moves with its address. The directory is never made here: were
@@ -329,7 +329,7 @@ impl LockStore for Journals {
 impl Drop for Journals {
     /// Stops the threads; nothing is marked as released.
     fn drop(&mut self) {
-        let owners: Vec<_> = lock(&self.owners).drain().map(|(_, owner)| owner).collect();
+        let owners: Vec<_> = std::mem::take(&mut *lock(&self.owners)).into_values().collect();
         owners.iter().for_each(|owner| owner.ask_to_stop(None));
         // One that hangs does not cost the others their time: what they have left is closed by themselves.
         let until = std::time::Instant::now() + super::owner::CLOSE;

@@ -126,7 +126,9 @@ impl Owner {
         }
         queue.batches.push_back((batch, done));
         drop(queue);
-        self.ready.notify_one();
+        if !self.stepped {
+            self.ready.notify_one();
+        }
     }
 
     /// Ends both threads behind everything queued, with `last` as the last entry. Closes all files.

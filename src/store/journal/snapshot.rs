@@ -13,8 +13,9 @@ use super::files::{Files, Handle};
 use super::frame::{self, Header, Kind};
 use super::load::{self, How};
 use super::names::Name;
-use crate::store::ledger::Ledger;
+use crate::store::ledger::{Ledger, Piece};
 use crate::store::lock_store::LoadReport;
+use crate::store::record::Record;
 
 /// How much is written at once.
 const PIECE: usize = 1 << 20;
@@ -128,9 +129,12 @@ pub(super) fn frames<E: From<codec::TooLong>>(
     put: &mut dyn FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut count = 0u64;
-    for entry in ledger.entries() {
+    for piece in ledger.pieces() {
         let start = frame::start(&mut out);
-        let kind = codec::encode(&entry, &mut out)?;
+        let kind = match piece {
+            Piece::Entry(entry) => codec::encode(&entry, &mut out),
+            Piece::Reply(reply) => codec::encode_parts(&Record::Answered, Some(reply), &mut out),
+        }?;
         count += 1;
         frame::finish(&mut out, start, epoch, count, 1, kind, PAYLOAD_VERSION);
         if out.len() >= PIECE {

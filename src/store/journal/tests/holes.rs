@@ -25,7 +25,7 @@ fn take(store: &Journals) -> Result<(Epoch, LoadReport, Ledger), JournalError> {
 fn append(store: &Journals, epoch: Epoch, entries: Vec<Entry>) -> Outcome {
     let (send, receive) = mpsc::channel();
     let done = Box::new(move |outcome| send.send(outcome).unwrap());
-    store.append(LM, epoch, Batch { entries, essential: true }, done);
+    store.append(LM, epoch, Batch { entries: entries.into(), essential: true }, done);
     receive.recv().unwrap()
 }
 
@@ -156,7 +156,7 @@ fn a_callback_that_panics_takes_nobody_with_it() {
     let store = mem_store(&files);
     let (epoch, ..) = take(&store).unwrap();
     let bad = Box::new(|_| panic!("this panic is part of the test"));
-    store.append(LM, epoch, Batch { entries: vec![lock(1, 1)], essential: true }, bad);
+    store.append(LM, epoch, Batch { entries: vec![lock(1, 1)].into(), essential: true }, bad);
     assert!(matches!(append(&store, epoch, vec![lock(1, 3)]), Outcome::Durable(3)));
     store.release(LM, epoch).unwrap();
 }

@@ -80,7 +80,7 @@ fn first_seconds_after_a_take_over() {
             let send = send.clone();
             let done = Box::new(move |outcome| send.send(outcome).unwrap());
             let n = (during.len() + after.len()) as u64;
-            store.append(LM, epoch, Batch { entries: vec![lock(1, 2 * n)], essential: true }, done);
+            store.append(LM, epoch, Batch { entries: vec![lock(1, 2 * n)].into(), essential: true }, done);
             assert!(matches!(receive.recv().unwrap(), Outcome::Durable(_)));
             let took = started.elapsed();
             if ready.is_none() && spare.exists() {

@@ -28,7 +28,7 @@ fn take(store: &Journals) -> (Epoch, LoadReport, Ledger) {
 fn append(store: &Journals, epoch: Epoch, entries: Vec<Entry>) -> Outcome {
     let (send, receive) = mpsc::channel();
     let done = Box::new(move |outcome| send.send(outcome).unwrap());
-    store.append(LM, epoch, Batch { entries, essential: false }, done);
+    store.append(LM, epoch, Batch { entries: entries.into(), essential: false }, done);
     receive.recv().unwrap()
 }
 
@@ -42,7 +42,7 @@ fn outcomes_come_in_order_and_everything_is_there_after_a_release() {
     for n in 0..3000u64 {
         let send = send.clone();
         let done = Box::new(move |outcome| send.send((n, outcome)).unwrap());
-        first.append(LM, epoch, Batch { entries: vec![lock(1, 2 * n)], essential: false }, done);
+        first.append(LM, epoch, Batch { entries: vec![lock(1, 2 * n)].into(), essential: false }, done);
     }
     for n in 0..3000u64 {
         let (got, outcome) = receive.recv().unwrap();
@@ -86,7 +86,7 @@ fn one_bad_entry_is_refused_alone() {
     for entries in [vec![lock(1, 1)], vec![lock(1, 3), Record::Client(long, 1).into()], vec![lock(1, 5)]] {
         let send = send.clone();
         let done = Box::new(move |outcome| send.send(outcome).unwrap());
-        store.append(LM, epoch, Batch { entries, essential: false }, done);
+        store.append(LM, epoch, Batch { entries: entries.into(), essential: false }, done);
     }
     // The refusal comes as soon as it is known; the others keep their order.
     let outcomes: Vec<Outcome> = (0..3).map(|_| receive.recv().unwrap()).collect();
@@ -183,7 +183,7 @@ fn the_files_of_many_short_stays_do_not_pile_up() {
         assert!(report.complete && ledger.lock_count() == n - 1, "{report:?}");
         let (tell, told) = mpsc::channel();
         let done = Box::new(move |outcome| tell.send(outcome).unwrap());
-        let batch = Batch { entries: vec![lock(1, 2 * n as u64)], essential: false };
+        let batch = Batch { entries: vec![lock(1, 2 * n as u64)].into(), essential: false };
         store.append(LM, epoch, batch, done);
         assert!(store.step(LM) && matches!(told.recv().unwrap(), Outcome::Durable(_)));
         store.keep_house(LM);
@@ -212,7 +212,7 @@ fn a_release_whose_disk_hangs_ends_without_it_and_closes_the_files_once_it_answe
     })));
     let (send, receive) = mpsc::channel();
     let done = Box::new(move |outcome| send.send(outcome).unwrap());
-    store.append(LM, mine, Batch { entries: vec![lock(2, 2)], essential: true }, done);
+    store.append(LM, mine, Batch { entries: vec![lock(2, 2)].into(), essential: true }, done);
     assert!(matches!(store.release(LM, mine), Err(JournalError::Hangs(_))));
     assert!(store.hangs(LM).is_some_and(|dir| dir == store.dir(LM)));
     assert!(receive.try_recv().is_err(), "nothing is known of it");
