@@ -68,7 +68,7 @@ impl Replies {
 }
 
 impl ReplySink for Replies {
-    fn send_reply(&self, ticket: u64, reply: Option<Vec<u8>>) {
+    fn send_reply(self: Arc<Self>, ticket: u64, reply: Option<Vec<u8>>) {
         let opened = self.table().open.remove(&ticket);
         let (token, xid) = opened.expect("a call is answered once");
         if let Some(reply) = &reply {

@@ -31,7 +31,7 @@ struct Path {
 }
 
 impl ReplySink for Path {
-    fn send_reply(&self, _ticket: u64, reply: Option<Vec<u8>>) {
+    fn send_reply(self: Arc<Self>, _ticket: u64, reply: Option<Vec<u8>>) {
         self.router.finish(self.token, reply.as_deref());
         if let (Some(sim), Some(reply)) = (self.sim.upgrade(), reply)
             && self.router.still_serves(self.program, &self.local)

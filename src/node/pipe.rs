@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::desk::GrantedOrder;
 use super::host::Host;
 use super::statd::Statd;
+use crate::rpc::turn::{self, AtEnd};
 use crate::service::nlm::Answer;
 use crate::state::{GrantId, Reply};
 use crate::store::record::{Entry, Record};
@@ -187,7 +188,11 @@ impl Pipe {
             inner.queue.push_back(Item { entries, held: Vec::new() });
         }
         inner.queue.push_back(Item { entries: rest, held });
-        self.go_on(inner);
+        drop(inner);
+        // What one read of a connection brings goes to the store together.
+        if !turn::put_off(self) {
+            self.go_on(self.inner());
+        }
     }
 
     /// Whether anything may still leave.
@@ -323,7 +328,9 @@ impl Pipe {
             tracing::info!(lock_manager = %self.lm, "the journal can be written again");
         }
         let may_leave = |release: &Release| !(mute && release.is_said());
-        held.into_iter().filter(may_leave).for_each(|release| (self.outlet.let_out)(release));
+        turn::during(|| {
+            held.into_iter().filter(may_leave).for_each(|release| (self.outlet.let_out)(release))
+        });
         let mut inner = self.inner();
         inner.flying = None;
         self.go_on(inner);
@@ -354,6 +361,12 @@ impl Pipe {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Each change is whole before the guard goes.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AtEnd for Pipe {
+    fn at_end(self: Arc<Self>) {
+        self.go_on(self.inner());
     }
 }
 

@@ -13,6 +13,7 @@ mod pending;
 pub mod record;
 pub mod rpcbind;
 pub mod server;
+pub mod turn;
 mod types;
 
 pub use checksum::checksum;

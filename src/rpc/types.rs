@@ -109,7 +109,7 @@ pub trait Program: Send + Sync + 'static {
 /// Where a finished reply goes. Implemented by connections, by the UDP sockets and by tests.
 pub trait ReplySink: Send + Sync {
     /// Takes one complete reply message, without record mark. Never blocks. `None`: there will be no reply.
-    fn send_reply(&self, ticket: u64, reply: Option<Vec<u8>>);
+    fn send_reply(self: Arc<Self>, ticket: u64, reply: Option<Vec<u8>>);
 }
 
 /// The right to answer one call, once. Dropped without an answer it stays silent: the client retries.

@@ -26,7 +26,7 @@ pub struct Replies {
 }
 
 impl ReplySink for Replies {
-    fn send_reply(&self, ticket: u64, reply: Option<Vec<u8>>) {
+    fn send_reply(self: Arc<Self>, ticket: u64, reply: Option<Vec<u8>>) {
         self.arrived.lock().unwrap().insert(ticket, reply);
         self.wake.notify_all();
     }

@@ -1,18 +1,22 @@
 //! The part of a TCP connection that others reach: programs that answer, and the server that tells it to end.
-//! Must never do I/O: the connection's own task does.
+//! Whoever has a reply writes it, if the socket takes it at once; what it does not take is the connection's task's. Must never wait for a
+//! socket.
 
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::super::dispatch::Router;
 use super::super::drc::Token;
+use super::super::turn::{self, AtEnd};
 use super::super::types::ReplySink;
 use super::limits::ServerLimits;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, SLICES};
 
 /// What a connection is told from outside, in rising urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +40,11 @@ pub(super) struct Shared {
     pub(super) local: SocketAddr,
     pub(super) router: Arc<Router>,
     queue: Mutex<Queue>,
+    sending: Mutex<Sending>,
+    /// Bytes in `sending` that are not written yet.
+    unsent: AtomicUsize,
+    /// Bytes that the socket has taken since it was opened.
+    taken: AtomicU64,
     pub(super) wake: Notify,
     control: AtomicU8,
     pub(super) start: Instant,
@@ -50,10 +59,30 @@ pub(super) struct Queue {
     calls: Vec<InFlight>,
     free: Vec<u32>,
     weight: usize,
-    /// The task sleeps and wants to be woken by the next reply.
-    pub(super) armed: bool,
+    /// What the task, which sleeps, wants to be woken by.
+    pub(super) armed: Armed,
     /// The connection is gone.
     pub(super) closed: bool,
+}
+
+/// When a connection's task is woken because of replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Armed {
+    /// It does not sleep: it looks by itself before it does.
+    #[default]
+    No,
+    /// When the socket takes no more.
+    IfBlocked,
+    /// By each reply: it waits for room, or for the last one.
+    Always,
+}
+
+/// The way out.
+#[derive(Debug, Default)]
+struct Sending {
+    /// `None`: the connection is gone.
+    stream: Option<Arc<TcpStream>>,
+    writing: Outbox,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +118,9 @@ impl Shared {
             local,
             router,
             queue: Mutex::default(),
+            sending: Mutex::default(),
+            unsent: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
             wake: Notify::new(),
             control: AtomicU8::new(Control::Run as u8),
             start,
@@ -101,6 +133,61 @@ impl Shared {
     /// The replies that wait and the calls that are out.
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replies leave by this socket from here on.
+    pub(super) fn open(&self, stream: Arc<TcpStream>) {
+        self.sending().stream = Some(stream);
+    }
+
+    /// Nothing leaves any more: the task alone has the socket.
+    pub(super) fn close(&self) {
+        *self.sending() = Sending::default();
+        self.unsent.store(0, Ordering::Relaxed);
+    }
+
+    /// Bytes that the socket did not take yet.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the socket has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Writes what the socket takes now.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        let mut sending = self.sending();
+        let Sending { stream, writing } = &mut *sending;
+        let Some(stream) = stream else { return Ok(()) };
+        loop {
+            writing.append(&mut self.queue().outbox);
+            // Reset: the peer learns of it before it learns anything more.
+            if writing.is_empty() || self.order() == Control::Reset {
+                break;
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = writing.slices(&mut slices);
+            match stream.try_write_vectored(&slices[..used]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    writing.advance(n);
+                    self.taken.fetch_add(n as u64, Ordering::Relaxed);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e),
+            }
+        }
+        self.unsent.store(writing.bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the connection's task what to do; a less urgent order does not replace a more urgent one.
@@ -151,8 +238,26 @@ impl Shared {
     }
 }
 
+impl AtEnd for Shared {
+    fn at_end(self: Arc<Self>) {
+        let lost = self.flush().is_err();
+        let mut queue = self.queue();
+        let wakes = match queue.armed {
+            Armed::No => false,
+            // What is lost the task finds out for itself.
+            Armed::IfBlocked => lost || self.unsent() > 0,
+            Armed::Always => true,
+        };
+        if wakes {
+            queue.armed = Armed::No;
+            drop(queue);
+            self.wake.notify_one();
+        }
+    }
+}
+
 impl ReplySink for Shared {
-    fn send_reply(&self, ticket: u64, reply: Option<Vec<u8>>) {
+    fn send_reply(self: Arc<Self>, ticket: u64, reply: Option<Vec<u8>>) {
         let mut queue = self.queue();
         let Some(call) = queue.calls.get(ticket as usize).copied() else { return };
         queue.free.push(ticket as u32);
@@ -163,9 +268,9 @@ impl ReplySink for Shared {
         if let Some(reply) = reply.filter(|_| !queue.closed) {
             queue.outbox.push(reply);
         }
-        if std::mem::take(&mut queue.armed) {
-            drop(queue);
-            self.wake.notify_one();
+        drop(queue);
+        if !turn::put_off(&self) {
+            self.at_end();
         }
     }
 }

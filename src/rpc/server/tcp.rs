@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use tracing::debug;
 use super::super::dispatch::{Action, run};
 use super::super::header::CallHeader;
 use super::super::record::{Assembler, Step};
+use super::super::turn;
 use super::super::types::{Call, CallInfo, Responder, Transport};
 use super::connections::Connections;
 use super::limits::ServerLimits;
-use super::outbox::{Outbox, SLICES};
-use super::shared::{Control, Shared};
+use super::shared::{Armed, Control, Shared};
 
 /// Bytes per read. The buffer belongs to the thread, not to the connection.
 const READ_SIZE: usize = 64 * 1024;
@@ -58,11 +58,10 @@ type WaitForBudget = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> +
 
 /// A connection's task.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     shared: Arc<Shared>,
     common: Arc<Common>,
     assembler: Assembler,
-    writing: Outbox,
     /// No more is read: the peer has closed its side, or sent what makes no sense.
     no_more: bool,
     /// The budget set aside for the record that is coming in.
@@ -72,6 +71,8 @@ pub(super) struct Connection {
     stash: Option<(Vec<u8>, usize)>,
     /// Until when the record must be complete.
     record_deadline: Option<Instant>,
+    /// Bytes that the peer had taken when that was last looked at.
+    taken: u64,
     /// Until when the peer must have taken some of what is being written.
     write_deadline: Option<Instant>,
     /// It ends because of a record that was refused and is too long to be skipped.
@@ -93,17 +94,19 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, common: Arc<Common>) -> Self {
         let assembler = Assembler::new(shared.router.max_args());
         let registered = Registered(common.clone(), shared.id);
+        let stream = Arc::new(stream);
+        shared.open(stream.clone());
         Self {
             stream,
             shared,
             common,
             assembler,
-            writing: Outbox::default(),
             no_more: false,
             permit: None,
             waiting: None,
             stash: None,
             record_deadline: None,
+            taken: 0,
             write_deadline: None,
             refused: false,
             _registered: registered,
@@ -114,6 +117,7 @@ impl Connection {
     pub(super) async fn run(mut self) {
         let end = self.serve().await;
         self.shared.queue().closed = true;
+        self.shared.close();
         if self.refused && matches!(end, End::Close) {
             self.linger().await;
         }
@@ -125,7 +129,7 @@ impl Connection {
 
     /// Lets the peer read the last reply: a close with unread input would throw it away.
     async fn linger(&mut self) {
-        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
+        let _ = socket2::SockRef::from(self.stream.as_ref()).shutdown(std::net::Shutdown::Write);
         let discard = async {
             let mut buffer = [0; 4096];
             while self.stream.readable().await.is_ok() {
@@ -165,11 +169,14 @@ impl Connection {
             }
             let (in_flight, room) = {
                 let mut queue = self.shared.queue();
-                if !queue.outbox.is_empty() && self.writing.is_empty() {
+                let unsent = self.shared.unsent();
+                if !queue.outbox.is_empty() && unsent == 0 {
                     continue;
                 }
-                queue.armed = true;
-                (queue.in_flight(), queue.has_room(&self.common.limits, self.writing.bytes()))
+                let room = queue.has_room(&self.common.limits, unsent);
+                let each = !room || self.no_more || self.stash.is_some() || order != Control::Run;
+                queue.armed = if each { Armed::Always } else { Armed::IfBlocked };
+                (queue.in_flight(), room)
             };
             if order == Control::Drain {
                 (self.no_more, self.stash, self.waiting) = (true, None, None);
@@ -183,7 +190,7 @@ impl Connection {
                     Err(end) => return end,
                 }
             }
-            if self.no_more && self.stash.is_none() && in_flight == 0 && self.writing.is_empty() {
+            if self.no_more && self.stash.is_none() && in_flight == 0 && self.shared.unsent() == 0 {
                 return End::Close;
             }
             let reads = !self.no_more && room && self.stash.is_none() && self.waiting.is_none();
@@ -196,7 +203,7 @@ impl Connection {
                 },
                 Event::Look => {}
                 Event::Timer => {
-                    if self.is_overdue(in_flight) {
+                    if self.is_overdue() {
                         return End::Close;
                     }
                     self.next_check(sleep.as_mut());
@@ -210,7 +217,7 @@ impl Connection {
     }
 
     async fn wait(&mut self, sleep: Pin<&mut Sleep>, reads: bool) -> Event {
-        let interest = match (reads, !self.writing.is_empty()) {
+        let interest = match (reads, self.shared.unsent() > 0) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
             (false, true) => Some(Interest::WRITABLE),
@@ -241,28 +248,17 @@ impl Connection {
 
     /// Writes what can be written now.
     fn flush(&mut self) -> io::Result<()> {
-        loop {
-            self.writing.append(&mut self.shared.queue().outbox);
-            if self.writing.is_empty() {
-                self.write_deadline = None;
-                return Ok(());
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let used = self.writing.slices(&mut slices);
-            match self.stream.try_write_vectored(&slices[..used]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    self.writing.advance(n);
-                    self.write_deadline = None;
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let deadline = Instant::now() + self.common.limits.record_timeout;
-                    self.write_deadline.get_or_insert(deadline);
-                    return Ok(());
-                }
-                Err(e) => return Err(e),
-            }
+        self.shared.flush()?;
+        let taken = self.shared.taken();
+        // A peer that takes some has as long again.
+        if self.shared.unsent() == 0 || std::mem::replace(&mut self.taken, taken) != taken {
+            self.write_deadline = None;
         }
+        if self.shared.unsent() > 0 {
+            let deadline = Instant::now() + self.common.limits.record_timeout;
+            self.write_deadline.get_or_insert(deadline);
+        }
+        Ok(())
     }
 
     fn read(&mut self) -> Result<(), End> {
@@ -273,7 +269,7 @@ impl Connection {
             match self.stream.try_read(&mut scratch) {
                 Ok(0) => self.no_more = true,
                 Ok(n) => {
-                    result = self.process(&scratch[..n]).map(|used| {
+                    result = turn::during(|| self.process(&scratch[..n])).map(|used| {
                         if used < n {
                             self.stash = Some((scratch[used..n].to_vec(), 0));
                         }
@@ -294,7 +290,7 @@ impl Connection {
     /// Goes on with input that had to wait.
     fn unstash(&mut self) -> Result<(), End> {
         if let Some((bytes, from)) = self.stash.take() {
-            let used = from + self.process(&bytes[from..])?;
+            let used = from + turn::during(|| self.process(&bytes[from..]))?;
             if used < bytes.len() {
                 self.stash = Some((bytes, used));
             }
@@ -326,7 +322,7 @@ impl Connection {
                 }
                 Step::Refuse { reply, close } => {
                     self.permit = None;
-                    self.writing.push(reply);
+                    shared.queue().outbox.push(reply);
                     if close {
                         (self.no_more, self.refused) = (true, true);
                         return Ok(input.len());
@@ -340,7 +336,7 @@ impl Connection {
                 Step::Unserved => return Err(End::Reset),
             }
             let over = calls >= CALLS_PER_TURN || now.elapsed() >= TURN;
-            if over || !shared.queue().has_room(&self.common.limits, self.writing.bytes()) {
+            if over || !shared.queue().has_room(&self.common.limits, shared.unsent()) {
                 break;
             }
         }
@@ -374,7 +370,7 @@ impl Connection {
         let (peer, local, transport) = (shared.peer, shared.local, Transport::Tcp);
         let info = CallInfo { peer, local, transport, xid, program, version, procedure, cred };
         match shared.router.accept(now, Call { info, args }) {
-            Action::Reply(reply) => self.writing.push(reply),
+            Action::Reply(reply) => shared.queue().outbox.push(reply),
             Action::Drop => {}
             Action::Dispatch(program, call, token) => {
                 let ticket = shared.begin(token, weight);
@@ -416,14 +412,14 @@ impl Connection {
         sleep.reset(next.max(least).into());
     }
 
-    fn is_overdue(&self, in_flight: usize) -> bool {
+    fn is_overdue(&self) -> bool {
         let now = Instant::now();
         let past = |deadline: Instant| deadline <= now;
         if self.deadlines().into_iter().flatten().any(past) {
             debug!(peer = %self.shared.peer, "connection closed: a record or a write took too long");
             return true;
         }
-        let busy = in_flight > 0 || !self.writing.is_empty() || self.waiting.is_some();
+        let busy = !self.shared.is_idle() || self.shared.unsent() > 0 || self.waiting.is_some();
         !busy && past(self.idle_deadline())
     }
 }

@@ -80,7 +80,7 @@ struct ReplyPath {
 }
 
 impl ReplySink for ReplyPath {
-    fn send_reply(&self, _ticket: u64, reply: Option<Vec<u8>>) {
+    fn send_reply(self: Arc<Self>, _ticket: u64, reply: Option<Vec<u8>>) {
         let reply = reply.filter(|_| self.router.still_serves(self.program, &self.local)).map(fitting);
         self.router.finish(self.token, reply.as_deref());
         let endpoint = &self.endpoint;

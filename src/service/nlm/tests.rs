@@ -107,7 +107,7 @@ impl Outbox for Post {
 struct Replies(Mutex<Vec<Option<Vec<u8>>>>);
 
 impl ReplySink for Replies {
-    fn send_reply(&self, _: u64, reply: Option<Vec<u8>>) {
+    fn send_reply(self: Arc<Self>, _: u64, reply: Option<Vec<u8>>) {
         self.0.lock().unwrap().push(reply);
     }
 }

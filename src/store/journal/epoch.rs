@@ -2,7 +2,7 @@
 //! earlier.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
 use super::files::Files;
@@ -34,6 +34,27 @@ pub(super) fn check(files: &dyn Files, dir: &Path, mine: u64) -> Result<(), Jour
     Err(JournalError::Superseded { mine, newest: newest.max(mine + 1) })
 }
 
+/// The same with two look-ups instead of a listing, for who owned `mine` and looks after each batch. It is enough: who takes an epoch above
+/// the next one makes the next one too, before it reads anything ([`supersede_below`]); and the next one is only ever removed after ours.
+pub(super) fn check_next(
+    files: &dyn Files,
+    mine: u64,
+    (own, next): (&Path, &Path),
+    dir: &Path,
+) -> Result<(), JournalError> {
+    let there = |path: &Path| files.exists(path).map_err(JournalError::io("cannot look for", path));
+    match !there(next)? && there(own)? {
+        true => Ok(()),
+        // It says who, or what else is wrong.
+        false => check(files, dir, mine),
+    }
+}
+
+/// The name of an epoch in a directory.
+pub(super) fn path(dir: &Path, epoch: u64) -> PathBuf {
+    dir.join(Name::Epoch(epoch).to_string())
+}
+
 /// Raises the epoch by one and returns it. `force`: even if the lock manager was handed over, or an import was cut off.
 pub(super) fn raise(files: &dyn Files, dir: &Path, force: bool) -> Result<u64, JournalError> {
     let last = newest(files, dir)?;
@@ -51,7 +72,7 @@ pub(super) fn raise_after(files: &dyn Files, dir: &Path, last: u64) -> Result<u6
 
 fn raise_from(files: &dyn Files, dir: &Path, last: u64, force: bool) -> Result<u64, JournalError> {
     // Were the name of an epoch lost, its files would be taken for the next owner's own, and that one's for older.
-    let (named, last) = (last, last.max(used(files, dir)?));
+    let last = last.max(used(files, dir)?);
     if !force && handed_over(files, dir, last)? {
         return Err(JournalError::HandedOver(last));
     }
@@ -64,9 +85,8 @@ fn raise_from(files: &dyn Files, dir: &Path, last: u64, force: bool) -> Result<u
         return Err(JournalError::Unsteady { dir: dir.into(), reason });
     }
     create(files, dir, last + 1)?;
-    if last > named {
-        supersede_below(files, dir, last + 1)?;
-    }
+    // The one before may be no neighbour of ours: names are lost, and an import that was cut off leaves a gap.
+    supersede_below(files, dir, last + 1)?;
     // A listing that was too old names an epoch that is long past, and of which there may be no name any more. This one is not:
     // our own change to the directory made it new.
     let newest = newest(files, dir)?;
@@ -76,15 +96,19 @@ fn raise_from(files: &dyn Files, dir: &Path, last: u64, force: bool) -> Result<u
     Ok(last + 1)
 }
 
-/// Has whoever owns an epoch below `mine` see that it is superseded, if `mine` is not just the next one.
+/// Has whoever owns an epoch below `mine` see that it is superseded: the number after each of them is there.
 pub(super) fn supersede_below(files: &dyn Files, dir: &Path, mine: u64) -> Result<(), JournalError> {
-    let below = numbers(files, dir)?.into_iter().filter(|n| *n < mine).max();
-    let Some(below) = below else { return Ok(()) };
-    for next in below + 1..mine {
-        match create(files, dir, next) {
-            // Somebody was faster, in vain: it finds `mine` there.
-            Err(JournalError::Superseded { .. }) => {}
-            other => return other,
+    let mut there: Vec<u64> = numbers(files, dir)?.into_iter().filter(|n| *n < mine).collect();
+    there.sort_unstable();
+    let ends = there.iter().skip(1).copied().chain([mine]);
+    for (below, end) in there.iter().zip(ends) {
+        for next in below + 1..end {
+            match create(files, dir, next) {
+                // Somebody was faster, in vain: it finds `mine` there.
+                Err(JournalError::Superseded { .. }) => {}
+                Err(e) => return Err(e),
+                Ok(()) => break,
+            }
         }
     }
     Ok(())

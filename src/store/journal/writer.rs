@@ -59,6 +59,9 @@ pub(super) struct Writer {
     kept_from: u64,
     /// Given to compactions, see [`snapshot::Job`].
     stop: Arc<AtomicBool>,
+    /// Names that are looked up after each batch: of our epoch, and of the one that would supersede it.
+    own: PathBuf,
+    above: PathBuf,
 }
 
 /// What was staged at some moment.
@@ -121,6 +124,8 @@ impl Writer {
             rolled: true,
             kept_from: 1,
             stop: Arc::default(),
+            own: epoch::path(&place.dir, place.epoch),
+            above: epoch::path(&place.dir, place.epoch + 1),
             place,
         };
         let opened = Record::Opened {
@@ -281,7 +286,8 @@ impl Writer {
     fn read_epoch(&self) -> Result<(), JournalError> {
         let mut tries = 0;
         loop {
-            match epoch::check(self.place.files.as_ref(), &self.place.dir, self.place.epoch) {
+            let Place { files, dir, epoch, .. } = &self.place;
+            match epoch::check_next(files.as_ref(), *epoch, (&self.own, &self.above), dir) {
                 // "No space" would promise that nothing was written.
                 Err(JournalError::NoSpace(path)) => {
                     let source = std::io::ErrorKind::StorageFull.into();

@@ -197,6 +197,17 @@ fn behind_the_largest_number_nothing_is_written_that_would_not_be_read() {
 }
 
 #[test]
+fn a_living_owner_falls_silent_although_an_import_was_cut_off_before_it_said_so() {
+    let (files, mut run) = written();
+    let mine = epoch::newest(&files, &dir()).unwrap();
+    run.append(&[lock(1, 1)], true).unwrap();
+    // As far as the import came.
+    files.create_new(&path(&format!("epoch-{}", mine + 5))).unwrap();
+    assert_eq!(epoch::raise(&files, &dir(), true).unwrap(), mine + 6);
+    assert!(matches!(run.append(&[lock(2, 2)], true), Err(JournalError::Superseded { .. })));
+}
+
+#[test]
 fn a_living_owner_falls_silent_although_a_lost_epoch_is_passed_over() {
     let (files, mut run) = written();
     let mine = epoch::newest(&files, &dir()).unwrap();
