@@ -266,7 +266,8 @@ impl Desk {
     }
 
     fn run_with(&self, token: Token, command: Command<'_>, answer: Answer) -> Vec<Event> {
-        let replay = Replay::of(&command);
+        // It borrows all it has: to keep it costs nothing.
+        let said_again = command.clone();
         let asked = party_of(&command).map(|p| p.lm);
         let keeps = Keeps::of(&command);
         let mut guard = self.inner();
@@ -284,7 +285,7 @@ impl Desk {
             asked.map(|lm| Asked { lm, token, answer: Some(answer).filter(|a| !a.is_nowhere()), keeps });
         let said = self.take_effects(inner, now, asked);
         drop(guard);
-        self.follow_up(said, replay.as_ref())
+        self.follow_up(said, Some(&said_again))
     }
 
     /// Runs many commands that nobody waits for, a few at a time: other requests come between. Returns what happened.
@@ -346,8 +347,8 @@ impl Desk {
                         None => inner.parked.remove(&token),
                     };
                     match to {
-                        Some((lm, answer)) if reply != Reply::Silent => {
-                            self.keep(&mut out, lm, &answer, &reply, keeps);
+                        Some((lm, mut answer)) if reply != Reply::Silent => {
+                            self.keep(&mut out, lm, &mut answer, &reply, keeps);
                             let early = mutant!(ReplyBeforeDurable);
                             let way = if early { &mut out.at_once } else { &mut out.part(lm).releases };
                             way.push(Release::Reply(answer, reply));
@@ -377,7 +378,7 @@ impl Desk {
     }
 
     /// Does what need not be done under the mutex.
-    fn follow_up(&self, said: Said, replay: Option<&Replay>) -> Vec<Event> {
+    fn follow_up(&self, said: Said, command: Option<&Command<'_>>) -> Vec<Event> {
         if said.rearm {
             self.ways.written.nudge();
         }
@@ -385,13 +386,13 @@ impl Desk {
         said.new.into_iter().for_each(|(lm, pipe)| (self.ways.opener)(lm, pipe));
         said.at_once.into_iter().for_each(|release| (self.ways.outlet.let_out)(release));
         for event in &said.events {
-            self.report(event, replay);
+            self.report(event, command);
         }
         said.events
     }
 
     /// Writes the answer down beside the entries it goes with, so that whoever serves the address next can repeat it.
-    fn keep(&self, out: &mut Outgoing, lm: IpAddr, to: &Answer, reply: &Reply, alone: bool) {
+    fn keep(&self, out: &mut Outgoing, lm: IpAddr, to: &mut Answer, reply: &Reply, alone: bool) {
         let part = out.part(lm);
         if part.entries.is_empty() && !alone {
             return;
@@ -406,10 +407,12 @@ impl Desk {
         }
     }
 
-    fn report(&self, event: &Event, replay: Option<&Replay>) {
-        if let (Event::Refused { kind, lm, client, from, expected }, Some(replay)) = (event, replay) {
+    fn report(&self, event: &Event, command: Option<&Command<'_>>) {
+        if let Event::Refused { kind, lm, client, from, expected } = event
+            && let Some(replay) = command.and_then(Replay::of)
+        {
             let at = self.unix(self.now());
-            self.refusals().add(*kind, *lm, client, *from, *expected, replay.clone(), at);
+            self.refusals().add(*kind, *lm, client, *from, *expected, replay, at);
         }
         (self.ways.observer)(event);
     }
@@ -448,7 +451,8 @@ struct Said {
 /// What one command brought about, by lock manager.
 #[derive(Default)]
 struct Outgoing {
-    parts: BTreeMap<IpAddr, Part>,
+    /// Hardly ever more than one.
+    parts: Vec<(IpAddr, Part)>,
     at_once: Vec<Release>,
 }
 
@@ -460,11 +464,17 @@ struct Part {
 
 impl Outgoing {
     fn part(&mut self, lm: IpAddr) -> &mut Part {
-        self.parts.entry(lm).or_default()
+        let at = self.parts.iter().position(|(of, _)| *of == lm).unwrap_or_else(|| {
+            self.parts.push((lm, Part::default()));
+            self.parts.len() - 1
+        });
+        &mut self.parts[at].1
     }
 
     /// Hands everything to the pipes and returns what need not wait.
     fn send(mut self, pipes: &BTreeMap<IpAddr, Arc<Pipe>>) -> Vec<Release> {
+        // In the order of the pipes, whatever came first.
+        self.parts.sort_unstable_by_key(|(lm, _)| *lm);
         for (lm, mut part) in self.parts {
             match pipes.get(&lm) {
                 Some(pipe) => pipe.push(part.entries, part.releases),

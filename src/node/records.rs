@@ -123,7 +123,7 @@ fn condition(condition: LockCondition) -> Condition {
 }
 
 /// What the journal keeps of an answer. `None`: too long to be kept.
-pub(super) fn seed(key: &Key, reply: Vec<u8>, at_ms: u64) -> Option<ReplySeed> {
+pub(super) fn seed(key: &Key, reply: &[u8], at_ms: u64) -> Option<ReplySeed> {
     (reply.len() <= MAX_REPLY).then(|| ReplySeed {
         peer: key.peer.ip(),
         port: key.peer.port(),

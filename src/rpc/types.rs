@@ -152,6 +152,11 @@ impl Responder {
         out
     }
 
+    /// Answers with what [`render`](Self::render) made.
+    pub fn rendered(self, message: Vec<u8>) {
+        self.send(message);
+    }
+
     /// GARBAGE_ARGS: the arguments do not decode.
     pub fn garbage_args(self) {
         self.refuse(GARBAGE_ARGS);

@@ -37,6 +37,8 @@ pub struct Answer {
     way: Way,
     /// What a repetition of the call is known by, if its reply should outlive this node.
     key: Option<Key>,
+    /// What was written down as sent.
+    written: Option<Vec<u8>>,
 }
 
 enum Way {
@@ -48,17 +50,31 @@ enum Way {
 impl Answer {
     /// By the call's own reply.
     pub fn now(responder: Responder, version: u32, shape: Shape, cookie: &[u8]) -> Self {
-        Self { version, shape, cookie: cookie.into(), way: Way::Reply(responder), key: None }
+        Self { version, shape, cookie: cookie.into(), way: Way::Reply(responder), key: None, written: None }
     }
 
     /// By an empty reply (SM_NOTIFY, FREE_ALL).
     pub fn void(responder: Responder) -> Self {
-        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Reply(responder), key: None }
+        Self {
+            version: 0,
+            shape: Shape::Void,
+            cookie: Box::default(),
+            way: Way::Reply(responder),
+            key: None,
+            written: None,
+        }
     }
 
     /// Nobody waits for it.
     pub fn nowhere() -> Self {
-        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Nowhere, key: None }
+        Self {
+            version: 0,
+            shape: Shape::Void,
+            cookie: Box::default(),
+            way: Way::Nowhere,
+            key: None,
+            written: None,
+        }
     }
 
     /// Whether nobody waits for it: it need not be kept.
@@ -82,6 +98,7 @@ impl Answer {
             cookie: cookie.into(),
             way: Way::Call { results, path, procedure },
             key: Some(key),
+            written: None,
         }
     }
 
@@ -91,36 +108,42 @@ impl Answer {
     }
 
     /// The call's key and what [`send`](Self::send) would send, if it is to be kept: the reply message, or the arguments of the _RES call.
-    pub fn kept(&self, reply: &Reply) -> Option<(Key, Vec<u8>)> {
+    /// It is made once: [`send`](Self::send) must be given the same reply.
+    pub fn kept(&mut self, reply: &Reply) -> Option<(Key, &[u8])> {
         let key = self.key.filter(|_| *reply != Reply::Silent && !mutant!(AnswersNotKept))?;
         let write = |w: &mut Writer<'_>| wire::write_answer(self.version, self.shape, &self.cookie, reply, w);
-        match &self.way {
-            Way::Reply(responder) => Some((key, responder.render(write))),
+        let bytes = match &self.way {
+            Way::Reply(responder) => responder.render(write),
             Way::Call { .. } if wire::is_cached(key.procedure) => {
                 let mut args = Vec::with_capacity(64);
                 write(&mut Writer::new(&mut args));
-                Some((key, args))
+                args
             }
-            Way::Call { .. } | Way::Nowhere => None,
-        }
+            Way::Call { .. } | Way::Nowhere => return None,
+        };
+        Some((key, self.written.insert(bytes)))
     }
 
     /// Sends the answer.
     pub fn send(self, reply: Reply) {
-        let Self { version, shape, cookie, way, key } = self;
+        let Self { version, shape, cookie, way, key, written } = self;
         if reply == Reply::Silent {
             return;
         }
-        match way {
-            Way::Reply(responder) => {
+        match (way, written) {
+            (Way::Reply(responder), Some(message)) => responder.rendered(message),
+            (Way::Reply(responder), None) => {
                 responder.success_with(|w| wire::write_answer(version, shape, &cookie, &reply, w));
             }
-            Way::Call { results, path, procedure } => {
-                let mut args = Vec::with_capacity(64);
-                wire::write_answer(version, shape, &cookie, &reply, &mut Writer::new(&mut args));
+            (Way::Call { results, path, procedure }, written) => {
+                let args = written.unwrap_or_else(|| {
+                    let mut args = Vec::with_capacity(64);
+                    wire::write_answer(version, shape, &cookie, &reply, &mut Writer::new(&mut args));
+                    args
+                });
                 results.send(key, path, version, procedure, args);
             }
-            Way::Nowhere => {}
+            (Way::Nowhere, _) => {}
         }
     }
 }

@@ -70,12 +70,13 @@ impl Checks {
     }
 
     /// Cancels all checks that this gives up.
-    pub(super) fn cancel(&self, subject: &Subject) {
+    pub(super) fn cancel(&self, subject: impl FnOnce() -> Subject) {
         if mutant!(CancelLeavesCheck) || self.len.load(Ordering::Acquire) == 0 {
             return;
         }
+        let subject = subject();
         let mut table = self.table();
-        table.running.retain(|_, s| !s.as_ref().is_some_and(|s| s.is_part_of(subject)));
+        table.running.retain(|_, s| !s.as_ref().is_some_and(|s| s.is_part_of(&subject)));
         self.len.store(table.running.len(), Ordering::Release);
     }
 
@@ -99,7 +100,7 @@ mod tests {
         let checks = Checks::default();
         let bytes = |start, end| subject(1, Range { start, end });
         let (a, b) = (checks.begin(Some(bytes(0, 9))).unwrap(), checks.begin(Some(bytes(10, 19))).unwrap());
-        checks.cancel(&bytes(10, u64::MAX));
+        checks.cancel(|| bytes(10, u64::MAX));
         assert!(checks.end(a));
         assert!(!checks.end(b));
     }
@@ -109,7 +110,7 @@ mod tests {
         let checks = Checks::default();
         let subject = |svid| subject(svid, Range::ALL);
         let (a, b) = (checks.begin(Some(subject(1))).unwrap(), checks.begin(Some(subject(2))).unwrap());
-        checks.cancel(&subject(1));
+        checks.cancel(|| subject(1));
         assert!(!checks.end(a));
         assert!(checks.end(b));
     }

@@ -157,11 +157,11 @@ impl Inner {
                 this.with_file(this, &call, &parsed, share.handle, responder, verdict);
             }
             Request::Cancel(lock, _) => {
-                this.checks.cancel(&subject(info, &lock));
+                this.checks.cancel(|| subject(info, &lock));
                 this.release(info, &parsed, lock.handle, responder);
             }
             Request::Unlock(lock) => {
-                this.checks.cancel(&subject(info, &lock));
+                this.checks.cancel(|| subject(info, &lock));
                 this.release(info, &parsed, lock.handle, responder);
             }
             Request::Unshare(share) => this.release(info, &parsed, share.handle, responder),
