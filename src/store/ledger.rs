@@ -40,6 +40,7 @@ pub struct Ledger {
 }
 
 /// What becomes an entry.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never kept")]
 pub(super) enum Piece<'a> {
     Entry(Entry),
     /// *Answered*, with this reply.

@@ -58,6 +58,8 @@ struct Inner {
     changes: Vec<(u32, Change)>,
     ops: u64,
     faults: BTreeMap<u64, Fault>,
+    /// Files that have lost a name.
+    loose: Vec<usize>,
     space: Option<u64>,
     hook: Option<Hook>,
     random: u64,
@@ -69,6 +71,8 @@ struct Inode {
     durable: Vec<u8>,
     /// Who wrote it last.
     writer: u32,
+    /// Shared with whoever has it open.
+    open: Arc<()>,
     /// Sectors written since the last sync, in order of the writes, and how far what they held then reaches in `written`.
     pending: Vec<(usize, usize)>,
     /// What each of them held after that write, one behind the other.
@@ -237,8 +241,8 @@ impl MemFiles {
         }
     }
 
-    fn handle(&self, id: usize) -> Box<dyn Handle> {
-        Box::new(MemHandle { files: self.clone(), id })
+    fn handle(&self, inner: &Inner, id: usize) -> Box<dyn Handle> {
+        Box::new(MemHandle { files: self.clone(), id, _open: inner.inodes[id].open.clone() })
     }
 }
 
@@ -272,6 +276,26 @@ impl Inner {
         let behind = self.names.range::<[u8], _>((Bound::Included(&*begin), Bound::Unbounded));
         let rest = behind.map_while(move |(path, _)| path.strip_prefix(&*begin));
         rest.filter(|rest| !rest.is_empty() && !rest.contains(&b'/'))
+    }
+
+    /// Gives back the memory of files that nobody will see again, if a power cut would leave them as they are: of others it decides
+    /// something, and chance is drawn for that. All names are durable.
+    fn give_back(&mut self) {
+        let Inner { loose, inodes, names, .. } = self;
+        loose.retain(|id| {
+            let inode = &mut inodes[*id];
+            let named = || names.values().any(|named| named == id);
+            if Arc::strong_count(&inode.open) > 1
+                || !inode.pending.is_empty()
+                || inode.live.len() != inode.durable.len()
+            {
+                return true;
+            }
+            if !named() {
+                *inode = Inode::default();
+            }
+            false
+        });
     }
 
     fn find(&self, path: &Path) -> io::Result<usize> {
@@ -399,25 +423,27 @@ impl Files for MemFiles {
         inner.inodes.push(Inode::default());
         inner.names.insert(name(path), id);
         inner.changes.push((self.node, Change::Add(name(path), id)));
-        drop(inner);
-        Ok(self.handle(id))
+        Ok(self.handle(&inner, id))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        let id = self.simple("open")?.find(path)?;
-        Ok(self.handle(id))
+        let inner = self.simple("open")?;
+        let id = inner.find(path)?;
+        Ok(self.handle(&inner, id))
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        let id = self.simple("open")?.find(path)?;
-        Ok(self.handle(id))
+        let inner = self.simple("open")?;
+        let id = inner.find(path)?;
+        Ok(self.handle(&inner, id))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.simple("rename")?;
         let id = inner.find(from)?;
         inner.names.remove(bytes(from));
-        inner.names.insert(name(to), id);
+        let replaced = inner.names.insert(name(to), id);
+        inner.loose.extend(replaced);
         inner.changes.push((self.node, Change::Rename(name(from), name(to))));
         Ok(())
     }
@@ -435,7 +461,8 @@ impl Files for MemFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.simple("remove")?;
-        inner.find(path)?;
+        let id = inner.find(path)?;
+        inner.loose.push(id);
         inner.names.remove(bytes(path));
         inner.changes.push((self.node, Change::Remove(name(path))));
         Ok(())
@@ -445,6 +472,7 @@ impl Files for MemFiles {
         let mut inner = self.simple("sync_dir")?;
         let Inner { changes, durable_names, .. } = &mut *inner;
         changes.drain(..).for_each(|(_, change)| change.apply(durable_names));
+        inner.give_back();
         Ok(())
     }
 }
@@ -452,6 +480,7 @@ impl Files for MemFiles {
 struct MemHandle {
     files: MemFiles,
     id: usize,
+    _open: Arc<()>,
 }
 
 impl Handle for MemHandle {
