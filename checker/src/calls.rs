@@ -144,6 +144,9 @@ impl Checker {
         self.world.peers[info.peer as usize].files.insert(call.file, ());
         let map = &mut self.files[call.file as usize].map;
         for (_, segment) in map.all_within(call.bytes) {
+            if !reclaim {
+                segment.contest(call.owner, mode);
+            }
             let hold = segment.hold_or_new(call.owner);
             let counts = if reclaim { &mut hold.reclaiming } else { &mut hold.pending };
             counts[mode as usize] += 1;
@@ -280,6 +283,10 @@ impl Checker {
         if answer == Answer::Granted {
             self.summary.granted += 1;
             let known = call.stage == Stage::Open;
+            let first = call.first;
+            let grant = Grant { reclaim, first, mode, state, ..Grant::of(self, Some(call)) };
+            // While the call still counts as one that has given nothing.
+            self.look_at_order(&grant, self.waited(&grant).as_ref())?;
             // Who keeps to no rule may repeat it at any time: it stays under way.
             if known && !reclaim && !call.forged {
                 self.unpend(call.file, call.owner, call.bytes, mode, false);
@@ -290,10 +297,7 @@ impl Checker {
             {
                 own.expect_stale(call.bytes, mode);
             }
-            let sure = known && !call.forged;
-            let first = call.first;
-            let call = Some(call);
-            return self.granted(Grant { call, sure, reclaim, first, mode, state, ..Grant::of(self, call) });
+            return self.granted(Grant { sure: known && !call.forged, ..grant });
         }
         self.summary.refused += 1;
         if call.stage != Stage::Open {

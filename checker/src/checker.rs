@@ -155,6 +155,7 @@ impl Checker {
     pub(crate) fn settle(&mut self, ghost: Ghost) {
         let last = Moment { seq: self.now.seq, at: ghost.until };
         for (_, segment) in self.files[ghost.file as usize].map.all_within(ghost.bytes) {
+            segment.contest(ghost.owner, ghost.mode);
             let hold = segment.hold_or_new(ghost.owner);
             settle(hold, ghost.mode, last, ghost.state);
             hold.may[ghost.mode as usize].queued |= ghost.block;

@@ -50,8 +50,8 @@ impl Checker {
             self.unpend(call.file, call.owner, call.bytes, grant.mode, true);
         }
         let waited = self.waited(&grant);
-        if let Some(wait) = &waited {
-            self.look_at_order(&grant, wait)?;
+        if grant.call.is_none() {
+            self.look_at_order(&grant, waited.as_ref())?;
         }
         if grant.sure
             && let Some(own) = self.owns.get_mut(&(grant.file, grant.owner))
@@ -73,7 +73,7 @@ impl Checker {
         Ok(())
     }
 
-    fn waited(&self, grant: &Grant<'_>) -> Option<Wait> {
+    pub(crate) fn waited(&self, grant: &Grant<'_>) -> Option<Wait> {
         let own = self.owns.get(&(grant.file, grant.owner))?;
         own.wait(grant.bytes, grant.mode).filter(|_| !grant.reclaim).copied()
     }
@@ -114,6 +114,7 @@ impl Checker {
     fn take(&mut self, grant: &Grant<'_>, full: bool) {
         let now = self.now;
         for (_, segment) in self.files[grant.file as usize].map.all_within(grant.bytes) {
+            let asked = segment.is_asked_for(grant.owner, grant.mode);
             let hold = segment.hold_or_new(grant.owner);
             let state = match (grant.reclaim, full) {
                 (false, _) => grant.state,
@@ -151,6 +152,7 @@ impl Checker {
             if grant.sure {
                 let known = self.world.must(hold);
                 take_for_sure(hold, grant, known, now);
+                hold.contested = asked;
             }
         }
     }
@@ -297,8 +299,14 @@ impl Checker {
     ///
     /// Only where the two exclude each other, the second was first sent after the client of the first knew that it waits, nothing has
     /// moved since, and whoever may have been in the way of the first was in the way of the second too: then, when the second was
-    /// granted, they were gone.
-    fn look_at_order(&self, grant: &Grant<'_>, wait: &Wait) -> Verdict {
+    /// granted, they were gone. That holds as well for one that never waited: a LOCK or an UNLOCK of another had let the first one in before.
+    pub(crate) fn look_at_order(&self, grant: &Grant<'_>, wait: Option<&Wait>) -> Verdict {
+        let since = match wait {
+            Some(wait) => wait.first,
+            // A callback may be of an earlier request, and a reclaim is of what was granted before.
+            None if grant.call.is_none() || grant.reclaim => return Ok(()),
+            None => grant.first,
+        };
         let file = &self.files[grant.file as usize];
         let lm = self.world.info(grant.owner).lm;
         for owner in file.waiting.iter().filter(|owner| **owner != grant.owner) {
@@ -307,13 +315,21 @@ impl Checker {
                 continue;
             }
             let Some(own) = self.owns.get(&(grant.file, *owner)) else { continue };
-            for first in own.waits.iter().filter(|first| self.was_earlier(info.peer, first, wait)) {
-                if !self.blocked_by_others(grant, *owner, first, wait.first) {
+            for first in own.waits.iter().filter(|first| self.was_earlier(info.peer, first, grant, since)) {
+                // A callback of its own that is not answered yet holds it up.
+                let busy = wait.is_none()
+                    && own.stale.iter().any(|stale| overlap(stale.bytes, first.bytes))
+                    && file.map.touching(first.bytes).any(|(_, segment)| {
+                        segment.hold(*owner).is_some_and(|hold| hold.may.iter().any(|may| may.until == STILL))
+                    });
+                if !busy && !self.blocked_by_others(grant, *owner, first, since) {
+                    let waited = wait.map_or(String::new(), |wait| {
+                        format!(" after waiting since {}", seconds(wait.first.at))
+                    });
                     let what = format!(
-                        "{} was granted after waiting since {}, before {}'s LOCK of bytes {}..={} {}, which had been told at {} that it waits \
+                        "{} was granted{waited}, before {}'s LOCK of bytes {}..={} {}, which had been told at {} that it waits \
                          and could have been granted as well",
                         self.say_grant(grant),
-                        seconds(wait.first.at),
                         self.say_owner(*owner),
                         first.bytes.start,
                         first.bytes.end,
@@ -327,9 +343,9 @@ impl Checker {
         Ok(())
     }
 
-    fn was_earlier(&self, peer: u32, first: &Wait, second: &Wait) -> bool {
+    fn was_earlier(&self, peer: u32, first: &Wait, second: &Grant<'_>, since: Moment) -> bool {
         let peer = &self.world.peers[peer as usize];
-        first.blocked.seq < second.first.seq
+        first.blocked.seq < since.seq
             && !first.doubtful
             && overlap(first.bytes, second.bytes)
             && first.mode.conflicts(second.mode)
@@ -338,7 +354,9 @@ impl Checker {
     }
 
     fn blocked_by_others(&self, grant: &Grant<'_>, owner: u32, first: &Wait, since: Moment) -> bool {
-        if self.world.manager_of(owner).moved_since(first.first.seq) {
+        if self.world.manager_of(owner).moved_since(first.first.seq)
+            || self.full_since(self.world.info(owner).lm, first.first.at)
+        {
             return true;
         }
         let map = &self.files[grant.file as usize].map;

@@ -51,7 +51,8 @@ impl Checker {
         Ok(())
     }
 
-    /// I2: an owner gets what it surely holds, from before the call until now, in this mode or a stronger one.
+    /// I2: an owner gets what it surely holds, from before the call until now, in this mode or a stronger one. It reclaims it even after
+    /// the window, as long as nobody else has asked for what it excludes.
     /// In a full window what others may have reclaimed meanwhile excuses a refusal, and a plain LOCK waits whatever it asks for.
     fn own_lock_refused(&self, call: &Call, mode: Mode, reclaim: bool, answer: Answer) -> Verdict {
         if !reclaim && (answer == Answer::Blocked || self.full_since(call.lm, call.first.at)) {
@@ -62,8 +63,8 @@ impl Checker {
         let mut next = Some(call.bytes.start);
         for (bytes, segment) in map.touching(call.bytes) {
             let Some(hold) = segment.hold(call.owner) else { return Ok(()) };
-            let sure =
-                self.world.must(hold).is_some_and(|must| must >= mode) && hold.since.seq < call.first.seq;
+            let must = if reclaim { self.world.must_if_reclaimed(hold) } else { self.world.must(hold) };
+            let sure = must.is_some_and(|must| must >= mode) && hold.since.seq < call.first.seq;
             if !sure || next.is_none_or(|next| bytes.start > next) {
                 return Ok(());
             }

@@ -271,6 +271,15 @@ fn i2_what_is_not_reclaimed_may_be_given_to_others_after_the_window() {
     story.reclaim(ex(A, 0, 9), Answer::DeniedGrace);
     story.reclaim(ex(A, 5, 9), Answer::Granted);
     story.right();
+
+    // Nobody has asked for it: it is still there.
+    let mut story = Story::new();
+    story.lock(ex(A, 0, 9), Answer::Granted);
+    story.move_to(ip(1), TWO, Opened::Window);
+    story.pass(12 * S);
+    story.lock(ex(B, 20, 24), Answer::Granted);
+    story.reclaim(ex(A, 0, 9), Answer::DeniedGrace);
+    story.wrong(Invariant::I2);
 }
 
 #[test]
@@ -474,6 +483,21 @@ fn i6_waiters_are_served_in_order() {
     };
     waiting(B, C).right();
     waiting(C, B).wrong(Invariant::I6);
+}
+
+#[test]
+fn i6_whoever_a_downgrade_lets_in_comes_before_what_is_asked_for_later() {
+    let again = |waits: Lock| {
+        let mut story = Story::new();
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.wait(waits);
+        story.lock(sh(A, 0, 9), Answer::Granted);
+        story.lock(ex(A, 0, 4), Answer::Granted);
+        story
+    };
+    again(ex(B, 0, 4)).right();
+    again(sh(B, 5, 9)).right();
+    again(sh(B, 0, 4)).wrong(Invariant::I6);
 }
 
 #[test]
