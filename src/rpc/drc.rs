@@ -159,6 +159,20 @@ impl Drc {
         }
     }
 
+    /// Forgets the reply of a call: the next transmission counts as new.
+    pub fn forget(&self, key: &Key) {
+        let shard_no = self.hasher.hash_one(key) as usize % SHARDS;
+        let mut shard = self.shard(shard_no);
+        if let Some(slot) = shard.index.get(key).copied() {
+            let place = &shard.slots[slot as usize];
+            let answered = place.entry.as_ref().is_some_and(|entry| entry.reply.is_some());
+            let generation = place.generation;
+            if answered {
+                shard.remove(slot, generation);
+            }
+        }
+    }
+
     /// Remembers the reply that a call got before this cache began: on another node, or in an earlier life. One that is too long, or that this
     /// cache knows better, is passed over.
     pub fn seed(&self, now: Instant, key: &Key, reply: &[u8]) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lockferry_xdr::Writer;
 
-use super::results::Results;
+use super::results::{Owed, Results};
 use super::wire::{self, Shape};
 use crate::rpc::drc::Key;
 use crate::rpc::{Responder, Transport};
@@ -41,7 +41,7 @@ pub struct Answer {
 
 enum Way {
     Reply(Responder),
-    Call { results: Arc<Results>, path: ReturnPath, procedure: u32 },
+    Call { owed: Owed, path: ReturnPath, procedure: u32 },
     Nowhere,
 }
 
@@ -80,7 +80,7 @@ impl Answer {
             version,
             shape,
             cookie: cookie.into(),
-            way: Way::Call { results, path, procedure },
+            way: Way::Call { owed: Owed::new(results, key), path, procedure },
             key: Some(key),
         }
     }
@@ -107,7 +107,7 @@ impl Answer {
 
     /// Sends the answer.
     pub fn send(self, reply: Reply) {
-        let Self { version, shape, cookie, way, key } = self;
+        let Self { version, shape, cookie, way, .. } = self;
         if reply == Reply::Silent {
             return;
         }
@@ -115,10 +115,10 @@ impl Answer {
             Way::Reply(responder) => {
                 responder.success_with(|w| wire::write_answer(version, shape, &cookie, &reply, w));
             }
-            Way::Call { results, path, procedure } => {
+            Way::Call { owed, path, procedure } => {
                 let mut args = Vec::with_capacity(64);
                 wire::write_answer(version, shape, &cookie, &reply, &mut Writer::new(&mut args));
-                results.send(key, path, version, procedure, args);
+                owed.send(path, version, procedure, args);
             }
             Way::Nowhere => {}
         }
