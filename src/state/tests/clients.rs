@@ -71,6 +71,18 @@ fn a_notice_that_is_ahead_of_what_the_clients_locks_say_keeps_it_from_nothing() 
 }
 
 #[test]
+fn a_lock_from_before_a_reboot_frees_nothing_after_the_notice_and_a_lock_under_the_new_state() {
+    let (mut k, a) = (Kit::new(), peer("a", 1));
+    k.lock(a.state(3), "f", 0..=9, X);
+    assert_eq!(k.notify(a, 5), Reply::Void);
+    assert_eq!(k.lock(a.state(5), "f", 0..=9, X), Granted);
+    k.send(a.state(3), "f", 20..=29, X, (true, false));
+    assert_eq!(k.reply(), Some(Reply::Silent));
+    assert!(k.has(a, 0..=9, X, Condition::Held), "what it has taken since is still there");
+    assert_eq!(k.counts(), (1, 0));
+}
+
+#[test]
 fn a_strangers_name_is_not_taken_for_a_host_that_reboots() {
     let (mut k, a) = (Kit::new(), peer("a", 1));
     let stranger = a.host(9).state(0);
