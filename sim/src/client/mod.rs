@@ -31,6 +31,8 @@ use reclaim::Reclaim;
 
 /// One second.
 const SECOND: Micros = 1_000_000;
+/// Who is slow to tell of a reboot does so within this time.
+const LATE_NOTICE: Micros = 10 * SECOND;
 /// "Never."
 const NEVER: Micros = Micros::MAX;
 /// So many messages are kept for a client that does nothing at the moment; more are lost.
@@ -48,6 +50,8 @@ struct Server {
     monitored: bool,
     /// It is still to be told of a reboot.
     untold: bool,
+    /// When that begins, if it has not yet.
+    tell_at: Micros,
     /// The locks that are being reclaimed.
     reclaim: Option<Reclaim>,
     /// The number of the next owner.
@@ -138,6 +142,10 @@ impl Client {
             if self.servers[server].due() <= now {
                 self.reclaim_next(now, server, out);
             }
+            if self.servers[server].tell_at <= now {
+                self.servers[server].tell_at = NEVER;
+                self.tell(now, server, out);
+            }
         }
         for owner in 0..self.owners.len() {
             if self.owners[owner].due(self.calm) <= now {
@@ -187,7 +195,7 @@ impl Client {
         self.calls.clear();
         self.inbox.clear();
         self.owners.clear();
-        self.servers.iter_mut().for_each(|server| server.reclaim = None);
+        self.servers.iter_mut().for_each(|server| (server.reclaim, server.tell_at) = (None, NEVER));
         self.stalled = 0;
         self.next = NEVER;
         out.push(Effect::Record(Event::Dead { client: self.config.id }));
@@ -254,7 +262,10 @@ impl Client {
             let server = &mut self.servers[at];
             server.untold |= server.monitored;
             (server.monitored, server.known, server.next_svid) = (false, 0, 0);
-            if server.untold {
+            server.tell_at = NEVER;
+            if server.untold && self.config.pace.late_notices {
+                self.servers[at].tell_at = now + self.random.below(LATE_NOTICE);
+            } else if server.untold {
                 self.tell(now, at, out);
             }
             for _ in 0..self.config.pace.owners {
@@ -295,7 +306,7 @@ impl Client {
         let calm = self.calm;
         let owners = self.owners.iter().map(|owner| owner.due(calm));
         let calls = self.calls.open().iter().map(|call| call.due);
-        let servers = self.servers.iter().map(Server::due);
+        let servers = self.servers.iter().map(|server| server.due().min(server.tell_at));
         let next = owners.chain(calls).chain(servers).min().unwrap_or(NEVER);
         self.next = if self.inbox.is_empty() { next } else { 0 };
         if self.next != NEVER {
@@ -316,6 +327,7 @@ fn servers(config: &Config, random: &mut Random) -> Vec<Server> {
                     known: 0,
                     monitored: false,
                     untold: false,
+                    tell_at: NEVER,
                     reclaim: None,
                     next_svid: 0,
                     files: vec![file],
