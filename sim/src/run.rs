@@ -170,6 +170,7 @@ fn add_clients(sim: &Arc<Sim>, site: &Site, kinds: &[Kind], random: &mut Random)
             lone_unlocks: if plan.lone_unlocks { 500 } else { 0 },
             refuse: if plan.refusals { 150 } else { 0 },
             late_notices: plan.late_notices,
+            slow_start: plan.slow_disks,
             blocking: if plan.no_waits { 0 } else { Pace::default().blocking },
             ..Pace::default()
         };

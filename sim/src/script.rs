@@ -601,9 +601,18 @@ impl Luck {
             let Some(ip) = self.random.pick(&addresses).copied() else { return };
             let slow = 200 * MS + self.random.below(6 * SECOND);
             self.sim.slow_disk(ip, slow);
-            let (befalls, before) = (self.random.below(3), self.random.below(slow));
+            let (befalls, before) = (self.random.below(4), self.random.below(slow));
             if befalls == 0 || !self.sim.settings.trouble.crashes {
                 continue;
+            }
+            if let Some(disk) = self.sim.disks.get(&cluster::journal_dir(ip)).filter(|_| befalls == 3) {
+                // Before it loses its power, the disk says that it has lost something already.
+                disk.fail_next_sync(Fault::Io);
+            }
+            if self.sim.settings.trouble.clients && self.random.chance(500) {
+                // What its notice frees is not written yet when the machine goes down.
+                let client = self.random.below(self.sim.client_count() as u64) as usize;
+                self.reboot(client, 100 * MS).await;
             }
             self.sim.sleep(before).await;
             if let Some(machine) = self.sim.holders(ip).last().copied() {

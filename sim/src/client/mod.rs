@@ -33,6 +33,8 @@ use reclaim::Reclaim;
 const SECOND: Micros = 1_000_000;
 /// Who is slow to tell of a reboot does so within this time.
 const LATE_NOTICE: Micros = 10 * SECOND;
+/// Who takes its time after a reboot has locked something by then.
+const SLOW_START: Micros = 30 * SECOND;
 /// "Never."
 const NEVER: Micros = Micros::MAX;
 /// So many messages are kept for a client that does nothing at the moment; more are lost.
@@ -268,8 +270,12 @@ impl Client {
             } else if server.untold {
                 self.tell(now, at, out);
             }
+            let rest = match self.config.pace.slow_start && self.stats.boots > 0 {
+                true => self.random.below(SLOW_START),
+                false => 0,
+            };
             for _ in 0..self.config.pace.owners {
-                let first = now + self.think();
+                let first = now + rest + self.think();
                 let owner = Owner::new(at, self.new_svid(at), first);
                 self.owners.push(owner);
             }

@@ -59,6 +59,8 @@ pub struct Pace {
     pub refuse: u32,
     /// After a reboot it locks before it tells anybody of that.
     pub late_notices: bool,
+    /// After a reboot it takes its time before it locks anything.
+    pub slow_start: bool,
 }
 
 impl Default for Pace {
@@ -78,6 +80,7 @@ impl Default for Pace {
             lone_unlocks: 0,
             refuse: 0,
             late_notices: false,
+            slow_start: false,
         }
     }
 }

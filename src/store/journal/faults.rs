@@ -51,6 +51,8 @@ struct Inner {
     changes: Vec<(u32, Change)>,
     ops: u64,
     faults: BTreeMap<u64, Fault>,
+    /// How the next sync fails.
+    sync_fault: Option<Fault>,
     space: Option<u64>,
     hook: Option<Hook>,
     random: u64,
@@ -89,9 +91,16 @@ impl MemFiles {
         self.lock().faults.insert(op, fault);
     }
 
+    /// The next sync of a file will fail.
+    pub fn fail_next_sync(&self, fault: Fault) {
+        self.lock().sync_fault = Some(fault);
+    }
+
     /// No operation will fail that was not reached yet.
     pub fn fail_no_more(&self) {
-        self.lock().faults.clear();
+        let mut inner = self.lock();
+        inner.faults.clear();
+        inner.sync_fault = None;
     }
 
     /// All files together may have this many bytes; `None`: no limit.
@@ -143,7 +152,8 @@ impl MemFiles {
         inner.changes.iter().for_each(|(_, change)| change.apply(&mut names));
         inner.names = names;
         for inode in inner.inodes.iter_mut().filter(|inode| inode.writer == node) {
-            if inode.pending.is_empty() && inode.live.len() == inode.durable.len() {
+            // After a failed sync nothing is pending, but what was written is not there.
+            if inode.pending.is_empty() && inode.live == inode.durable {
                 continue;
             }
             inode.live = dice.contents(inode);
@@ -437,6 +447,7 @@ impl Handle for MemHandle {
     fn sync(&self) -> io::Result<()> {
         let fault = self.files.begin("sync");
         let mut inner = self.files.lock();
+        let fault = fault.or(inner.sync_fault.take());
         let Inode { live, durable, pending, .. } = &mut inner.inodes[self.id];
         let written = std::mem::take(pending);
         match fault {
