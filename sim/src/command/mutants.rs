@@ -141,6 +141,8 @@ mod with {
             }
             Mutant::UnlockLeavesWaiter => plan.lone_unlocks,
             Mutant::RefusedGrantedKeepsLock => plan.refusals,
+            // What a record has lost is reclaimed after what it has, where there is much of both.
+            Mutant::FullWindowEndsEarly => trouble.damage && plan.clients > 2 && plan.owners > 1,
             // Only where every message arrives does silence prove anything.
             Mutant::ParkedNeverAnswered => {
                 plan.is_smooth() && !trouble.partitions && !trouble.disks && !plan.deny
