@@ -153,7 +153,10 @@ mod with {
             Mutant::WindowBurnsEarly => plan.slow_moves,
             Mutant::AdoptDropsWaiters => plan.adopt_on_take_over,
             // What was asked before a move or a reboot comes again after it.
-            Mutant::SnapshotLosesReplies | Mutant::RepliesNotSeeded | Mutant::AnswersNotKept => plan.echoes,
+            Mutant::SnapshotLosesReplies
+            | Mutant::RepliesNotSeeded
+            | Mutant::AnswersNotKept
+            | Mutant::EmptyUnlockNotKept => plan.echoes,
             Mutant::LateLockFrees => trouble.clients && (plan.echoes || plan.slow_checks),
             Mutant::SnapshotLosesClientStates => plan.late_notices && trouble.clients,
             // A machine goes down while the disk of one of its addresses is still at it.
