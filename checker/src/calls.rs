@@ -66,21 +66,24 @@ impl Call {
 }
 
 impl Checker {
-    pub(crate) fn sent(&mut self, client: ClientId, id: CallId, request: Request) {
+    pub(crate) fn sent(&mut self, client: ClientId, id: CallId, request: Request) -> Verdict {
         let now = self.now;
+        if let Some(call) = self.calls.get(&id).copied() {
+            self.look_for_answer(&call)?;
+        }
         if let Some(call) = self.calls.get_mut(&id) {
             call.last = now.at;
             call.sent += 1;
             let call = *call;
             self.doubt_rivals(&call);
-            return;
+            return Ok(());
         }
         self.summary.calls += 1;
         let call = self.new_call(client, id, request);
         self.calls.insert(id, call);
         self.world.clients[call.client as usize].open.push(id);
         if call.elsewhere {
-            return;
+            return Ok(());
         }
         if call.reads() {
             self.files[call.file as usize].open.insert(now.seq);
@@ -95,6 +98,36 @@ impl Checker {
             Request::Cancel { lock } => self.cancel_sent(&call, Mode::of(lock.exclusive)),
             Request::Test { .. } | Request::Notify { .. } => {}
         }
+        Ok(())
+    }
+
+    /// Whoever repeats a call is there to hear: where nothing is lost, the answer to an earlier transmission would have come.
+    ///
+    /// A notice, and what ends or reclaims a lock that a liar may have under the same name, may be met with silence.
+    fn look_for_answer(&self, call: &Call) -> Verdict {
+        let Some(limit) = self.settings.answers.filter(|_| self.settings.lossless) else { return Ok(()) };
+        let asks = match call.request {
+            Request::Lock { reclaim: false, .. } | Request::Test { .. } => true,
+            Request::Notify { .. } => false,
+            _ => self.settings.liars.is_empty(),
+        };
+        if call.stage != Stage::Open || call.forged || call.elsewhere || !asks {
+            return Ok(());
+        }
+        let heard = |at: Micros| {
+            at.saturating_add(limit) <= self.now.at
+                && self.world.managers[call.lm as usize].served_since(at)
+                && self.world.nodes.all_awake_since(at)
+        };
+        if let Some(at) = [call.first.at, call.last].into_iter().find(|at| heard(*at)) {
+            let what = format!(
+                "{} has no answer yet, though it has reached the node that has served the address all the time since {}",
+                self.say(call),
+                seconds(at)
+            );
+            return self.fail(Invariant::Liveness, what);
+        }
+        Ok(())
     }
 
     fn new_call(&mut self, client: ClientId, id: CallId, request: Request) -> Call {
@@ -144,6 +177,9 @@ impl Checker {
         self.world.peers[info.peer as usize].files.insert(call.file, ());
         let map = &mut self.files[call.file as usize].map;
         for (_, segment) in map.all_within(call.bytes) {
+            if !reclaim {
+                segment.contest(call.owner, mode);
+            }
             let hold = segment.hold_or_new(call.owner);
             let counts = if reclaim { &mut hold.reclaiming } else { &mut hold.pending };
             counts[mode as usize] += 1;
@@ -280,6 +316,10 @@ impl Checker {
         if answer == Answer::Granted {
             self.summary.granted += 1;
             let known = call.stage == Stage::Open;
+            let first = call.first;
+            let grant = Grant { reclaim, first, mode, state, ..Grant::of(self, Some(call)) };
+            // While the call still counts as one that has given nothing.
+            self.look_at_order(&grant, self.waited(&grant).as_ref())?;
             // Who keeps to no rule may repeat it at any time: it stays under way.
             if known && !reclaim && !call.forged {
                 self.unpend(call.file, call.owner, call.bytes, mode, false);
@@ -290,10 +330,7 @@ impl Checker {
             {
                 own.expect_stale(call.bytes, mode);
             }
-            let sure = known && !call.forged;
-            let first = call.first;
-            let call = Some(call);
-            return self.granted(Grant { call, sure, reclaim, first, mode, state, ..Grant::of(self, call) });
+            return self.granted(Grant { sure: known && !call.forged, ..grant });
         }
         self.summary.refused += 1;
         if call.stage != Stage::Open {

@@ -44,6 +44,10 @@ pub struct Checker {
     pub(crate) listed: Option<crate::lists::Rows>,
     pub(crate) stored: Option<crate::lists::Rows>,
     pub(crate) nolocks: bool,
+    /// Callbacks that were refused: what waited for them is taken back in a moment.
+    pub(crate) refused: VecDeque<crate::grants::Refused>,
+    /// Clients that are to be told of a take-over.
+    pub(crate) untold: VecDeque<crate::life::Untold>,
     pub(crate) summary: Summary,
 }
 
@@ -76,6 +80,8 @@ impl Checker {
             told: Table::default(),
             listed: None,
             stored: None,
+            refused: VecDeque::new(),
+            untold: VecDeque::new(),
             summary: Summary::default(),
         }
     }
@@ -94,8 +100,10 @@ impl Checker {
         self.now = Moment { seq: self.now.seq + 1, at: at.max(self.now.at) };
         self.summary.events += 1;
         self.world.advance(self.settings.hold, self.now);
+        self.take_back_refused();
+        self.look_for_untold()?;
         match event {
-            Event::Sent { client, call, request } => self.sent(*client, *call, *request),
+            Event::Sent { client, call, request } => return self.sent(*client, *call, *request),
             Event::Got { client, call, answer } => return self.got(*client, *call, *answer),
             Event::Abandoned { call, .. } => self.abandoned(*call),
             Event::Granted { client, lock, accepted } => return self.called_back(*client, *lock, *accepted),
@@ -105,6 +113,13 @@ impl Checker {
             Event::Boot { client, .. } => self.stopped(*client, true),
             Event::Dead { client } => self.stopped(*client, false),
             Event::Listed { lm, rows, .. } => return self.listed(*lm, rows),
+            Event::Counted { lm, listed, counted, .. } if listed != counted => {
+                let what = format!(
+                    "{lm} has {listed} locks in the list and {counted} in the status of the same node"
+                );
+                return self.fail(Invariant::I14, what);
+            }
+            Event::Counted { .. } => {}
             Event::Stored { lm, rows } => return self.stored(*lm, rows),
             Event::Rest => return self.rest(),
             Event::Calm => {}
@@ -155,6 +170,7 @@ impl Checker {
     pub(crate) fn settle(&mut self, ghost: Ghost) {
         let last = Moment { seq: self.now.seq, at: ghost.until };
         for (_, segment) in self.files[ghost.file as usize].map.all_within(ghost.bytes) {
+            segment.contest(ghost.owner, ghost.mode);
             let hold = segment.hold_or_new(ghost.owner);
             settle(hold, ghost.mode, last, ghost.state);
             hold.may[ghost.mode as usize].queued |= ghost.block;

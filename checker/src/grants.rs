@@ -2,7 +2,7 @@
 
 use crate::calls::{Call, Stage};
 use crate::checker::{Checker, Verdict, settle};
-use crate::history::{Bytes, ClientId, Lock};
+use crate::history::{Bytes, ClientId, Lock, Micros};
 use crate::map::{Hold, Mode, Moment, STILL};
 use crate::own::{Kind, Op, Wait, overlap};
 use crate::takeups::Ghost;
@@ -25,6 +25,21 @@ pub(crate) struct Grant<'a> {
     /// `None`: granted by callback.
     pub(crate) call: Option<&'a Call>,
 }
+
+/// A callback that was refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    at: Moment,
+    owner: u32,
+    file: u32,
+    bytes: Bytes,
+    mode: Mode,
+}
+
+/// So soon the server has heard of a refusal, where nothing is lost.
+const HEARD: Micros = 500_000;
+/// A callback is repeated after that at the earliest, where nothing is lost and nobody pauses: what was refused was the first.
+const REPEATED: Micros = 20_000_000;
 
 impl<'a> Grant<'a> {
     pub(crate) fn of(checker: &Checker, call: Option<&'a Call>) -> Self {
@@ -50,8 +65,8 @@ impl Checker {
             self.unpend(call.file, call.owner, call.bytes, grant.mode, true);
         }
         let waited = self.waited(&grant);
-        if let Some(wait) = &waited {
-            self.look_at_order(&grant, wait)?;
+        if grant.call.is_none() {
+            self.look_at_order(&grant, waited.as_ref())?;
         }
         if grant.sure
             && let Some(own) = self.owns.get_mut(&(grant.file, grant.owner))
@@ -73,7 +88,7 @@ impl Checker {
         Ok(())
     }
 
-    fn waited(&self, grant: &Grant<'_>) -> Option<Wait> {
+    pub(crate) fn waited(&self, grant: &Grant<'_>) -> Option<Wait> {
         let own = self.owns.get(&(grant.file, grant.owner))?;
         own.wait(grant.bytes, grant.mode).filter(|_| !grant.reclaim).copied()
     }
@@ -114,6 +129,7 @@ impl Checker {
     fn take(&mut self, grant: &Grant<'_>, full: bool) {
         let now = self.now;
         for (_, segment) in self.files[grant.file as usize].map.all_within(grant.bytes) {
+            let asked = segment.is_asked_for(grant.owner, grant.mode);
             let hold = segment.hold_or_new(grant.owner);
             let state = match (grant.reclaim, full) {
                 (false, _) => grant.state,
@@ -141,8 +157,8 @@ impl Checker {
             }
             let stronger = &mut hold.may[Mode::Exclusive as usize];
             if grant.reclaim && stronger.until == STILL {
-                // A reclaim of less leaves what is there as it is, and keeps it.
-                stronger.last = now;
+                // A reclaim of less leaves what is there as it is, and keeps it. Copies of a LOCK may still be under way.
+                stronger.last = Moment { seq: now.seq, at: stronger.last.at.max(now.at) };
             }
             // The known state may have been stamped by this very LOCK on what was there.
             if !grant.reclaim && replaced && hold.may[grant.mode.other() as usize].until != STILL {
@@ -151,6 +167,7 @@ impl Checker {
             if grant.sure {
                 let known = self.world.must(hold);
                 take_for_sure(hold, grant, known, now);
+                hold.contested = asked;
             }
         }
     }
@@ -296,9 +313,15 @@ impl Checker {
     /// I6: a request that waited longer, and was in the way of nothing but this one's turn, should have been granted before.
     ///
     /// Only where the two exclude each other, the second was first sent after the client of the first knew that it waits, nothing has
-    /// moved since, and whoever may have been in the way of the first was in the way of the second too: then, when the second was
-    /// granted, they were gone.
-    fn look_at_order(&self, grant: &Grant<'_>, wait: &Wait) -> Verdict {
+    /// dropped what waits since, and whoever may have been in the way of the first was in the way of the second too: then, when the second was
+    /// granted, they were gone. That holds as well for one that never waited: a LOCK or an UNLOCK of another had let the first one in before.
+    pub(crate) fn look_at_order(&self, grant: &Grant<'_>, wait: Option<&Wait>) -> Verdict {
+        let since = match wait {
+            Some(wait) => wait.first,
+            // A callback may be of an earlier request, and a reclaim is of what was granted before.
+            None if grant.call.is_none() || grant.reclaim => return Ok(()),
+            None => grant.first,
+        };
         let file = &self.files[grant.file as usize];
         let lm = self.world.info(grant.owner).lm;
         for owner in file.waiting.iter().filter(|owner| **owner != grant.owner) {
@@ -307,13 +330,21 @@ impl Checker {
                 continue;
             }
             let Some(own) = self.owns.get(&(grant.file, *owner)) else { continue };
-            for first in own.waits.iter().filter(|first| self.was_earlier(info.peer, first, wait)) {
-                if !self.blocked_by_others(grant, *owner, first, wait.first) {
+            for first in own.waits.iter().filter(|first| self.was_earlier(info.peer, first, grant, since)) {
+                // A callback of its own that is not answered yet holds it up.
+                let busy = wait.is_none()
+                    && own.stale.iter().any(|stale| overlap(stale.bytes, first.bytes))
+                    && file.map.touching(first.bytes).any(|(_, segment)| {
+                        segment.hold(*owner).is_some_and(|hold| hold.may.iter().any(|may| may.until == STILL))
+                    });
+                if !busy && !self.blocked_by_others(grant, *owner, first, since) {
+                    let waited = wait.map_or(String::new(), |wait| {
+                        format!(" after waiting since {}", seconds(wait.first.at))
+                    });
                     let what = format!(
-                        "{} was granted after waiting since {}, before {}'s LOCK of bytes {}..={} {}, which had been told at {} that it waits \
+                        "{} was granted{waited}, before {}'s LOCK of bytes {}..={} {}, which had been told at {} that it waits \
                          and could have been granted as well",
                         self.say_grant(grant),
-                        seconds(wait.first.at),
                         self.say_owner(*owner),
                         first.bytes.start,
                         first.bytes.end,
@@ -327,9 +358,9 @@ impl Checker {
         Ok(())
     }
 
-    fn was_earlier(&self, peer: u32, first: &Wait, second: &Wait) -> bool {
+    fn was_earlier(&self, peer: u32, first: &Wait, second: &Grant<'_>, since: Moment) -> bool {
         let peer = &self.world.peers[peer as usize];
-        first.blocked.seq < second.first.seq
+        first.blocked.seq < since.seq
             && !first.doubtful
             && overlap(first.bytes, second.bytes)
             && first.mode.conflicts(second.mode)
@@ -338,7 +369,9 @@ impl Checker {
     }
 
     fn blocked_by_others(&self, grant: &Grant<'_>, owner: u32, first: &Wait, since: Moment) -> bool {
-        if self.world.manager_of(owner).moved_since(first.first.seq) {
+        if self.world.manager_of(owner).may_have_dropped(first.first.seq)
+            || self.full_since(self.world.info(owner).lm, first.first.at)
+        {
             return true;
         }
         let map = &self.files[grant.file as usize].map;
@@ -378,6 +411,9 @@ impl Checker {
         let stale = self.owns.get(&(file, owner)).is_some_and(|own| own.has_stale(lock.bytes, mode, now.at));
         if !accepted {
             self.refused_copy(owner, file, lock.bytes, mode);
+            if self.settings.lossless && self.settings.steady && !forged {
+                self.refused.push_back(Refused { at: now, owner, file, bytes: lock.bytes, mode });
+            }
         }
         let Some(own) = self.owns.get_mut(&(file, owner)) else { return Ok(()) };
         if !accepted {
@@ -452,6 +488,25 @@ impl Checker {
             self.drop_wait(file, owner, wait);
         }
         self.tidy(file, owner, bytes);
+    }
+
+    /// Where nothing is lost, a refusal is that of the first transmission, and the server has heard of it after a moment: it has taken the
+    /// lock back, and the request waits no longer.
+    pub(crate) fn take_back_refused(&mut self) {
+        while let Some(refused) = self.refused.front().copied().filter(|r| r.at.at + HEARD <= self.now.at) {
+            self.refused.pop_front();
+            let Refused { at, owner, file, bytes, mode } = refused;
+            let manager = self.world.manager_of(owner);
+            let calm = manager.served_since(at.at.saturating_sub(REPEATED))
+                && self.world.nodes.all_awake_since(at.at.saturating_sub(REPEATED));
+            let Some(own) = self.owns.get(&(file, owner)).filter(|_| calm) else { continue };
+            // Another request may have taken its place.
+            let other = own.ops.iter().any(|op| overlap(op.bytes, bytes) && op.reaches(at));
+            let wait = own.wait(bytes, mode).filter(|wait| !other && wait.blocked.seq < at.seq).copied();
+            if let Some(wait) = wait {
+                self.drop_wait(file, owner, wait);
+            }
+        }
     }
 
     /// A copy of the callback that the network made was refused, as the client has the lock already: that refusal may reach the server

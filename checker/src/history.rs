@@ -327,6 +327,17 @@ pub enum Event {
         /// The rows.
         rows: Vec<Row>,
     },
+    /// How many locks of a lock manager a node lists, and how many it says in its status that there are, asked and answered at one moment.
+    Counted {
+        /// Which node.
+        node: NodeId,
+        /// Which lock manager.
+        lm: IpAddr,
+        /// Rows of the list.
+        listed: u64,
+        /// What the status says.
+        counted: u64,
+    },
     /// What the record of a lock manager says at the same moment, read by somebody who is not the node.
     Stored {
         /// Which lock manager.

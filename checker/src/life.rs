@@ -15,6 +15,20 @@ pub(crate) struct Told {
     first: Moment,
 }
 
+/// A client that surely holds something through an address that was taken up with a window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Untold {
+    lm: u32,
+    client: u32,
+    /// When it was taken up.
+    taken: Moment,
+    /// When it is looked at next.
+    due: Micros,
+}
+
+/// So soon a client hears of a take-over, where nothing is lost, once the address is there.
+const TOLD: Micros = 20_000_000;
+
 impl Checker {
     /// Commands, daemons and nodes.
     pub(crate) fn service(&mut self, event: &Event) {
@@ -76,6 +90,7 @@ impl Checker {
                     Result::TakenUp(opened) => {
                         self.summary.windows += 1;
                         manager.opened(id, opened == Opened::Full, now);
+                        self.expect_notices(lm);
                     }
                     Result::Done | Result::Failed => manager.kept(id, Kept::Failed, now),
                 }
@@ -140,6 +155,52 @@ impl Checker {
             self.world.managers[lm as usize].down(node, now);
             self.wake_ghosts(lm);
         }
+    }
+
+    /// Whoever surely holds something through an address has to be told of its take-over.
+    fn expect_notices(&mut self, lm: u32) {
+        self.untold.retain(|untold| untold.lm != lm);
+        if !(self.settings.lossless && self.settings.steady) {
+            return;
+        }
+        let mut clients = std::collections::BTreeSet::new();
+        for file in &self.files {
+            let whole = crate::history::Bytes { start: 0, end: u64::MAX };
+            for hold in file.map.touching(whole).flat_map(|(_, segment)| &segment.holds) {
+                let info = self.world.info(hold.owner);
+                if info.lm == lm && !info.forged() && self.world.must(hold).is_some() {
+                    clients.insert(info.client);
+                }
+            }
+        }
+        let due = self.now.at.saturating_add(TOLD);
+        self.untold.extend(clients.into_iter().map(|client| Untold { lm, client, taken: self.now, due }));
+    }
+
+    /// I2: they are.
+    pub(crate) fn look_for_untold(&mut self) -> Verdict {
+        while let Some(untold) = self.untold.front().copied().filter(|untold| untold.due <= self.now.at) {
+            self.untold.pop_front();
+            let Untold { lm, client, taken, due } = untold;
+            let manager = &self.world.managers[lm as usize];
+            let here = &self.world.clients[client as usize];
+            if manager.changed.seq > taken.seq || !here.alive || here.died > taken.seq {
+                continue;
+            }
+            let from = due.saturating_sub(TOLD) + 1;
+            if manager.served_since(from) && self.world.nodes.all_awake_since(from) {
+                let who = self.world.owners.iter().find(|info| info.client == client);
+                let what = format!(
+                    "client {} holds locks through {}, which was taken up at {}, and was not told of it",
+                    who.map_or(0, |info| info.sender.0),
+                    manager.ip,
+                    crate::words::seconds(taken.at)
+                );
+                return self.fail(Invariant::I2, what);
+            }
+            self.untold.push_back(Untold { due: self.now.at.saturating_add(TOLD), ..untold });
+        }
+        Ok(())
     }
 
     /// The lock manager moves: copies under way of LOCKs that were refused may be new to whoever serves it then.
@@ -224,7 +285,15 @@ impl Checker {
 
     /// The server's state is odd while it is up, or the client takes the notice for one of its end. And it is about the server that the
     /// client knows, or it reclaims nothing.
-    pub(crate) fn noticed(&self, client: ClientId, lm: std::net::IpAddr, state: u32, named: bool) -> Verdict {
+    pub(crate) fn noticed(
+        &mut self,
+        client: ClientId,
+        lm: std::net::IpAddr,
+        state: u32,
+        named: bool,
+    ) -> Verdict {
+        let (id, manager) = (self.world.client(client), self.world.manager(lm));
+        self.untold.retain(|untold| untold.client != id || untold.lm != manager);
         if !named {
             let what = format!(
                 "client {} was sent SM_NOTIFY from {lm} about a server of another name: it takes that for somebody else's restart, and \

@@ -72,6 +72,8 @@ pub(crate) struct Hold {
     pub(crate) callback: bool,
     /// Part of it was unlocked or changed its mode.
     pub(crate) split: bool,
+    /// Since it was granted somebody may have asked for what it excludes: once it has expired it may be gone.
+    pub(crate) contested: bool,
     /// What it may hold, by mode, from calls that are over.
     pub(crate) may: [May; 2],
     /// LOCKs under way or waiting, by mode.
@@ -91,6 +93,7 @@ impl Hold {
             effective: 0,
             callback: false,
             split: false,
+            contested: false,
             may: [May::default(); 2],
             pending: [0; 2],
             reclaiming: [0; 2],
@@ -147,6 +150,23 @@ impl Segment {
 
     pub(crate) fn hold_mut(&mut self, owner: u32) -> Option<&mut Hold> {
         self.holds.iter_mut().find(|hold| hold.owner == owner)
+    }
+
+    /// Somebody else may have, or may get, what excludes a lock in this mode.
+    pub(crate) fn is_asked_for(&self, owner: u32, mode: Mode) -> bool {
+        self.holds.iter().filter(|hold| hold.owner != owner).any(|hold| {
+            Mode::ALL
+                .iter()
+                .filter(|theirs| theirs.conflicts(mode))
+                .any(|theirs| hold.may[*theirs as usize].until == STILL || hold.under_way(*theirs))
+        })
+    }
+
+    /// Notes that an owner asks for this.
+    pub(crate) fn contest(&mut self, owner: u32, mode: Mode) {
+        for hold in self.holds.iter_mut().filter(|hold| hold.owner != owner) {
+            hold.contested |= hold.must.is_some_and(|must| must.conflicts(mode));
+        }
     }
 
     pub(crate) fn hold_or_new(&mut self, owner: u32) -> &mut Hold {

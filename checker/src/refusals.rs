@@ -3,7 +3,7 @@
 use crate::calls::Call;
 use crate::checker::{Checker, Verdict};
 use crate::hash::Table;
-use crate::history::{Answer, Bytes};
+use crate::history::{Answer, Bytes, FileId};
 use crate::map::{Hold, Mode};
 use crate::own::overlap;
 use crate::verdict::Invariant;
@@ -51,7 +51,8 @@ impl Checker {
         Ok(())
     }
 
-    /// I2: an owner gets what it surely holds, from before the call until now, in this mode or a stronger one.
+    /// I2: an owner gets what it surely holds, from before the call until now, in this mode or a stronger one. It reclaims it even after
+    /// the window, as long as nobody else has asked for what it excludes.
     /// In a full window what others may have reclaimed meanwhile excuses a refusal, and a plain LOCK waits whatever it asks for.
     fn own_lock_refused(&self, call: &Call, mode: Mode, reclaim: bool, answer: Answer) -> Verdict {
         if !reclaim && (answer == Answer::Blocked || self.full_since(call.lm, call.first.at)) {
@@ -59,11 +60,14 @@ impl Checker {
             return Ok(());
         }
         let map = &self.files[call.file as usize].map;
+        // While it was away others may have been given the same bytes through another address, and have let go of them.
+        let alone = self.is_served_through_one(self.files[call.file as usize].id);
         let mut next = Some(call.bytes.start);
         for (bytes, segment) in map.touching(call.bytes) {
             let Some(hold) = segment.hold(call.owner) else { return Ok(()) };
-            let sure =
-                self.world.must(hold).is_some_and(|must| must >= mode) && hold.since.seq < call.first.seq;
+            let must =
+                if reclaim && alone { self.world.must_if_reclaimed(hold) } else { self.world.must(hold) };
+            let sure = must.is_some_and(|must| must >= mode) && hold.since.seq < call.first.seq;
             if !sure || next.is_none_or(|next| bytes.start > next) {
                 return Ok(());
             }
@@ -86,6 +90,13 @@ impl Checker {
             self.moved_words(hold)
         );
         self.fail(self.loss_or(hold, Invariant::I2), what)
+    }
+
+    fn is_served_through_one(&self, file: FileId) -> bool {
+        match self.settings.served.iter().find(|(served, _)| *served == file) {
+            Some((_, through)) => through.len() <= 1,
+            None => self.world.managers.len() <= 1,
+        }
     }
 
     /// I5: something that excludes it may have been held by another at some time between request and answer.

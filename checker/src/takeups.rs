@@ -23,6 +23,8 @@ pub(crate) struct Take {
     pub(crate) full: bool,
     /// The window cannot end before.
     earliest: Micros,
+    /// Its time does not run yet: the address is not there.
+    waits_for_address: bool,
     /// The node is gone, or has released the address: no timer runs.
     suspended: bool,
     /// `end_grace` succeeded.
@@ -69,6 +71,18 @@ pub(crate) struct Manager {
     served_by: Option<NodeId>,
     unserved: Option<Micros>,
     routed: Option<(NodeId, Micros)>,
+    /// The nodes that have the address, or had it: until when.
+    here: Vec<(NodeId, Option<Micros>)>,
+    /// The last time at which that changed.
+    rerouted: Micros,
+    /// The node that serves it was the only one that was told to take it up, and did.
+    certain: bool,
+    /// Two were told at the same time: nobody knows who has it.
+    mixed: bool,
+    /// It was given up in order, and nobody has been told to take it up since.
+    clean: bool,
+    /// What waited up to this event may wait no longer.
+    pub(crate) waits_lost: u64,
     /// The last time at which a full window, of a take-over that another has followed, may have been open.
     full_over: Option<Micros>,
 }
@@ -87,6 +101,12 @@ impl Manager {
             served_by: None,
             unserved: None,
             routed: None,
+            here: Vec::new(),
+            rerouted: 0,
+            certain: false,
+            mixed: false,
+            clean: false,
+            waits_lost: 0,
             full_over: None,
         }
     }
@@ -94,6 +114,9 @@ impl Manager {
     /// `start_grace` is told.
     pub(crate) fn told(&mut self, id: u64, node: NodeId, window: Micros, now: Moment) {
         self.changed = now;
+        self.clean &= self.pending.is_empty();
+        self.mixed = !self.pending.is_empty();
+        self.certain &= self.served_by == Some(node);
         self.pending.push(Pending { id, node, told: now, window });
     }
 
@@ -101,7 +124,12 @@ impl Manager {
     pub(crate) fn opened(&mut self, id: u64, full: bool, now: Moment) {
         let Some(at) = self.pending.iter().position(|p| p.id == id) else { return };
         let p = self.pending.remove(at);
-        self.open(p.node, p.told, p.window, p.told.at.saturating_add(p.window), full, now);
+        self.clean = false;
+        // The time of the window runs from the first notice, which leaves from the address.
+        let away = !self.was_here_since(p.node, p.told.at);
+        let earliest = if away { Micros::MAX } else { p.told.at.saturating_add(p.window) };
+        self.open(p.node, p.told, p.window, earliest, full, now);
+        self.takes.iter_mut().for_each(|take| take.waits_for_address = away);
     }
 
     /// It opened nothing.
@@ -109,11 +137,18 @@ impl Manager {
         let Some(at) = self.pending.iter().position(|p| p.id == id) else { return };
         let p = self.pending.remove(at);
         self.changed = now;
+        if how != Kept::Unchanged && !(how == Kept::Adopted && self.clean) {
+            self.waits_lost = now.seq;
+        }
+        self.clean = false;
         match how {
             Kept::Unchanged => {}
             Kept::Longer(full) => self.end_elsewhen(&p, full, now),
             Kept::Adopted => self.go_on(p.node, now),
-            Kept::Failed => self.lose_sight(now),
+            Kept::Failed => {
+                self.certain = false;
+                self.lose_sight(now);
+            }
         }
     }
 
@@ -126,6 +161,7 @@ impl Manager {
         slack: Micros,
         now: Moment,
     ) {
+        self.mixed &= !self.pending.is_empty();
         match window {
             Some((window, full)) => {
                 let earliest = now.at.saturating_add(window).saturating_sub(slack);
@@ -133,9 +169,26 @@ impl Manager {
             }
             None => {
                 self.changed = now;
+                self.waits_lost = now.seq;
                 self.go_on(node, now);
             }
         }
+    }
+
+    /// It had the address at some time from `from` on.
+    fn was_here_since(&self, node: NodeId, from: Micros) -> bool {
+        self.here.iter().any(|(at, until)| *at == node && until.is_none_or(|until| until >= from))
+    }
+
+    /// It was served by one node all the time from `from` on, which alone had the address.
+    pub(crate) fn served_since(&self, from: Micros) -> bool {
+        let holders = self.here.iter().filter(|(_, until)| until.is_none()).map(|(node, _)| *node);
+        self.certain
+            && self.pending.is_empty()
+            && self.unserved.is_none()
+            && self.changed.at < from
+            && self.rerouted < from
+            && holders.eq(self.served_by)
     }
 
     fn open(
@@ -150,11 +203,24 @@ impl Manager {
         // A window that had not ended when this one opened never ends: what it left unreclaimed is for this one.
         self.takes.clear();
         self.forget_last(now);
-        let take = Take { node, told, came: now, window, full, earliest, suspended: false, ended: None };
+        let waits_for_address = false;
+        let take = Take {
+            node,
+            told,
+            came: now,
+            window,
+            full,
+            earliest,
+            waits_for_address,
+            suspended: false,
+            ended: None,
+        };
         self.takes.push(take);
         self.last = Some(take);
         self.had_full |= full;
         self.served_by = Some(node);
+        self.certain = self.pending.is_empty() && !self.mixed;
+        self.waits_lost = now.seq;
         self.unserved = None;
         self.changed = now;
     }
@@ -176,6 +242,7 @@ impl Manager {
         // Whether and until when a window goes on is not told: nothing surely expires.
         self.lose_sight(now);
         self.served_by = Some(node);
+        self.certain = self.pending.is_empty() && !self.mixed;
         self.unserved = None;
     }
 
@@ -187,6 +254,7 @@ impl Manager {
         self.forget_last(now);
         self.changed = now;
         self.unserved = Some(now.at);
+        self.clean = false;
     }
 
     /// It is released.
@@ -195,6 +263,7 @@ impl Manager {
             return;
         }
         self.changed = now;
+        self.clean = self.certain && self.pending.is_empty() && self.served_by == Some(node);
         for take in self.takes.iter_mut().filter(|take| take.node == node) {
             take.suspended = true;
         }
@@ -224,6 +293,12 @@ impl Manager {
 
     /// A node's daemon is gone.
     pub(crate) fn down(&mut self, node: NodeId, now: Moment) {
+        if !self.clean {
+            self.waits_lost = now.seq;
+        }
+        if self.pending.iter().any(|p| p.node == node) {
+            (self.clean, self.certain, self.waits_lost) = (false, false, now.seq);
+        }
         if self.pending.iter().any(|p| p.node == node) {
             self.changed = now;
             self.full_over = Some(now.at);
@@ -240,6 +315,16 @@ impl Manager {
     }
 
     pub(crate) fn route(&mut self, node: NodeId, here: bool, now: Moment) {
+        self.here.retain(|(at, _)| *at != node);
+        self.here.push((node, (!here).then_some(now.at)));
+        self.rerouted = now.at;
+        let waiting = |take: &&mut Take| here && take.node == node && take.waits_for_address;
+        for take in self.takes.iter_mut().filter(waiting) {
+            take.waits_for_address = false;
+            // A clock may be a little fast.
+            let window = take.window - take.window / 500;
+            take.earliest = take.earliest.min(now.at.saturating_add(window));
+        }
         if here {
             self.routed = Some((node, now.at));
         } else if self.routed.is_some_and(|(at, _)| at == node) {
@@ -312,6 +397,11 @@ impl Manager {
     /// The event of the last take-over or crash before now.
     pub(crate) fn moved_since(&self, seq: u64) -> bool {
         self.changed.seq > seq || !self.pending.is_empty()
+    }
+
+    /// A request that waited at that event may wait no longer. Who adopts what was given up in order adopts those who wait too.
+    pub(crate) fn may_have_dropped(&self, seq: u64) -> bool {
+        self.waits_lost > seq || !self.pending.is_empty() || self.unserved.is_some()
     }
 
     fn latest(&self, take: &Take, nodes: &Nodes, slack: Micros) -> Micros {

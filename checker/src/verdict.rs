@@ -110,6 +110,13 @@ pub struct Settings {
     pub late: Micros,
     /// A message arrives within this time at a node that is not paused, or never. None: nothing is known but `late`.
     pub transit: Option<Micros>,
+    /// No message is lost or copied, and no way is cut: what is sent to somebody who is there and not paused arrives, once.
+    pub lossless: bool,
+    /// No client pauses: what arrives is acted on at once.
+    pub steady: bool,
+    /// A call that has arrived is answered within this time, if `lossless` and as long as the address is served by one node that is not
+    /// paused. None: disks may fail, and nothing is known.
+    pub answers: Option<Micros>,
     /// Through which addresses a file is served; a new LOCK through any other is refused with DENIED_NOLOCKS, or with a status that says
     /// nothing of locks. A file that is not here: through all.
     pub served: Vec<(FileId, Vec<IpAddr>)>,
@@ -144,6 +151,9 @@ impl Default for Settings {
         Self {
             late: 5_000_000,
             transit: None,
+            lossless: false,
+            steady: false,
+            answers: None,
             served: Vec::new(),
             slack: 1_000_000,
             hold: 86_400_000_000,

@@ -128,14 +128,26 @@ impl World {
 
     /// What the owner surely holds, after all that has ended locks of many at once.
     pub(crate) fn must(&self, hold: &Hold) -> Option<Mode> {
+        let mode = self.must_if_kept(hold)?;
+        (hold.effective >= self.manager_of(hold.owner).lost_before).then_some(mode)
+    }
+
+    /// The same, were it not for windows that may have ended before it was reclaimed.
+    fn must_if_kept(&self, hold: &Hold) -> Option<Mode> {
         let mode = hold.must?;
         let info = self.info(hold.owner);
         let peer = &self.peers[info.peer as usize];
         let sure = hold.since.seq > self.clients[info.client as usize].died
-            && hold.effective >= self.managers[info.lm as usize].lost_before
             && peer.unlocking == 0
             && hold.effective > peer.unlocked;
         sure.then_some(mode)
+    }
+
+    /// What the owner surely gets if it reclaims it now: what has expired stays there, for the hold time, until somebody asks for what it
+    /// excludes. Nothing is sure where a record was ever incomplete.
+    pub(crate) fn must_if_reclaimed(&self, hold: &Hold) -> Option<Mode> {
+        let late = !hold.contested && !self.managers.iter().any(Manager::had_any_doubt);
+        self.must_if_kept(hold).filter(|_| late).or_else(|| self.must(hold))
     }
 
     /// Lets time pass: windows end.

@@ -271,6 +271,15 @@ fn i2_what_is_not_reclaimed_may_be_given_to_others_after_the_window() {
     story.reclaim(ex(A, 0, 9), Answer::DeniedGrace);
     story.reclaim(ex(A, 5, 9), Answer::Granted);
     story.right();
+
+    // Nobody has asked for it: it is still there.
+    let mut story = Story::new();
+    story.lock(ex(A, 0, 9), Answer::Granted);
+    story.move_to(ip(1), TWO, Opened::Window);
+    story.pass(12 * S);
+    story.lock(ex(B, 20, 24), Answer::Granted);
+    story.reclaim(ex(A, 0, 9), Answer::DeniedGrace);
+    story.wrong(Invariant::I2);
 }
 
 #[test]
@@ -460,6 +469,119 @@ fn i6_a_window_counts_from_the_arrival_of_the_address() {
 }
 
 #[test]
+fn i2_a_window_does_not_run_before_the_address_is_there() {
+    let after = |arrives: bool| {
+        let mut story = Story::new();
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        let command = Command::StartGrace { lm: ip(1), window: 10 * S, adopt: false, full: false };
+        story.tell(TWO, command, Result::TakenUp(Opened::Window));
+        if arrives {
+            story.event(Event::Routed { lm: ip(1), node: TWO, here: true });
+        }
+        story.pass(15 * S);
+        story.event(Event::Routed { lm: ip(1), node: TWO, here: true });
+        story.lock(ex(B, 0, 9), Answer::Granted);
+        story
+    };
+    after(true).right();
+    after(false).wrong(Invariant::I2);
+}
+
+/// Where nothing is lost and nobody pauses.
+fn smooth() -> Story {
+    let settings = Settings { late: S, slack: S, copies: false, lossless: true, ..Settings::default() };
+    let mut story = Story::with(Settings { steady: true, answers: Some(5 * S), ..settings });
+    story.move_to(ip(1), ONE, Opened::Window);
+    story
+}
+
+#[test]
+fn i2_who_holds_something_is_told_of_a_take_over() {
+    let told = |of: Option<ClientId>| {
+        let mut story = smooth();
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.event(Event::Routed { lm: ip(1), node: ONE, here: false });
+        story.move_to(ip(1), TWO, Opened::Window);
+        if let Some(client) = of {
+            story.event(Event::Noticed { client, lm: ip(1), state: 3, named: true });
+        }
+        story.pass(60 * S);
+        story.test(ex(B, 20, 29), Answer::Granted);
+        story
+    };
+    told(Some(A)).right();
+    told(Some(B)).wrong(Invariant::I2);
+    told(None).wrong(Invariant::I2);
+}
+
+#[test]
+fn i5_a_lock_that_was_refused_as_it_was_granted_is_nobodys() {
+    let later = |waits: bool| {
+        let mut story = smooth();
+        story.pass(60 * S);
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.wait(ex(B, 0, 9));
+        story.unlock(ex(A, 0, 9), Answer::Granted);
+        if waits {
+            story.event(Event::Granted { client: B, lock: ex(B, 0, 9), accepted: false });
+        }
+        story.pass(2 * S);
+        story.test(ex(C, 20, 29), Answer::Granted);
+        story.lock(ex(C, 0, 9), Answer::Denied);
+        story
+    };
+    later(false).right();
+    later(true).wrong(Invariant::I5);
+}
+
+#[test]
+fn i6_who_waits_is_adopted_too() {
+    let moved = |opened: Opened| {
+        let mut story = smooth();
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.wait(ex(B, 0, 9));
+        story.tell(ONE, Command::UnlockIp { lm: ip(1) }, Result::Done);
+        story.event(Event::Routed { lm: ip(1), node: ONE, here: false });
+        story.move_to(ip(1), TWO, opened);
+        story.event(Event::Noticed { client: A, lm: ip(1), state: 3, named: true });
+        story.unlock(ex(A, 0, 9), Answer::Granted);
+        story.lock(ex(C, 0, 9), Answer::Granted);
+        story
+    };
+    moved(Opened::Window).right();
+    moved(Opened::Adopted).wrong(Invariant::I6);
+}
+
+#[test]
+fn i14_a_status_counts_what_is_listed() {
+    let counts = |listed, counted| {
+        let mut story = Story::new();
+        story.event(Event::Counted { node: ONE, lm: ip(1), listed, counted });
+        story
+    };
+    counts(3, 3).right();
+    counts(3, 2).wrong(Invariant::I14);
+}
+
+#[test]
+fn liveness_where_nothing_is_lost_a_call_that_is_repeated_was_answered_before() {
+    let repeated = |after: Micros, down: bool| {
+        let mut story = smooth();
+        let request = plain(ex(A, 0, 9), 1);
+        let call = story.sent(A, request);
+        if down {
+            story.event(Event::Down { node: ONE });
+        }
+        story.pass(after);
+        story.again(A, call, request);
+        story
+    };
+    repeated(4 * S, false).right();
+    repeated(6 * S, true).right();
+    repeated(6 * S, false).wrong(Invariant::Liveness);
+}
+
+#[test]
 fn i6_waiters_are_served_in_order() {
     let waiting = |first: ClientId, second: ClientId| {
         let mut story = Story::new();
@@ -474,6 +596,21 @@ fn i6_waiters_are_served_in_order() {
     };
     waiting(B, C).right();
     waiting(C, B).wrong(Invariant::I6);
+}
+
+#[test]
+fn i6_whoever_a_downgrade_lets_in_comes_before_what_is_asked_for_later() {
+    let again = |waits: Lock| {
+        let mut story = Story::new();
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.wait(waits);
+        story.lock(sh(A, 0, 9), Answer::Granted);
+        story.lock(ex(A, 0, 4), Answer::Granted);
+        story
+    };
+    again(ex(B, 0, 4)).right();
+    again(sh(B, 5, 9)).right();
+    again(sh(B, 0, 4)).wrong(Invariant::I6);
 }
 
 #[test]

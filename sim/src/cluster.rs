@@ -278,6 +278,24 @@ pub fn compare_lists(sim: &Arc<Sim>, site: &Site) {
     }
 }
 
+/// How many locks a daemon lists, and how many its status says that there are.
+pub fn compare_counts(sim: &Arc<Sim>, machine: usize) {
+    let Some(life) = sim.machine(machine, |m| m.life.clone().filter(|_| m.frozen.is_none())) else { return };
+    let Some(parts) = life.parts.get() else { return };
+    // Whoever looks also has done what is due: a window may end.
+    let before = parts.node.locks().len();
+    let status = parts.node.view(Box::new(Status::default)).status();
+    let rows = parts.node.locks();
+    if rows.len() != before {
+        return;
+    }
+    for row in status.lock_managers.iter().filter(|row| matches!(row.state.as_str(), "active" | "grace")) {
+        let Ok(lm) = row.name.parse() else { continue };
+        let listed = rows.iter().filter(|row| row.lm == lm).count() as u64;
+        sim.record(Event::Counted { node: NodeId(machine as u32), lm, listed, counted: row.locks });
+    }
+}
+
 /// What the record of a lock manager says now.
 pub fn stored(sim: &Arc<Sim>, site: &Site, lm: IpAddr) -> Option<Vec<Row>> {
     let disks = sim.disks.iter().map(|(dir, files)| (dir.clone(), files.clone())).collect::<Disks>();

@@ -132,8 +132,12 @@ fn checker(settings: &Settings, plan: &Plan, site: &Site, liars: Vec<ClientId>) 
             + if plan.slow_checks { 92_000 } else { 80_000 } * MS,
         slack: 5_000 * MS,
         transit: Some(plan.transit()),
+        lossless: plan.is_smooth() && !trouble.partitions,
+        steady: !trouble.clients,
+        answers: (!trouble.disks)
+            .then(|| plan.park.as_micros() as Micros + if plan.slow_checks { 25_000 } else { 10_000 } * MS),
         served: site.files(plan).into_iter().map(|file| (file.file, file.lms)).collect(),
-        copies: plan.doubled > 0,
+        copies: plan.copies(),
         nolocks: trouble.disks,
         liars,
         ..lockferry_checker::Settings::default()
@@ -166,6 +170,11 @@ fn add_clients(sim: &Arc<Sim>, site: &Site, kinds: &[Kind], random: &mut Random)
             pairs: plan.pairs,
             kill: if plan.slow_checks || plan.kills { 100 } else { 10 },
             cancel: if plan.kills { 500 } else { 150 },
+            lone_unlocks: if plan.lone_unlocks { 500 } else { 0 },
+            refuse: if plan.refusals { 150 } else { 0 },
+            late_notices: plan.late_notices,
+            slow_start: plan.slow_disks,
+            blocking: if plan.no_waits { 0 } else { Pace::default().blocking },
             ..Pace::default()
         };
         let address = cluster::client_address(n);

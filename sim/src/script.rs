@@ -50,8 +50,15 @@ pub fn start(sim: &Arc<Sim>, site: Arc<Site>, random: &mut Random) {
     }
     let trouble = Luck { sim: sim.clone(), scripts: scripts.clone(), random: random.fork() };
     sim.scripts.spawn(Box::pin(trouble.run()));
-    let (sim2, scripts2, mut keeper) = (sim.clone(), scripts, random.fork());
+    let (sim2, scripts2, mut keeper) = (sim.clone(), scripts.clone(), random.fork());
     sim.scripts.spawn(Box::pin(async move { keep_machines(&sim2, &scripts2, &mut keeper).await }));
+    let (sim2, scripts2, mut eyes) = (sim.clone(), scripts.clone(), random.fork());
+    sim.scripts.spawn(Box::pin(async move { look_at_counts(&sim2, &scripts2, &mut eyes).await }));
+    if sim.plan.slow_disks {
+        let (sim2, random) = (sim.clone(), random.fork());
+        let luck = Luck { sim: sim2, scripts, random };
+        sim.scripts.spawn(Box::pin(luck.slow_disks()));
+    }
 }
 
 impl Scripts {
@@ -239,7 +246,8 @@ impl Manager {
                 self.sim.join(ip, machine);
             }
             self.start(machine, ip).await;
-            let pause = self.random.below(300 * MS);
+            let longest = if self.sim.plan.slow_moves && !early { 40 * SECOND } else { 300 * MS };
+            let pause = self.random.below(longest);
             self.sim.sleep(pause).await;
             self.sim.join(ip, machine);
         }
@@ -551,6 +559,17 @@ async fn keep_machines(sim: &Arc<Sim>, scripts: &Scripts, random: &mut Random) {
     }
 }
 
+/// An operator looks now and then: the status of a node says how many locks there are that it lists.
+async fn look_at_counts(sim: &Arc<Sim>, scripts: &Scripts, random: &mut Random) {
+    while !scripts.calm.load(Ordering::Relaxed) {
+        let span = random.below(20 * SECOND);
+        sim.sleep(span).await;
+        for machine in 0..sim.machine_count() {
+            cluster::compare_counts(sim, machine);
+        }
+    }
+}
+
 /// Bad luck.
 struct Luck {
     sim: Arc<Sim>,
@@ -569,6 +588,39 @@ impl Luck {
                 return;
             }
             self.strike().await;
+        }
+    }
+
+    /// The disk of an address takes its time, and often the machine that has the address goes down meanwhile.
+    async fn slow_disks(mut self) {
+        while !self.scripts.calm.load(Ordering::Relaxed) {
+            let span = SECOND + self.random.below(20 * SECOND);
+            self.sim.sleep(span).await;
+            let groups = &self.scripts.site.groups;
+            let addresses: Vec<IpAddr> = groups.iter().flat_map(|group| &group.addresses).copied().collect();
+            let Some(ip) = self.random.pick(&addresses).copied() else { return };
+            let slow = 200 * MS + self.random.below(6 * SECOND);
+            self.sim.slow_disk(ip, slow);
+            let (befalls, before) = (self.random.below(4), self.random.below(slow));
+            if befalls == 0 || !self.sim.settings.trouble.crashes {
+                continue;
+            }
+            if let Some(disk) = self.sim.disks.get(&cluster::journal_dir(ip)).filter(|_| befalls == 3) {
+                // Before it loses its power, the disk says that it has lost something already.
+                disk.fail_next_sync(Fault::Io);
+            }
+            if self.sim.settings.trouble.clients && self.random.chance(500) {
+                // What its notice frees is not written yet when the machine goes down.
+                let client = self.random.below(self.sim.client_count() as u64) as usize;
+                self.reboot(client, 100 * MS).await;
+            }
+            self.sim.sleep(before).await;
+            if let Some(machine) = self.sim.holders(ip).last().copied() {
+                match befalls {
+                    1 => self.sim.kill(machine),
+                    _ => self.sim.power_cut(machine),
+                }
+            }
         }
     }
 

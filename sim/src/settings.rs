@@ -14,6 +14,9 @@ pub const MS: Micros = 1_000;
 /// A second.
 pub const SECOND: Micros = 1_000 * MS;
 
+/// A message that comes once more does so within this time.
+pub const ECHO: Micros = 12 * SECOND;
+
 /// Kinds of trouble, each of which can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -173,12 +176,37 @@ pub struct Plan {
     pub deaths: u32,
     /// Two machines are often told to take an address up at the same moment.
     pub at_once: bool,
+    /// A process that is killed while it waits often leaves it to its UNLOCK to end that, without a CANCEL.
+    pub lone_unlocks: bool,
+    /// Clients now and then refuse a GRANTED that they wait for, and ask again later.
+    pub refusals: bool,
+    /// Some messages to servers come once more, seconds later.
+    pub echoes: bool,
+    /// Clients that reboot lock before they tell anybody of it.
+    pub late_notices: bool,
+    /// The disk of one address takes seconds for every write, for a while; often its machine does not live to see them through.
+    pub slow_disks: bool,
+    /// An address often comes long after it was taken up.
+    pub slow_moves: bool,
+    /// Clients never wait for a lock.
+    pub no_waits: bool,
 }
 
 impl Plan {
     /// No message that arrives at all is under way for longer, unless it waits for a machine that stands still.
     pub fn transit(&self) -> Micros {
-        3 * MS + if self.late > 0 { self.latest } else { 0 }
+        let echo = if self.echoes { ECHO } else { 0 };
+        3 * MS + echo + if self.late > 0 { self.latest } else { 0 }
+    }
+
+    /// A message arrives twice at times.
+    pub fn copies(&self) -> bool {
+        self.doubled > 0 || self.echoes
+    }
+
+    /// No message is lost, late or doubled.
+    pub fn is_smooth(&self) -> bool {
+        self.loss + self.doubled + self.late == 0 && !self.echoes
     }
 
     /// Draws it.
@@ -222,14 +250,26 @@ impl Plan {
             deaths: if random.chance(200) { 900 } else { 150 },
             at_once: settings.trouble.scripts && random.chance(150),
             kills: random.chance(150),
+            // What is new is drawn last: the other seeds stay what they are.
+            lone_unlocks: random.chance(500),
+            refusals: random.chance(300),
+            echoes: random.chance(80) && settings.trouble.network,
+            late_notices: random.chance(120),
+            slow_disks: random.chance(120) && settings.trouble.disks,
+            slow_moves: random.chance(80),
+            no_waits: random.chance(50),
         };
         let plan = match plan.at_once {
             true => Self { others_act: 3, ..plan },
             false => plan,
         };
-        match settings.trouble.network {
+        let plan = match settings.trouble.network {
             true => plan,
             false => Self { loss: 0, doubled: 0, late: 0, ..plan },
-        }
+        };
+        // Only where every GRANTED arrives once is it known which one was refused.
+        let Trouble { partitions, freezes, clients, .. } = settings.trouble;
+        let refusals = plan.refusals && plan.is_smooth() && !partitions && !freezes && !clients;
+        Self { refusals, lone_unlocks: plan.lone_unlocks && plan.kills, ..plan }
     }
 }

@@ -10,7 +10,7 @@ mod network;
 mod work;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
@@ -139,6 +139,8 @@ struct Inner {
     lives: u32,
     /// Daemons that are gone, until nothing of them is on the stack.
     graveyard: Vec<Arc<Life>>,
+    /// Addresses whose disk takes its time, and until when.
+    slow_disks: BTreeMap<IpAddr, Micros>,
 }
 
 /// A run.
@@ -209,6 +211,7 @@ impl Sim {
                     depth: 0,
                     lives: 0,
                     graveyard: Vec::new(),
+                    slow_disks: BTreeMap::new(),
                 }),
                 ways: Mutex::default(),
                 machines: Mutex::new(machines),

@@ -48,6 +48,9 @@ fn event_words(event: &Event) -> String {
         Event::Routed { lm, node, here: false } => format!("{lm} leaves {}", of_node(*node)),
         Event::Frozen { node, frozen: true } => format!("{} stands still", of_node(*node)),
         Event::Frozen { node, frozen: false } => format!("{} goes on", of_node(*node)),
+        Event::Counted { node, lm, listed, counted } => {
+            format!("{} lists {listed} locks for {lm} and counts {counted}", of_node(*node))
+        }
         Event::Listed { node, lm, rows } => format!("{} lists for {lm}: {}", of_node(*node), of_rows(rows)),
         Event::Stored { lm, rows } => format!("the record of {lm}: {}", of_rows(rows)),
         Event::Calm => "calm: nothing fails from here on".into(),

@@ -142,8 +142,8 @@ impl Program for Gated {
         self.program.is_cached(version, procedure)
     }
 
-    fn repeated(&self, key: &Key) {
-        self.program.repeated(key);
+    fn repeated(&self, key: &Key) -> bool {
+        self.program.repeated(key)
     }
 
     fn is_served(&self, local: &IpAddr) -> bool {

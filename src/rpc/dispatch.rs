@@ -84,9 +84,14 @@ impl Router {
         match self.drc.begin(now, &key) {
             Begin::New(token) => Action::Dispatch(program.clone(), call, token),
             Begin::InProgress => Action::Drop,
-            Begin::Replay(reply) => {
-                program.repeated(&key);
-                Action::Reply(reply.into_vec())
+            Begin::Replay(reply) if program.repeated(&key) => Action::Reply(reply.into_vec()),
+            Begin::Replay(_) => {
+                self.drc.forget(&key);
+                match self.drc.begin(now, &key) {
+                    Begin::New(token) => Action::Dispatch(program.clone(), call, token),
+                    // Another copy was quicker.
+                    Begin::InProgress | Begin::Replay(_) => Action::Drop,
+                }
             }
         }
     }

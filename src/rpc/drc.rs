@@ -171,6 +171,20 @@ impl Drc {
         }
     }
 
+    /// Forgets the reply of a call: the next transmission counts as new.
+    pub fn forget(&self, key: &Key) {
+        let hash = self.hash(key);
+        let mut shard = self.shard(shard_of(hash));
+        if let Some(slot) = shard.find(hash, key) {
+            let place = &shard.slots[slot as usize];
+            let answered = place.entry.as_ref().is_some_and(|entry| entry.reply.is_some());
+            let generation = place.generation;
+            if answered {
+                shard.remove(slot, generation);
+            }
+        }
+    }
+
     /// Remembers the reply that a call got before this cache began: on another node, or in an earlier life. One that is too long, or that this
     /// cache knows better, is passed over.
     pub fn seed(&self, now: Instant, key: &Key, reply: &[u8]) {

@@ -92,8 +92,11 @@ pub trait Program: Send + Sync + 'static {
     /// Whether the reply goes into the duplicate request cache (true for what is not idempotent).
     fn is_cached(&self, version: u32, procedure: u32) -> bool;
 
-    /// A call came again whose reply is in the cache, and is sent from there: for what a program says beside its replies. Must not block.
-    fn repeated(&self, _key: &Key) {}
+    /// A call came again whose reply is in the cache, and is sent from there: for what a program says beside its replies. False: that was never
+    /// said and never will be, so the call has to be carried out again. Must not block.
+    fn repeated(&self, _key: &Key) -> bool {
+        true
+    }
 
     /// Whether a call to this local address is answered at all. False is silence: the datagram is dropped,
     /// the connection is reset.

@@ -174,7 +174,13 @@ impl Client {
         let held = Held { file, bytes: grant.bytes, exclusive: grant.exclusive };
         let waiting = self.waits_for(from, client, grant.svid, &held);
         let honest = waiting.is_some() || self.took(from, client, grant.svid, xid, &held);
-        let accepted = if self.config.kind == Kind::Bad { self.whim(honest) } else { honest };
+        let refuse = self.config.pace.refuse;
+        let accepted = match self.config.kind {
+            Kind::Bad => self.whim(honest),
+            // It goes on waiting, and polls.
+            _ if waiting.is_some() && refuse > 0 && self.random.chance(refuse) => false,
+            _ => honest,
+        };
         let lock = Lock {
             owner: Who { client, lm: from, svid: grant.svid },
             file: self.config.files[file].file,

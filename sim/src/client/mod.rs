@@ -31,6 +31,10 @@ use reclaim::Reclaim;
 
 /// One second.
 const SECOND: Micros = 1_000_000;
+/// Who is slow to tell of a reboot does so within this time.
+const LATE_NOTICE: Micros = 10 * SECOND;
+/// Who takes its time after a reboot has locked something by then.
+const SLOW_START: Micros = 30 * SECOND;
 /// "Never."
 const NEVER: Micros = Micros::MAX;
 /// So many messages are kept for a client that does nothing at the moment; more are lost.
@@ -48,6 +52,8 @@ struct Server {
     monitored: bool,
     /// It is still to be told of a reboot.
     untold: bool,
+    /// When that begins, if it has not yet.
+    tell_at: Micros,
     /// The locks that are being reclaimed.
     reclaim: Option<Reclaim>,
     /// The number of the next owner.
@@ -138,6 +144,10 @@ impl Client {
             if self.servers[server].due() <= now {
                 self.reclaim_next(now, server, out);
             }
+            if self.servers[server].tell_at <= now {
+                self.servers[server].tell_at = NEVER;
+                self.tell(now, server, out);
+            }
         }
         for owner in 0..self.owners.len() {
             if self.owners[owner].due(self.calm) <= now {
@@ -187,7 +197,7 @@ impl Client {
         self.calls.clear();
         self.inbox.clear();
         self.owners.clear();
-        self.servers.iter_mut().for_each(|server| server.reclaim = None);
+        self.servers.iter_mut().for_each(|server| (server.reclaim, server.tell_at) = (None, NEVER));
         self.stalled = 0;
         self.next = NEVER;
         out.push(Effect::Record(Event::Dead { client: self.config.id }));
@@ -254,11 +264,18 @@ impl Client {
             let server = &mut self.servers[at];
             server.untold |= server.monitored;
             (server.monitored, server.known, server.next_svid) = (false, 0, 0);
-            if server.untold {
+            server.tell_at = NEVER;
+            if server.untold && self.config.pace.late_notices {
+                self.servers[at].tell_at = now + self.random.below(LATE_NOTICE);
+            } else if server.untold {
                 self.tell(now, at, out);
             }
+            let rest = match self.config.pace.slow_start && self.stats.boots > 0 {
+                true => self.random.below(SLOW_START),
+                false => 0,
+            };
             for _ in 0..self.config.pace.owners {
-                let first = now + self.think();
+                let first = now + rest + self.think();
                 let owner = Owner::new(at, self.new_svid(at), first);
                 self.owners.push(owner);
             }
@@ -295,7 +312,7 @@ impl Client {
         let calm = self.calm;
         let owners = self.owners.iter().map(|owner| owner.due(calm));
         let calls = self.calls.open().iter().map(|call| call.due);
-        let servers = self.servers.iter().map(Server::due);
+        let servers = self.servers.iter().map(|server| server.due().min(server.tell_at));
         let next = owners.chain(calls).chain(servers).min().unwrap_or(NEVER);
         self.next = if self.inbox.is_empty() { next } else { 0 };
         if self.next != NEVER {
@@ -316,6 +333,7 @@ fn servers(config: &Config, random: &mut Random) -> Vec<Server> {
                     known: 0,
                     monitored: false,
                     untold: false,
+                    tell_at: NEVER,
                     reclaim: None,
                     next_svid: 0,
                     files: vec![file],

@@ -334,6 +334,11 @@ impl Client {
 
     /// Interrupted while it waits.
     fn interrupt(&mut self, now: Micros, at: usize, out: &mut Vec<Effect>) {
+        let lone = self.config.pace.lone_unlocks;
+        if lone > 0 && self.random.chance(lone) {
+            (self.owners[at].leaving, self.owners[at].killed) = (true, true);
+            return self.let_go(now, at, out);
+        }
         let leaving = self.random.chance(300);
         self.owners[at].leaving |= leaving;
         self.owners[at].op.verb = Verb::Cancel;

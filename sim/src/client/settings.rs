@@ -53,6 +53,14 @@ pub struct Pace {
     pub pairs: bool,
     /// LOCKs that do not wait and are given up by a kill, soon; of those that wait so many, and at least 50, can be killed.
     pub kill: u32,
+    /// Of the processes that are interrupted while they wait, those that are killed and send no CANCEL.
+    pub lone_unlocks: u32,
+    /// GRANTEDs that are waited for and refused all the same.
+    pub refuse: u32,
+    /// After a reboot it locks before it tells anybody of that.
+    pub late_notices: bool,
+    /// After a reboot it takes its time before it locks anything.
+    pub slow_start: bool,
 }
 
 impl Default for Pace {
@@ -69,6 +77,10 @@ impl Default for Pace {
             astray: 0,
             pairs: false,
             kill: 10,
+            lone_unlocks: 0,
+            refuse: 0,
+            late_notices: false,
+            slow_start: false,
         }
     }
 }

@@ -139,8 +139,31 @@ mod with {
             Mutant::RefusedLaterFrees | Mutant::GrantedRetriesUncounted => {
                 trouble.partitions && plan.give_up.as_secs() == 30
             }
-            Mutant::UnlockLeavesWaiter => plan.kills && plan.loss > 0,
-            Mutant::RefusedGrantedKeepsLock => plan.kills && plan.late + plan.doubled > 0,
+            Mutant::UnlockLeavesWaiter => plan.lone_unlocks,
+            Mutant::RefusedGrantedKeepsLock => plan.refusals,
+            // What a record has lost is reclaimed after what it has, where there is much of both.
+            Mutant::FullWindowEndsEarly => trouble.damage && plan.clients > 2 && plan.owners > 1,
+            // Only where every message arrives does silence prove anything.
+            Mutant::ParkedNeverAnswered => {
+                plan.is_smooth() && !trouble.partitions && !trouble.disks && !plan.deny
+            }
+            Mutant::ClientNotListed => {
+                plan.no_waits && plan.is_smooth() && !trouble.partitions && !trouble.clients
+            }
+            Mutant::WindowBurnsEarly => plan.slow_moves,
+            Mutant::AdoptDropsWaiters => plan.adopt_on_take_over,
+            // What was asked before a move or a reboot comes again after it.
+            Mutant::SnapshotLosesReplies
+            | Mutant::RepliesNotSeeded
+            | Mutant::AnswersNotKept
+            | Mutant::EmptyUnlockNotKept => plan.echoes,
+            Mutant::LateLockFrees => trouble.clients && (plan.echoes || plan.slow_checks),
+            Mutant::SnapshotLosesClientStates => plan.late_notices && trouble.clients,
+            // A machine goes down while the disk of one of its addresses is still at it.
+            Mutant::NoticeAnsweredEarly => plan.slow_disks && trouble.crashes && trouble.clients,
+            Mutant::OtherRecordsNotAwaited => plan.slow_disks && trouble.crashes && plan.groups.contains(&2),
+            Mutant::StrandedLetGo => trouble.disks && plan.groups.contains(&2),
+            Mutant::SyncTriedAgain => trouble.disks && trouble.crashes,
             Mutant::MarkSkipsUnconfirmed => trouble.clients && plan.deaths > 500 && !plan.adopt_on_take_over,
             _ => true,
         }

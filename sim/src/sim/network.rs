@@ -11,6 +11,7 @@ use lockferry_checker::history::{Event, Micros, NodeId};
 use crate::life::Life;
 use crate::output;
 use crate::random::Random;
+use crate::settings::{ECHO, SECOND};
 
 use super::{Sim, What, lock};
 
@@ -74,6 +75,15 @@ impl Sim {
     }
 
     pub(super) fn send_to_server(&self, packet: Packet) {
+        if self.plan.echoes && !packet.reply && !self.is_calm() {
+            let span = {
+                let network = &mut self.chances().network;
+                network.chance(60).then(|| network.below(ECHO - SECOND))
+            };
+            if let Some(span) = span {
+                self.plan(span, What::ToServer(packet.clone()));
+            }
+        }
         let Some((first, second)) = self.fate() else { return };
         if let Some(second) = second {
             self.plan(second, What::ToServer(packet.clone()));

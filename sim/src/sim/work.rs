@@ -65,7 +65,18 @@ impl Sim {
             return;
         }
         let span = self.chances().disk_time(self.plan.disk, self.settings.trouble.disks);
-        self.plan(span, What::Write(life.clone(), lm));
+        let slow = {
+            let inner = lock(&self.inner);
+            inner.slow_disks.get(&lm).map_or(0, |until| until.saturating_sub(inner.now))
+        };
+        self.plan(span.max(slow), What::Write(life.clone(), lm));
+    }
+
+    /// What is to be written for an address is written after this time at the earliest.
+    pub fn slow_disk(&self, lm: IpAddr, span: Micros) {
+        let mut inner = lock(&self.inner);
+        let until = inner.now + span;
+        inner.slow_disks.insert(lm, until);
     }
 
     pub(super) fn write(self: &Arc<Self>, life: &Arc<Life>, lm: IpAddr) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lockferry_xdr::Writer;
 
-use super::results::Results;
+use super::results::{Owed, Results};
 use super::wire::{self, Shape};
 use crate::rpc::drc::Key;
 use crate::rpc::{Responder, Transport};
@@ -43,7 +43,7 @@ pub struct Answer {
 
 enum Way {
     Reply(Responder),
-    Call { results: Arc<Results>, path: ReturnPath, procedure: u32 },
+    Call { owed: Owed, path: ReturnPath, procedure: u32 },
     Nowhere,
 }
 
@@ -96,7 +96,7 @@ impl Answer {
             version,
             shape,
             cookie: cookie.into(),
-            way: Way::Call { results, path, procedure },
+            way: Way::Call { owed: Owed::new(results, key), path, procedure },
             key: Some(key),
             written: None,
         }
@@ -126,7 +126,7 @@ impl Answer {
 
     /// Sends the answer.
     pub fn send(self, reply: Reply) {
-        let Self { version, shape, cookie, way, key, written } = self;
+        let Self { version, shape, cookie, way, written, .. } = self;
         if reply == Reply::Silent {
             return;
         }
@@ -135,13 +135,13 @@ impl Answer {
             (Way::Reply(responder), None) => {
                 responder.success_with(|w| wire::write_answer(version, shape, &cookie, &reply, w));
             }
-            (Way::Call { results, path, procedure }, written) => {
+            (Way::Call { owed, path, procedure }, written) => {
                 let args = written.unwrap_or_else(|| {
                     let mut args = Vec::with_capacity(64);
                     wire::write_answer(version, shape, &cookie, &reply, &mut Writer::new(&mut args));
                     args
                 });
-                results.send(key, path, version, procedure, args);
+                owed.send(path, version, procedure, args);
             }
             (Way::Nowhere, _) => {}
         }

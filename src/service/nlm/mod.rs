@@ -105,8 +105,8 @@ impl Program for Nlm {
         wire::is_cached(procedure)
     }
 
-    fn repeated(&self, key: &Key) {
-        self.inner.results.send_again(key);
+    fn repeated(&self, key: &Key) -> bool {
+        self.inner.results.send_again(key)
     }
 
     fn dispatch(&self, call: Call, responder: Responder) {

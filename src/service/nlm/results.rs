@@ -26,6 +26,34 @@ struct Sent {
     by_key: HashMap<Key, Message>,
     /// The oldest first.
     order: VecDeque<Key>,
+    /// Requests whose results were dropped: nobody has been told, and nobody will be. The oldest first.
+    dropped: VecDeque<Key>,
+}
+
+/// The result that an asynchronous request still has to get. Dropped: it gets none, as with a call that is met with silence; a repetition is
+/// a new request.
+pub(super) struct Owed {
+    results: Arc<Results>,
+    /// Unless it was sent.
+    key: Option<Key>,
+}
+
+impl Owed {
+    pub(super) fn new(results: Arc<Results>, key: Key) -> Self {
+        Self { results, key: Some(key) }
+    }
+
+    pub(super) fn send(mut self, path: ReturnPath, version: u32, procedure: u32, args: Vec<u8>) {
+        self.results.send(self.key.take(), path, version, procedure, args);
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take().filter(|key| wire::is_cached(key.procedure)) {
+            self.results.sent().note_dropped(key);
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -43,14 +71,7 @@ impl Results {
     }
 
     /// Sends the result of the request that `key` names.
-    pub(super) fn send(
-        &self,
-        key: Option<Key>,
-        path: ReturnPath,
-        version: u32,
-        procedure: u32,
-        args: Vec<u8>,
-    ) {
+    fn send(&self, key: Option<Key>, path: ReturnPath, version: u32, procedure: u32, args: Vec<u8>) {
         if let Some(key) = key.filter(|key| wire::is_cached(key.procedure)) {
             self.sent().keep(key, Message { path, version, procedure, args: args.clone() });
         }
@@ -68,12 +89,16 @@ impl Results {
         true
     }
 
-    /// The request came again: so does its result, if there was one.
-    pub(super) fn send_again(&self, key: &Key) {
-        let message = self.sent().by_key.get(key).cloned();
+    /// The request came again: so does its result, if there was one. False: it was dropped, and the request is a new one.
+    pub(super) fn send_again(&self, key: &Key) -> bool {
+        let mut sent = self.sent();
+        let message = sent.by_key.get(key).cloned();
+        let dropped = message.is_none() && sent.take_dropped(key);
+        drop(sent);
         if let Some(Message { path, version, procedure, args }) = message {
             self.outbox.send_res(path, version, procedure, args);
         }
+        !dropped
     }
 
     fn sent(&self) -> MutexGuard<'_, Sent> {
@@ -83,6 +108,20 @@ impl Results {
 }
 
 impl Sent {
+    fn note_dropped(&mut self, key: Key) {
+        if self.dropped.len() >= KEPT {
+            self.dropped.pop_front();
+        }
+        self.dropped.push_back(key);
+    }
+
+    /// Whether the result of this request was dropped. It counts as asked for from here on.
+    fn take_dropped(&mut self, key: &Key) -> bool {
+        let before = self.dropped.len();
+        self.dropped.retain(|dropped| dropped != key);
+        self.dropped.len() < before
+    }
+
     fn keep(&mut self, key: Key, message: Message) {
         if self.by_key.insert(key, message).is_none() {
             self.order.push_back(key);

@@ -285,12 +285,11 @@ fn a_deadlock_is_a_denial_in_version_3() {
     assert_eq!(status(&bench.call(4, 2, &lockargs(HANDLE, 0, 1, false)).unwrap()).1, 5);
 }
 
-#[test]
-fn a_repeated_asynchronous_request_gets_its_result_again_although_its_own_reply_is_empty() {
-    let Bench { service, post, nlm, .. } = Bench::new(Reply::Status(Status::Granted), Ok(()));
+/// Sends one asynchronous LOCK so often, each a copy of the first.
+fn send_copies(nlm: Nlm, copies: u32) {
     let router = Router::new(vec![Arc::new(nlm)], Arc::new(Drc::new(DrcLimits::default())));
     let now = std::time::Instant::now();
-    let send = || {
+    for _ in 0..copies {
         let args = Bytes::from(lockargs(HANDLE, 10, 0, false).to_bytes());
         match router.accept(now, Call { info: info(4, 7), args }) {
             Action::Dispatch(program, call, token) => {
@@ -302,11 +301,23 @@ fn a_repeated_asynchronous_request_gets_its_result_again_although_its_own_reply_
             Action::Reply(reply) => assert_eq!(reply.len(), 24, "an empty reply"),
             Action::Drop => panic!("dropped"),
         }
-    };
-    send();
-    send();
+    }
+}
+
+#[test]
+fn a_repeated_asynchronous_request_gets_its_result_again_although_its_own_reply_is_empty() {
+    let Bench { service, post, nlm, .. } = Bench::new(Reply::Status(Status::Granted), Ok(()));
+    send_copies(nlm, 2);
     let sent = post.0.lock().unwrap().clone();
     assert_eq!(sent.len(), 2);
     assert_eq!(sent[0], sent[1]);
     assert_eq!(service.asked.lock().unwrap().len(), 1, "it was carried out once");
+}
+
+#[test]
+fn a_repeated_asynchronous_request_whose_result_was_dropped_is_carried_out_again() {
+    let Bench { service, post, nlm, .. } = Bench::new(Reply::Silent, Ok(()));
+    send_copies(nlm, 3);
+    assert!(post.0.lock().unwrap().is_empty());
+    assert_eq!(service.asked.lock().unwrap().len(), 3, "as one that is met with silence");
 }

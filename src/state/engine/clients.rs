@@ -42,7 +42,12 @@ impl Engine {
     /// A plain LOCK stamps the client's state; another one than the recorded one comes from a rebooted client.
     pub(super) fn note_state(&mut self, now: Time, id: ClientId, state: u32, fx: &mut Effects) {
         let recorded = self.names.client(id).state;
-        if state == 0 || state == recorded {
+        if state == 0 {
+            return;
+        }
+        if state == recorded {
+            // The notice came first, or the record told: now its LOCKs say so too.
+            self.names.client_mut(id).state_since.get_or_insert(now);
             return;
         }
         if recorded != 0 && !mutant!(RebootUnnoticed) {

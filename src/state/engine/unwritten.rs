@@ -79,6 +79,11 @@ impl Engine {
     pub(super) fn written(&mut self, lm: IpAddr, mark: u64) {
         let Some(lm) = self.names.find_lm(&lm) else { return };
         let files = self.unwritten.written(lm, mark);
+        // Who waits through the same lock manager was woken long ago.
+        let is_woken = |file: &FileId| self.waiters.of_file(*file).all(|id| self.waiters.get(id).lm == lm);
+        let (woken, files): (Vec<FileId>, Vec<FileId>) =
+            files.into_iter().partition(|file| mutant!(DowngradeWakesNobody) && is_woken(file));
+        woken.into_iter().for_each(|file| self.names.drop_file(file));
         self.wake_files(files);
         if self.names.lm_by_id(lm).unswept.is_some_and(|at| at <= mark) {
             self.set_unswept(lm, None);

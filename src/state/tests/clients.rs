@@ -2,7 +2,7 @@
 
 use super::kit::{ALL, Kit, OK, Peer, S, X, peer};
 use crate::state::{
-    Access, AddressCheck, Command, Deny, Event, Limits, RefusedKind, Reply, Settings, Status,
+    Access, AddressCheck, Command, Condition, Deny, Event, Limits, RefusedKind, Reply, Settings, Status,
 };
 use Status::{Blocked, Denied, DeniedGracePeriod, DeniedNolocks, Granted};
 
@@ -68,6 +68,18 @@ fn a_notice_that_is_ahead_of_what_the_clients_locks_say_keeps_it_from_nothing() 
     assert_eq!(k.notify(a, 5), Reply::Void);
     assert_eq!(k.counts(), (0, 0));
     assert_eq!(k.lock(a.state(3), "f", 0..=9, X), Granted);
+}
+
+#[test]
+fn a_lock_from_before_a_reboot_frees_nothing_after_the_notice_and_a_lock_under_the_new_state() {
+    let (mut k, a) = (Kit::new(), peer("a", 1));
+    k.lock(a.state(3), "f", 0..=9, X);
+    assert_eq!(k.notify(a, 5), Reply::Void);
+    assert_eq!(k.lock(a.state(5), "f", 0..=9, X), Granted);
+    k.send(a.state(3), "f", 20..=29, X, (true, false));
+    assert_eq!(k.reply(), Some(Reply::Silent));
+    assert!(k.has(a, 0..=9, X, Condition::Held), "what it has taken since is still there");
+    assert_eq!(k.counts(), (1, 0));
 }
 
 #[test]

@@ -60,6 +60,8 @@ struct Inner {
     faults: BTreeMap<u64, Fault>,
     /// Files that have lost a name.
     loose: Vec<usize>,
+    /// How the next sync fails.
+    sync_fault: Option<Fault>,
     space: Option<u64>,
     hook: Option<Hook>,
     random: u64,
@@ -110,9 +112,16 @@ impl MemFiles {
         self.lock().faults.insert(op, fault);
     }
 
+    /// The next sync of a file will fail.
+    pub fn fail_next_sync(&self, fault: Fault) {
+        self.lock().sync_fault = Some(fault);
+    }
+
     /// No operation will fail that was not reached yet.
     pub fn fail_no_more(&self) {
-        self.lock().faults.clear();
+        let mut inner = self.lock();
+        inner.faults.clear();
+        inner.sync_fault = None;
     }
 
     /// All files together may have this many bytes; `None`: no limit.
@@ -164,7 +173,8 @@ impl MemFiles {
         inner.changes.iter().for_each(|(_, change)| change.clone().apply(&mut names));
         inner.names = names;
         for inode in inner.inodes.iter_mut().filter(|inode| inode.writer == node) {
-            if inode.pending.is_empty() && inode.live.len() == inode.durable.len() {
+            // After a failed sync nothing is pending, but what was written is not there.
+            if inode.pending.is_empty() && inode.live == inode.durable {
                 continue;
             }
             inode.live = dice.contents(inode);
@@ -512,6 +522,7 @@ impl Handle for MemHandle {
 
     fn sync(&self) -> io::Result<()> {
         let (mut inner, fault) = self.files.begin("sync");
+        let fault = fault.or(inner.sync_fault.take());
         let inode = &mut inner.inodes[self.id];
         let result = match fault {
             Some(fault) => Err(fault.error()),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::super::faults::{Fault, MemFiles};
+use super::super::files::Files as _;
 use super::*;
 
 /// Cuts the power before each operation of the workload, with what is left chosen by each of `seeds`, and looks.
@@ -76,6 +77,22 @@ fn whatever_operation_fails_nothing_acknowledged_is_lost_and_nothing_refused_app
         "{operations} operations; ended early: {} for want of space, {} for I/O errors",
         kinds[0], kinds[1]
     );
+}
+
+#[test]
+fn a_power_cut_takes_what_a_failed_sync_has_lost() {
+    let files = MemFiles::new().mounted_by(1);
+    let handle = files.create_new(Path::new("/j/f")).unwrap();
+    handle.write_at(b"old", 0).unwrap();
+    handle.sync().unwrap();
+    files.sync_dir(Path::new("/j")).unwrap();
+    handle.write_at(b"new", 0).unwrap();
+    files.fail_next_sync(Fault::Io);
+    assert!(handle.sync().is_err());
+    handle.sync().unwrap();
+    assert_eq!(files.contents()[Path::new("/j/f")], b"new", "reads still show it");
+    files.power_cut(1, 1);
+    assert_eq!(files.contents()[Path::new("/j/f")], b"old");
 }
 
 #[test]
