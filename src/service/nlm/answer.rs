@@ -35,30 +35,33 @@ pub struct Answer {
     shape: Shape,
     cookie: Box<[u8]>,
     way: Way,
-    /// What a repetition of the call is known by, if its reply should outlive this node.
-    key: Option<Key>,
 }
 
 enum Way {
-    Reply(Responder),
-    Call { owed: Owed, path: ReturnPath, procedure: u32 },
+    /// With what a repetition of the call is known by, if its reply should outlive this node.
+    Reply(Responder, Option<Key>),
+    Call {
+        owed: Owed,
+        path: ReturnPath,
+        procedure: u32,
+    },
     Nowhere,
 }
 
 impl Answer {
     /// By the call's own reply.
     pub fn now(responder: Responder, version: u32, shape: Shape, cookie: &[u8]) -> Self {
-        Self { version, shape, cookie: cookie.into(), way: Way::Reply(responder), key: None }
+        Self { version, shape, cookie: cookie.into(), way: Way::Reply(responder, None) }
     }
 
     /// By an empty reply (SM_NOTIFY, FREE_ALL).
     pub fn void(responder: Responder) -> Self {
-        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Reply(responder), key: None }
+        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Reply(responder, None) }
     }
 
     /// Nobody waits for it.
     pub fn nowhere() -> Self {
-        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Nowhere, key: None }
+        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Nowhere }
     }
 
     /// Whether nobody waits for it: it need not be kept.
@@ -81,21 +84,29 @@ impl Answer {
             shape,
             cookie: cookie.into(),
             way: Way::Call { owed: Owed::new(results, key), path, procedure },
-            key: Some(key),
         }
     }
 
     /// The same, for a call whose reply must be repeated by whoever serves the address when it comes again.
     pub fn kept_as(self, key: Key) -> Self {
-        Self { key: Some(key), ..self }
+        let way = match self.way {
+            Way::Reply(responder, _) => Way::Reply(responder, Some(key)),
+            other => other,
+        };
+        Self { way, ..self }
     }
 
     /// The call's key and what [`send`](Self::send) would send, if it is to be kept: the reply message, or the arguments of the _RES call.
     pub fn kept(&self, reply: &Reply) -> Option<(Key, Vec<u8>)> {
-        let key = self.key.filter(|_| *reply != Reply::Silent && !mutant!(AnswersNotKept))?;
+        let key = match &self.way {
+            Way::Call { owed, .. } => owed.key(),
+            Way::Reply(_, key) => *key,
+            Way::Nowhere => None,
+        };
+        let key = key.filter(|_| *reply != Reply::Silent && !mutant!(AnswersNotKept))?;
         let write = |w: &mut Writer<'_>| wire::write_answer(self.version, self.shape, &self.cookie, reply, w);
         match &self.way {
-            Way::Reply(responder) => Some((key, responder.render(write))),
+            Way::Reply(responder, _) => Some((key, responder.render(write))),
             Way::Call { .. } if wire::is_cached(key.procedure) => {
                 let mut args = Vec::with_capacity(64);
                 write(&mut Writer::new(&mut args));
@@ -107,12 +118,12 @@ impl Answer {
 
     /// Sends the answer.
     pub fn send(self, reply: Reply) {
-        let Self { version, shape, cookie, way, .. } = self;
+        let Self { version, shape, cookie, way } = self;
         if reply == Reply::Silent {
             return;
         }
         match way {
-            Way::Reply(responder) => {
+            Way::Reply(responder, _) => {
                 responder.success_with(|w| wire::write_answer(version, shape, &cookie, &reply, w));
             }
             Way::Call { owed, path, procedure } => {

@@ -2,7 +2,7 @@
 
 use super::kit::{ALL, Kit, OK, Peer, S, X, peer};
 use crate::state::{
-    Access, AddressCheck, Command, Deny, Event, Limits, RefusedKind, Reply, Settings, Status,
+    Access, AddressCheck, Command, Condition, Deny, Event, Limits, RefusedKind, Reply, Settings, Status,
 };
 use Status::{Blocked, Denied, DeniedGracePeriod, DeniedNolocks, Granted};
 
