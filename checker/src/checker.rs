@@ -46,6 +46,8 @@ pub struct Checker {
     pub(crate) nolocks: bool,
     /// Callbacks that were refused: what waited for them is taken back in a moment.
     pub(crate) refused: VecDeque<crate::grants::Refused>,
+    /// The last state of a lock manager that a client was told since it booted.
+    pub(crate) heard: Table<(u32, u32), u32>,
     /// Clients that are to be told of a take-over.
     pub(crate) untold: VecDeque<crate::life::Untold>,
     pub(crate) summary: Summary,
@@ -81,6 +83,7 @@ impl Checker {
             listed: None,
             stored: None,
             refused: VecDeque::new(),
+            heard: Table::default(),
             untold: VecDeque::new(),
             summary: Summary::default(),
         }

@@ -226,6 +226,7 @@ impl Checker {
         let known = &mut self.world.clients[id as usize];
         known.died = self.now.seq;
         known.alive = alive;
+        self.heard.retain(|(client, _), _| *client != id);
         self.settle_waits(id);
     }
 
@@ -293,7 +294,10 @@ impl Checker {
         named: bool,
     ) -> Verdict {
         let (id, manager) = (self.world.client(client), self.world.manager(lm));
-        self.untold.retain(|untold| untold.client != id || untold.lm != manager);
+        // A client that has heard of this state already takes no notice of it.
+        if self.heard.insert((id, manager), state) != Some(state) {
+            self.untold.retain(|untold| untold.client != id || untold.lm != manager);
+        }
         if !named {
             let what = format!(
                 "client {} was sent SM_NOTIFY from {lm} about a server of another name: it takes that for somebody else's restart, and \

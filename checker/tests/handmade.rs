@@ -512,6 +512,17 @@ fn i2_who_holds_something_is_told_of_a_take_over() {
     told(Some(A)).right();
     told(Some(B)).wrong(Invariant::I2);
     told(None).wrong(Invariant::I2);
+
+    // Of a state that it knows it takes no notice.
+    let mut story = smooth();
+    story.event(Event::Noticed { client: A, lm: ip(1), state: 3, named: true });
+    story.lock(ex(A, 0, 9), Answer::Granted);
+    story.event(Event::Routed { lm: ip(1), node: ONE, here: false });
+    story.move_to(ip(1), TWO, Opened::Window);
+    story.event(Event::Noticed { client: A, lm: ip(1), state: 3, named: true });
+    story.pass(60 * S);
+    story.test(ex(B, 20, 29), Answer::Granted);
+    story.wrong(Invariant::I2);
 }
 
 #[test]

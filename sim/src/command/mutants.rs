@@ -150,6 +150,10 @@ mod with {
             Mutant::ClientNotListed => {
                 plan.no_waits && plan.is_smooth() && !trouble.partitions && !trouble.clients
             }
+            Mutant::NsmStateRepeated => plan.is_smooth() && !trouble.partitions && !trouble.clients,
+            // Only liars use a number again.
+            Mutant::ReplyKeyIgnoresArguments => trouble.liars,
+            Mutant::RestartTakesAll => trouble.crashes && !trouble.partitions,
             Mutant::WindowBurnsEarly => plan.slow_moves,
             Mutant::AdoptDropsWaiters => plan.adopt_on_take_over,
             // What was asked before a move or a reboot comes again after it.

@@ -35,22 +35,25 @@ pub struct Answer {
     shape: Shape,
     cookie: Box<[u8]>,
     way: Way,
-    /// What a repetition of the call is known by, if its reply should outlive this node.
-    key: Option<Key>,
     /// What was written down as sent.
     written: Option<Vec<u8>>,
 }
 
 enum Way {
-    Reply(Responder),
-    Call { owed: Owed, path: ReturnPath, procedure: u32 },
+    /// With what a repetition of the call is known by, if its reply should outlive this node.
+    Reply(Responder, Option<Key>),
+    Call {
+        owed: Owed,
+        path: ReturnPath,
+        procedure: u32,
+    },
     Nowhere,
 }
 
 impl Answer {
     /// By the call's own reply.
     pub fn now(responder: Responder, version: u32, shape: Shape, cookie: &[u8]) -> Self {
-        Self { version, shape, cookie: cookie.into(), way: Way::Reply(responder), key: None, written: None }
+        Self { version, shape, cookie: cookie.into(), way: Way::Reply(responder, None), written: None }
     }
 
     /// By an empty reply (SM_NOTIFY, FREE_ALL).
@@ -59,22 +62,14 @@ impl Answer {
             version: 0,
             shape: Shape::Void,
             cookie: Box::default(),
-            way: Way::Reply(responder),
-            key: None,
+            way: Way::Reply(responder, None),
             written: None,
         }
     }
 
     /// Nobody waits for it.
     pub fn nowhere() -> Self {
-        Self {
-            version: 0,
-            shape: Shape::Void,
-            cookie: Box::default(),
-            way: Way::Nowhere,
-            key: None,
-            written: None,
-        }
+        Self { version: 0, shape: Shape::Void, cookie: Box::default(), way: Way::Nowhere, written: None }
     }
 
     /// Whether nobody waits for it: it need not be kept.
@@ -97,23 +92,31 @@ impl Answer {
             shape,
             cookie: cookie.into(),
             way: Way::Call { owed: Owed::new(results, key), path, procedure },
-            key: Some(key),
             written: None,
         }
     }
 
     /// The same, for a call whose reply must be repeated by whoever serves the address when it comes again.
     pub fn kept_as(self, key: Key) -> Self {
-        Self { key: Some(key), ..self }
+        let way = match self.way {
+            Way::Reply(responder, _) => Way::Reply(responder, Some(key)),
+            other => other,
+        };
+        Self { way, ..self }
     }
 
     /// The call's key and what [`send`](Self::send) would send, if it is to be kept: the reply message, or the arguments of the _RES call.
     /// It is made once: [`send`](Self::send) must be given the same reply.
     pub fn kept(&mut self, reply: &Reply) -> Option<(Key, &[u8])> {
-        let key = self.key.filter(|_| *reply != Reply::Silent && !mutant!(AnswersNotKept))?;
+        let key = match &self.way {
+            Way::Call { owed, .. } => owed.key(),
+            Way::Reply(_, key) => *key,
+            Way::Nowhere => None,
+        };
+        let key = key.filter(|_| *reply != Reply::Silent && !mutant!(AnswersNotKept))?;
         let write = |w: &mut Writer<'_>| wire::write_answer(self.version, self.shape, &self.cookie, reply, w);
         let bytes = match &self.way {
-            Way::Reply(responder) => responder.render(write),
+            Way::Reply(responder, _) => responder.render(write),
             Way::Call { .. } if wire::is_cached(key.procedure) => {
                 let mut args = Vec::with_capacity(64);
                 write(&mut Writer::new(&mut args));
@@ -126,13 +129,13 @@ impl Answer {
 
     /// Sends the answer.
     pub fn send(self, reply: Reply) {
-        let Self { version, shape, cookie, way, written, .. } = self;
+        let Self { version, shape, cookie, way, written } = self;
         if reply == Reply::Silent {
             return;
         }
         match (way, written) {
-            (Way::Reply(responder), Some(message)) => responder.rendered(message),
-            (Way::Reply(responder), None) => {
+            (Way::Reply(responder, _), Some(message)) => responder.rendered(message),
+            (Way::Reply(responder, _), None) => {
                 responder.success_with(|w| wire::write_answer(version, shape, &cookie, &reply, w));
             }
             (Way::Call { owed, path, procedure }, written) => {

@@ -43,6 +43,11 @@ impl Owed {
         Self { results, key: Some(key) }
     }
 
+    /// The request.
+    pub(super) fn key(&self) -> Option<Key> {
+        self.key
+    }
+
     pub(super) fn send(mut self, path: ReturnPath, version: u32, procedure: u32, args: Vec<u8>) {
         self.results.send(self.key.take(), path, version, procedure, args);
     }

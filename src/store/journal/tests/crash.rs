@@ -81,6 +81,7 @@ fn whatever_operation_fails_nothing_acknowledged_is_lost_and_nothing_refused_app
 
 #[test]
 fn a_power_cut_takes_what_a_failed_sync_has_lost() {
+    use crate::store::journal::files::Files;
     let files = MemFiles::new().mounted_by(1);
     let handle = files.create_new(Path::new("/j/f")).unwrap();
     handle.write_at(b"old", 0).unwrap();
