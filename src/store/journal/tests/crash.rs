@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::super::faults::{Fault, MemFiles};
-use super::super::files::Files as _;
 use super::*;
 
 /// Cuts the power before each operation of the workload, with what is left chosen by each of `seeds`, and looks.
