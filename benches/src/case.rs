@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::blocked::{self, Crowd};
 use crate::jobs::{Pile, Repeated};
 use crate::message::{Lock, NLM_LOCK, NLM_UNLOCK};
+use crate::moves;
 use crate::outcome::{Outcome, Used, memory_of};
 use crate::pipeline::{Job, Measured, Pipeline, Span};
 use crate::target::Target;
@@ -22,6 +23,8 @@ pub(crate) enum Case {
     Tests { conns: usize, depth: usize },
     /// So many locks, kept.
     Hold { locks: u64, files: usize },
+    /// A lock manager with so many locks is given up and taken up again.
+    Moves { locks: u64 },
     /// So many who wait for an exclusive lock, one after the other; or for a shared one.
     Waiters { count: u32, shared: bool },
 }
@@ -35,10 +38,11 @@ pub(crate) struct How {
     pub(crate) measure: Duration,
     /// What takes a number of steps, not a time, is given up after so long.
     pub(crate) most: Duration,
+    pub(crate) operator: Option<moves::Operator>,
 }
 
 impl Case {
-    /// `pairs:4x8`, `pairs:1x1:cold`, `pairs:4x8:pile=1000`, `tests:4x8`, `hold:1000000`, `waiters:1000`, `together:100`.
+    /// `pairs:4x8`, `pairs:1x1:cold`, `pairs:4x8:pile=1000`, `tests:4x8`, `hold:1000000`, `waiters:1000`, `together:100`, `moves:1000000`.
     ///
     /// # Errors
     /// It is none of these.
@@ -68,6 +72,7 @@ impl Case {
             }
             "tests" => by(size).map(|(conns, depth)| Self::Tests { conns, depth }),
             "hold" => Ok(Self::Hold { locks: number(size)?, files: 10_000 }),
+            "moves" => Ok(Self::Moves { locks: number(size)? }),
             "waiters" => Ok(Self::Waiters { count: number(size)? as u32, shared: false }),
             "together" => Ok(Self::Waiters { count: number(size)? as u32, shared: true }),
             _ => Err(wrong()),
@@ -78,8 +83,9 @@ impl Case {
     ///
     /// # Errors
     /// What went wrong.
-    pub(crate) fn run(self, name: &str, target: &mut Target, how: &How) -> Result<Outcome, String> {
-        match self {
+    pub(crate) fn run(self, name: &str, target: &mut Target, how: &How) -> Result<Vec<Outcome>, String> {
+        let one = match self {
+            Self::Moves { locks } => return moves::run(target, how, locks).map(Vec::from),
             Self::Pairs { conns, depth, cold, pile } => {
                 let pairs = Repeated::pairs;
                 steady(name, target, how, Steady { conns, depth, base: !cold, pile, job: pairs })
@@ -97,7 +103,8 @@ impl Case {
                 outcome.per_second = None;
                 Ok(outcome)
             }
-        }
+        };
+        one.map(|outcome| vec![outcome])
     }
 }
 
@@ -172,7 +179,7 @@ fn connect(target: &Target, how: &How, (conns, depth): (usize, usize)) -> Result
     Pipeline::connect(Some(how.from), target.nlm, conns, depth).map_err(|e| format!("cannot connect: {e}"))
 }
 
-fn pile(
+pub(crate) fn pile(
     target: &Target,
     how: &How,
     names: &[Vec<u8>],

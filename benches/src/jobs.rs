@@ -43,6 +43,13 @@ impl Repeated {
     }
 }
 
+impl Repeated {
+    /// Whether a slot holds nothing: it would ask for the first thing next.
+    pub(crate) fn is_even(&self, slot: usize) -> bool {
+        self.next[slot].is_multiple_of(self.turns[slot].len())
+    }
+}
+
 impl Job for Repeated {
     fn next(&mut self, slot: usize, xid: u32, out: &mut Vec<u8>) -> bool {
         let turns = &self.turns[slot];

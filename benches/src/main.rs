@@ -6,6 +6,7 @@ mod case;
 mod echo;
 mod jobs;
 mod message;
+mod moves;
 mod outcome;
 mod pipeline;
 mod report;
@@ -31,7 +32,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measures cases, one JSON line each: pairs:4x8, pairs:1x1:cold, pairs:4x8:pile=1000, tests:4x8, hold:1000000,
-    /// waiters:1000, together:100.
+    /// waiters:1000, together:100, moves:1000000.
     Run {
         /// The server's address; its rpcbind names the ports.
         #[arg(long)]
@@ -57,6 +58,15 @@ enum Command {
         /// Connect here instead of asking rpcbind, MOUNT and NFS: to the echo server.
         #[arg(long)]
         echo: Option<u16>,
+        /// The program of the server, for cases that give an address up: with --socket and --floating.
+        #[arg(long, requires_all = ["socket", "floating"])]
+        lockferry: Option<PathBuf>,
+        /// Its socket.
+        #[arg(long)]
+        socket: Option<PathBuf>,
+        /// The server's address that is given up.
+        #[arg(long)]
+        floating: Option<Ipv4Addr>,
         /// What to measure.
         #[arg(required = true)]
         cases: Vec<String>,
@@ -81,13 +91,31 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Echo { at } => echo::serve(at).map_err(|e| e.to_string()),
         Command::Report { results, pictures } => report::report(&results, pictures.as_deref()),
-        Command::Run { server, export, from, peer, pid, seconds, most, echo, cases } => {
+        Command::Run {
+            server,
+            export,
+            from,
+            peer,
+            pid,
+            seconds,
+            most,
+            echo,
+            lockferry,
+            socket,
+            floating,
+            cases,
+        } => {
+            let operator = lockferry
+                .zip(socket)
+                .zip(floating)
+                .map(|((program, socket), floating)| moves::Operator { program, socket, floating });
             let how = How {
                 peer,
                 from,
                 pid,
                 measure: Duration::from_secs_f64(seconds),
                 most: Duration::from_secs_f64(most),
+                operator,
             };
             measure(server, &export, echo, &how, &cases)
         }
@@ -113,8 +141,9 @@ fn measure(
         None => Target::find(server, export).map_err(|e| format!("{server}: {e}"))?,
     };
     for name in cases {
-        let outcome = Case::parse(name)?.run(name, &mut target, how)?;
-        println!("{}", serde_json::to_string(&outcome).map_err(|e| e.to_string())?);
+        for outcome in Case::parse(name)?.run(name, &mut target, how)? {
+            println!("{}", serde_json::to_string(&outcome).map_err(|e| e.to_string())?);
+        }
     }
     Ok(())
 }

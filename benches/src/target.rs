@@ -46,6 +46,11 @@ impl Target {
         Ok(Self { nlm, nfs: Some(Caller::new(nfs)?), root, known: HashMap::new() })
     }
 
+    /// The same lock manager at another address of the server.
+    pub(crate) fn at(&self, address: Ipv4Addr) -> Self {
+        Self { nlm: SocketAddrV4::new(address, self.nlm.port()), ..Self::echo(self.nlm) }
+    }
+
     /// A server that takes any handle.
     pub(crate) fn echo(nlm: SocketAddrV4) -> Self {
         Self { nlm, nfs: None, root: Vec::new(), known: HashMap::new() }
