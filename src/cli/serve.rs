@@ -30,7 +30,7 @@ pub(super) fn run(serve: &Serve, around: &Surroundings) -> ExitCode {
         Ok(socket) => socket,
         Err(why) => return fail(&why.to_string()),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => return fail(&format!("cannot start: {why}")),
     };
@@ -47,6 +47,21 @@ pub(super) fn run(serve: &Serve, around: &Surroundings) -> ExitCode {
         // Why it ended must be seen, whatever the log is set to.
         Err(why) => fail(&why),
     }
+}
+
+/// Threads for the network at the most. More would only wait for each other: there is one lock core.
+const NETWORK_THREADS_MAX: usize = 4;
+
+/// Half of the processors read and answer; the others are left to the journals, which answer most requests, and to the files. On two
+/// processors a second thread for the network costs a fifth of what both can do: it is woken for each burst and finds little left to do.
+fn runtime() -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // The runtime's own variable counts, if it is set.
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads((processors / 2).clamp(1, NETWORK_THREADS_MAX));
+    }
+    builder
 }
 
 /// Everything `serve` is told, from all layers. None: something is wrong and has been printed.

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -266,7 +267,7 @@ impl Connection {
         scratch.resize(READ_SIZE, 0);
         let mut result = Ok(());
         for _ in 0..READS_PER_TURN {
-            match self.stream.try_read(&mut scratch) {
+            match read_some(&self.stream, &mut scratch) {
                 Ok(0) => self.no_more = true,
                 Ok(n) => {
                     result = turn::during(|| self.process(&scratch[..n])).map(|used| {
@@ -421,6 +422,23 @@ impl Connection {
         }
         let busy = !self.shared.is_idle() || self.shared.unsent() > 0 || self.waiting.is_some();
         !busy && past(self.idle_deadline())
+    }
+}
+
+/// Reads once. A read that does not fill the buffer has taken all there was: the socket counts as drained until it has something new, as
+/// the runtime does it for its own reads, and the read that would only find nothing is saved.
+fn read_some(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut got = None;
+    let read = stream.try_io(Interest::READABLE, || {
+        let n = nix::sys::socket::recv(stream.as_raw_fd(), buffer, nix::sys::socket::MsgFlags::empty())?;
+        got = Some(n);
+        // Should more have come meanwhile, that is an event that this does not take back.
+        if n > 0 && n < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match (got, read) {
+        (Some(n), _) => Ok(n),
+        (None, Err(e)) => Err(e),
+        (None, Ok(())) => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
