@@ -15,7 +15,7 @@ use crate::message;
 /// Bytes per read.
 const READ: usize = 256 << 10;
 /// No answer for so long: the server has stopped answering.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(300);
 /// Latencies are counted up to a minute, by three digits.
 const LONGEST_NS: u64 = 60_000_000_000;
 
