@@ -168,6 +168,8 @@ fn granted<'a>(mut input: In<'a>) -> Option<(Came, &'a [u8])> {
     let now = Instant::now();
     let cookie = input.opaque()?;
     input.u32()?;
-    (input.opaque()?, input.opaque()?, input.opaque()?);
+    for _ in 0..3 {
+        input.opaque()?;
+    }
     Some(((input.u32()?, now), cookie))
 }

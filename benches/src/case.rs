@@ -113,13 +113,16 @@ const PILERS: (usize, usize) = (8, 128);
 /// Before it is measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// Of the clients' names, the files' handles, and how many requests are under way at once.
+type MakeJob = fn(&[Vec<u8>], &[Vec<u8>], usize) -> Repeated;
+
 struct Steady {
     conns: usize,
     depth: usize,
     /// Each client holds a lock that is not measured: no request is its first one.
     base: bool,
     pile: u64,
-    job: fn(&[Vec<u8>], &[Vec<u8>], usize) -> Repeated,
+    job: MakeJob,
 }
 
 fn steady(name: &str, target: &mut Target, how: &How, what: Steady) -> Result<Outcome, String> {

@@ -82,7 +82,7 @@ impl Table {
                 Some((format!("{case} {peer}"), rate, *peer))
             })
         });
-        bars("operations per second", &rows.collect::<Vec<_>>(), |rate| human(rate))
+        bars("operations per second", &rows.collect::<Vec<_>>(), human)
     }
 
     /// The same of latencies, in microseconds: the median.

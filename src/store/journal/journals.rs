@@ -3,7 +3,7 @@
 //!
 //! Must never call back with an outcome before it is one, nor lose a callback.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,7 +32,7 @@ pub struct Journals {
     clock: Clock,
     /// Without threads: [`Journals::step`] does the work.
     stepped: bool,
-    dirs: Mutex<HashMap<String, PathBuf>>,
+    dirs: Mutex<BTreeMap<String, PathBuf>>,
     /// There are few, and they are looked for with every batch.
     owners: Mutex<BTreeMap<String, Arc<Owner>>>,
     /// Those that were to end while their disk hung, until it answers. At most one for each lock manager and stay.
@@ -231,7 +231,7 @@ impl Journals {
 
 impl LockStore for Journals {
     fn list(&self) -> Result<Vec<Listed>, JournalError> {
-        let mut names: HashMap<String, PathBuf> = lock(&self.dirs).clone();
+        let mut names: BTreeMap<String, PathBuf> = lock(&self.dirs).clone();
         match self.files.list(&self.base) {
             Ok(found) => {
                 for name in found.iter().filter_map(|name| lock_manager_name(name)) {
