@@ -89,7 +89,15 @@ impl Checker {
             self.files[call.file as usize].open.insert(now.seq);
         }
         if let Some(kind) = call.kind() {
-            let op = Op { call: id, kind, bytes: call.bytes, first: now, end: End::Open, taken: false };
+            let op = Op {
+                call: id,
+                kind,
+                bytes: call.bytes,
+                first: now,
+                end: End::Open,
+                taken: false,
+                refused: false,
+            };
             self.owns.entry((call.file, call.owner)).or_default().ops.push(op);
         }
         match request {
@@ -377,13 +385,13 @@ impl Checker {
         let now = self.now;
         let last_copy = call.last.saturating_add(self.settings.late);
         let own = self.owns.entry((call.file, call.owner)).or_default();
-        let taken = own.op_mut(call.id).is_some_and(|op| op.taken);
+        let (taken, refused) = own.op_mut(call.id).map_or((false, false), |op| (op.taken, op.refused));
         let known = own.waits.iter_mut().find(|wait| wait.bytes == call.bytes && wait.mode == mode);
         if let Some(wait) = known {
             wait.last_copy = wait.last_copy.max(last_copy);
         } else if !taken {
             let (first, blocked) = (call.first, now);
-            let doubtful = own.may_be_ended(call.bytes, first);
+            let doubtful = refused || own.may_be_ended(call.bytes, first);
             let wait = Wait { bytes: call.bytes, mode, first, blocked, last_copy, state, doubtful };
             own.waits.push(wait);
             if own.waits.len() == 1 {

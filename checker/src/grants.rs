@@ -418,10 +418,7 @@ impl Checker {
         let Some(own) = self.owns.get_mut(&(file, owner)) else { return Ok(()) };
         if !accepted {
             // Refused the first time it is taken back, later not: the request stays one that may be held until it is unlocked or cancelled.
-            own.waits
-                .iter_mut()
-                .filter(|w| w.bytes == lock.bytes && w.mode == mode)
-                .for_each(|w| w.doubtful = true);
+            own.refuse_all(lock.bytes, mode);
             return Ok(());
         }
         let wait = own.waits.iter().find(|wait| wait.bytes == lock.bytes && wait.mode == mode).copied();
@@ -501,8 +498,8 @@ impl Checker {
                 && self.world.nodes.all_awake_since(at.at.saturating_sub(REPEATED));
             let Some(own) = self.owns.get(&(file, owner)).filter(|_| calm) else { continue };
             // Another request may have taken its place.
-            let other = own.ops.iter().any(|op| overlap(op.bytes, bytes) && op.reaches(at));
-            let wait = own.wait(bytes, mode).filter(|wait| !other && wait.blocked.seq < at.seq).copied();
+            let other = own.ops.iter().any(|op| overlap(op.bytes, bytes) && op.reaches(at) && !op.refused);
+            let wait = own.wait(bytes, mode).filter(|wait| !other && wait.first.seq < at.seq).copied();
             if let Some(wait) = wait {
                 self.drop_wait(file, owner, wait);
             }

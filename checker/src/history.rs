@@ -318,6 +318,11 @@ pub enum Event {
         /// It stops.
         frozen: bool,
     },
+    /// The disk of a lock manager's record fails an operation. Whoever serves it may fall silent, until it is taken up again.
+    DiskFailed {
+        /// Whose.
+        lm: IpAddr,
+    },
     /// What a node lists of a lock manager's locks, asked and answered at one moment at which nothing was under way.
     Listed {
         /// Which node.

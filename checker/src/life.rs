@@ -42,6 +42,10 @@ impl Checker {
                 let lm = self.world.manager(*lm);
                 self.world.managers[lm as usize].route(*node, *here, now);
             }
+            Event::DiskFailed { lm } => {
+                let lm = self.world.manager(*lm);
+                self.world.managers[lm as usize].lose_sight(now);
+            }
             Event::Frozen { node, frozen } => self.world.nodes.freeze(*node, *frozen, now),
             _ => {}
         }
@@ -128,13 +132,13 @@ impl Checker {
     fn resumed(&mut self, node: NodeId, lm: std::net::IpAddr, opened: Opened, window: Micros) {
         let now = self.now;
         let (lm, down) = (self.world.manager(lm), self.world.nodes.last_down(node));
-        let window = match opened {
+        let full = match opened {
             Opened::Unchanged | Opened::Longer { .. } | Opened::Adopted => None,
-            Opened::Window => Some((window, false)),
-            Opened::Full => Some((window, true)),
+            Opened::Window => Some(false),
+            Opened::Full => Some(true),
         };
-        self.summary.windows += u64::from(window.is_some());
-        self.world.managers[lm as usize].resumed(node, window, down, self.settings.slack, now);
+        self.summary.windows += u64::from(full.is_some());
+        self.world.managers[lm as usize].resumed(node, (window, full), down, self.settings.slack, now);
         self.wake_ghosts(lm);
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Op {
     pub(crate) end: End,
     /// The client has taken the lock from a callback already.
     pub(crate) taken: bool,
+    /// The client has refused a callback for it, before it heard that it waits.
+    pub(crate) refused: bool,
 }
 
 impl Op {
@@ -111,6 +113,13 @@ impl Own {
     /// The client has this lock: that a LOCK for it, sent before, was blocked may be heard later and means nothing.
     pub(crate) fn take_all(&mut self, bytes: Bytes, mode: Mode) {
         self.ops.iter_mut().filter(|op| op.blocks_for(bytes, mode)).for_each(|op| op.taken = true);
+    }
+
+    /// The client refuses a callback for this: a LOCK for it whose answer is still on its way waits no longer once the server has heard.
+    pub(crate) fn refuse_all(&mut self, bytes: Bytes, mode: Mode) {
+        self.ops.iter_mut().filter(|op| op.blocks_for(bytes, mode)).for_each(|op| op.refused = true);
+        let same = |wait: &&mut Wait| wait.bytes == bytes && wait.mode == mode;
+        self.waits.iter_mut().filter(same).for_each(|wait| wait.doubtful = true);
     }
 
     /// Something that frees or cancels may take effect after `since` on these bytes.

@@ -144,7 +144,7 @@ impl Manager {
         match how {
             Kept::Unchanged => {}
             Kept::Longer(full) => self.end_elsewhen(&p, full, now),
-            Kept::Adopted => self.go_on(p.node, now),
+            Kept::Adopted => self.go_on(p.node, p.told.at.saturating_add(p.window), now),
             Kept::Failed => {
                 self.certain = false;
                 self.lose_sight(now);
@@ -152,25 +152,24 @@ impl Manager {
         }
     }
 
-    /// A daemon has taken it up by itself. When exactly is unknown: not before `down`, the last time that node went down.
+    /// A daemon has taken it up by itself, with a window in which everything waits or not, or with the locks as they stood. When exactly is
+    /// unknown: not before `down`, the last time that node went down.
     pub(crate) fn resumed(
         &mut self,
         node: NodeId,
-        window: Option<(Micros, bool)>,
+        (window, full): (Micros, Option<bool>),
         down: Moment,
         slack: Micros,
         now: Moment,
     ) {
         self.mixed &= !self.pending.is_empty();
-        match window {
-            Some((window, full)) => {
-                let earliest = now.at.saturating_add(window).saturating_sub(slack);
-                self.open(node, down, window, earliest, full, now);
-            }
+        let earliest = now.at.saturating_add(window).saturating_sub(slack);
+        match full {
+            Some(full) => self.open(node, down, window, earliest, full, now),
             None => {
                 self.changed = now;
                 self.waits_lost = now.seq;
-                self.go_on(node, now);
+                self.go_on(node, earliest, now);
             }
         }
     }
@@ -235,9 +234,11 @@ impl Manager {
         self.had_full |= full;
     }
 
-    fn go_on(&mut self, node: NodeId, now: Moment) {
+    /// All that is held stays, and what was still to be reclaimed has until `earliest` at least.
+    fn go_on(&mut self, node: NodeId, earliest: Micros, now: Moment) {
         for take in &mut self.takes {
-            take.suspended = false;
+            take.earliest = take.earliest.min(earliest);
+            (take.node, take.suspended, take.waits_for_address) = (node, false, false);
         }
         // Whether and until when a window goes on is not told: nothing surely expires.
         self.lose_sight(now);
@@ -425,7 +426,7 @@ impl Manager {
     }
 
     /// Nobody knows how the last window goes on.
-    fn lose_sight(&mut self, now: Moment) {
+    pub(crate) fn lose_sight(&mut self, now: Moment) {
         let full =
             self.last.is_some_and(|last| last.full) || self.full_over.is_some_and(|over| over > now.at);
         self.forget_last(now);

@@ -241,14 +241,20 @@ fn say_what_was_resumed(sim: &Arc<Sim>, life: &Arc<crate::life::Life>) {
 fn loaded(life: &crate::life::Life) -> Vec<(IpAddr, Opened)> {
     let Some(parts) = life.parts.get() else { return Vec::new() };
     let status = parts.node.view(Box::new(Status::default)).status();
+    let locks = parts.node.locks();
     let rows = status.lock_managers.into_iter().filter_map(|row| {
+        let lm = row.name.parse().ok()?;
+        // A window in which some are held from the beginning is one that another daemon left open.
+        let held = |row: &&lockferry::state::LockRow| {
+            row.lm == lm && !matches!(row.condition, State::Reclaimable | State::Expired)
+        };
         let opened = match (row.state.as_str(), row.full) {
-            ("active", _) => Opened::Adopted,
             ("grace", true) => Opened::Full,
-            ("grace", false) => Opened::Window,
+            ("grace", false) if !locks.iter().any(|row| held(&row)) => Opened::Window,
+            ("active" | "grace", _) => Opened::Adopted,
             _ => return None,
         };
-        Some((row.name.parse().ok()?, opened))
+        Some((lm, opened))
     });
     rows.collect()
 }

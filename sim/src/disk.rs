@@ -12,6 +12,7 @@ use lockferry::store::journal::faults::MemFiles;
 use lockferry::store::journal::site::{Site, SiteError};
 use lockferry::store::journal::{Files, Handle};
 use lockferry::store::record::Durability;
+use lockferry_checker::history::Event;
 
 use crate::life::Life;
 use crate::sim::Sim;
@@ -39,6 +40,20 @@ struct NodeHandle {
     sim: Weak<Sim>,
     life: Arc<Life>,
     handle: Box<dyn Handle>,
+    path: PathBuf,
+}
+
+/// What came of an operation; the history hears of the failures that only a broken or a full disk has.
+fn heard<T>(sim: &Weak<Sim>, life: &Arc<Life>, path: &Path, came: io::Result<T>) -> io::Result<T> {
+    if let Err(e) = &came
+        && !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
+        && life.is_alive()
+        && let Some(sim) = sim.upgrade()
+        && let Some(lm) = path.components().find_map(|part| part.as_os_str().to_str()?.parse().ok())
+    {
+        sim.record(Event::DiskFailed { lm });
+    }
+    came
 }
 
 /// Lets others act, and fails if the daemon is gone.
@@ -63,8 +78,12 @@ impl NodeFiles {
         found.map(|(_, files)| files).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn handle(&self, handle: Box<dyn Handle>) -> Box<dyn Handle> {
-        Box::new(NodeHandle { sim: self.sim.clone(), life: self.life.clone(), handle })
+    fn heard<T>(&self, path: &Path, came: io::Result<T>) -> io::Result<T> {
+        heard(&self.sim, &self.life, path, came)
+    }
+
+    fn handle(&self, path: &Path, handle: Box<dyn Handle>) -> Box<dyn Handle> {
+        Box::new(NodeHandle { sim: self.sim.clone(), life: self.life.clone(), handle, path: path.into() })
     }
 }
 
@@ -76,26 +95,26 @@ fn lies_in(path: &Path, dir: &Path) -> bool {
 
 impl Files for NodeFiles {
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        self.of(dir, "make_dir")?.make_dir(dir)
+        self.heard(dir, self.of(dir, "make_dir")?.make_dir(dir))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.of(dir, "list")?.list(dir)
+        self.heard(dir, self.of(dir, "list")?.list(dir))
     }
 
     fn each_name(&self, dir: &Path, see: &mut dyn FnMut(&str)) -> io::Result<()> {
-        self.of(dir, "list")?.each_name(dir, see)
+        self.heard(dir, self.of(dir, "list")?.each_name(dir, see))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         if path == Path::new(ROOT) {
             return Ok(true);
         }
-        self.of(path, "exists")?.exists(path)
+        self.heard(path, self.of(path, "exists")?.exists(path))
     }
 
     fn is_dir(&self, dir: &Path) -> io::Result<bool> {
-        self.of(dir, "is_dir")?.is_dir(dir)
+        self.heard(dir, self.of(dir, "is_dir")?.is_dir(dir))
     }
 
     fn site(&self, dir: &Path, durability: Durability) -> Result<Site, SiteError> {
@@ -108,52 +127,55 @@ impl Files for NodeFiles {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        Ok(self.handle(self.of(path, "create")?.create_new(path)?))
+        let handle = self.heard(path, self.of(path, "create")?.create_new(path))?;
+        Ok(self.handle(path, handle))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        Ok(self.handle(self.of(path, "open")?.open(path)?))
+        let handle = self.heard(path, self.of(path, "open")?.open(path))?;
+        Ok(self.handle(path, handle))
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        Ok(self.handle(self.of(path, "open")?.open_write(path)?))
+        let handle = self.heard(path, self.of(path, "open")?.open_write(path))?;
+        Ok(self.handle(path, handle))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.of(from, "rename")?.rename(from, to)
+        self.heard(from, self.of(from, "rename")?.rename(from, to))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.of(from, "link")?.link(from, to)
+        self.heard(from, self.of(from, "link")?.link(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.of(path, "remove")?.remove(path)
+        self.heard(path, self.of(path, "remove")?.remove(path))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.of(dir, "sync_dir")?.sync_dir(dir)
+        self.heard(dir, self.of(dir, "sync_dir")?.sync_dir(dir))
     }
 }
 
 impl Handle for NodeHandle {
     fn size(&self) -> io::Result<u64> {
         step(&self.sim, &self.life, "size")?;
-        self.handle.size()
+        heard(&self.sim, &self.life, &self.path, self.handle.size())
     }
 
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         step(&self.sim, &self.life, "read")?;
-        self.handle.read_at(buf, at)
+        heard(&self.sim, &self.life, &self.path, self.handle.read_at(buf, at))
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         step(&self.sim, &self.life, "write")?;
-        self.handle.write_at(bytes, at)
+        heard(&self.sim, &self.life, &self.path, self.handle.write_at(bytes, at))
     }
 
     fn sync(&self) -> io::Result<()> {
         step(&self.sim, &self.life, "sync")?;
-        self.handle.sync()
+        heard(&self.sim, &self.life, &self.path, self.handle.sync())
     }
 }

@@ -48,6 +48,7 @@ fn event_words(event: &Event) -> String {
         Event::Routed { lm, node, here: false } => format!("{lm} leaves {}", of_node(*node)),
         Event::Frozen { node, frozen: true } => format!("{} stands still", of_node(*node)),
         Event::Frozen { node, frozen: false } => format!("{} goes on", of_node(*node)),
+        Event::DiskFailed { lm } => format!("the disk of {lm} fails an operation"),
         Event::Counted { node, lm, listed, counted } => {
             format!("{} lists {listed} locks for {lm} and counts {counted}", of_node(*node))
         }

@@ -32,7 +32,10 @@ const LOW: &str =
     "the disk of its journal is full: new locks are refused, what is held can be unlocked and reclaimed";
 
 /// Something that may leave.
-#[expect(clippy::large_enum_variant, reason = "nearly every one is an answer, and a box of its own would be an allocation for each request")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every one is an answer, and a box of its own would be an allocation for each request"
+)]
 pub(super) enum Release {
     /// An answer.
     Reply(Answer, Reply),

@@ -75,7 +75,7 @@ fn the_end(history: &[(Micros, Event)], most: usize) -> Vec<String> {
 }
 
 fn is_of_the_service(event: &Event) -> bool {
-    use Event::{Calm, Came, Down, Frozen, Rest, Resumed, Routed, Told};
+    use Event::{Calm, Came, DiskFailed, Down, Frozen, Rest, Resumed, Routed, Told};
     matches!(
         event,
         Told { .. }
@@ -84,6 +84,7 @@ fn is_of_the_service(event: &Event) -> bool {
             | Down { .. }
             | Routed { .. }
             | Frozen { .. }
+            | DiskFailed { .. }
             | Calm
             | Rest
     )
@@ -136,7 +137,10 @@ impl Named {
             }
             Event::Told { command, .. } if self.touches(manager_of(command)) => Nearness::Service,
             Event::Resumed { lm, .. } | Event::Routed { lm, .. } if self.touches(*lm) => Nearness::Service,
-            Event::Told { .. } | Event::Resumed { .. } | Event::Routed { .. } => Nearness::Elsewhere,
+            Event::DiskFailed { lm } if self.touches(*lm) => Nearness::Service,
+            Event::Told { .. } | Event::Resumed { .. } | Event::Routed { .. } | Event::DiskFailed { .. } => {
+                Nearness::Elsewhere
+            }
             other if is_of_the_service(other) => Nearness::Service,
             _ => Nearness::Elsewhere,
         }

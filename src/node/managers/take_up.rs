@@ -412,6 +412,13 @@ impl Managers {
                 humantime::format_duration(plan.grace),
                 opening.reclaimable
             ),
+            (true, _) => format!(
+                "{}: adopted, {} locks held as they stood; grace window of {} for {} more to be reclaimed",
+                plan.ip,
+                opening.held,
+                humantime::format_duration(plan.grace),
+                opening.reclaimable
+            ),
             _ if opening.reclaimable == 0 => format!("{}: active, nothing to reclaim", plan.ip),
             _ => format!(
                 "{}: grace window of {}, {} locks to be reclaimed",
