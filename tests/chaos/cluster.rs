@@ -136,7 +136,12 @@ impl Cluster {
             let over = opened == Opened::Adopted
                 && !self.plan.adopt_on_restart
                 && began.elapsed() > self.plan.window / 2;
-            let (opened, window) = if over { (Opened::Window, 0) } else { (opened, window) };
+            let (opened, window) = match opened {
+                _ if over => (Opened::Window, 0),
+                // The rest of a window that another daemon left open: what was held stands.
+                Opened::Window if self.plan.adopt_on_restart => (Opened::Adopted, window),
+                _ => (opened, window),
+            };
             self.shared.observer.record(Event::Resumed { node: NodeId(node as u32), lm, opened, window });
         }
     }
