@@ -232,6 +232,20 @@ impl Manager {
             take.full |= full;
         }
         self.had_full |= full;
+        if full && self.last.is_none() {
+            // How the window went on was not known any more: now it is, but for what it has let expire before.
+            self.last = Some(Take {
+                node: p.node,
+                told: Moment::default(),
+                came: now,
+                window: p.window,
+                full,
+                earliest: Micros::MAX,
+                waits_for_address: false,
+                suspended: false,
+                ended: None,
+            });
+        }
     }
 
     /// All that is held stays, and what was still to be reclaimed has until `earliest` at least.

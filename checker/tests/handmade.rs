@@ -455,6 +455,31 @@ fn i6_a_window_ends_on_time() {
 }
 
 #[test]
+fn i5_a_window_that_became_a_full_one_lets_all_wait_as_long_as_it_lasts() {
+    let longer = |full: bool, spoilt: fn(&mut Story), after: Micros| {
+        let mut story = Story::new();
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.move_to(ip(1), TWO, Opened::Window);
+        spoilt(&mut story);
+        let command = Command::StartGrace { lm: ip(1), window: 10 * S, adopt: false, full };
+        story.tell(TWO, command, Result::TakenUp(Opened::Longer { full }));
+        story.pass(after);
+        story.test(ex(B, 20, 29), Answer::DeniedGrace);
+        story
+    };
+    let refused: fn(&mut Story) = |story| {
+        let command = Command::StartGrace { lm: ip(1), window: 10 * S, adopt: false, full: false };
+        story.tell(ONE, command, Result::Failed);
+    };
+    let failing: fn(&mut Story) = |story| story.event(Event::DiskFailed { lm: ip(1) });
+    for spoilt in [|_: &mut Story| {}, refused, failing] {
+        longer(true, spoilt, 9 * S).right();
+        longer(true, spoilt, 13 * S).wrong(Invariant::I5);
+        longer(false, spoilt, 9 * S).wrong(Invariant::I5);
+    }
+}
+
+#[test]
 fn i6_a_window_counts_from_the_arrival_of_the_address() {
     let mut story = Story::new();
     story.lock(ex(A, 0, 9), Answer::Granted);
