@@ -128,8 +128,11 @@ impl Checker {
     /// Notes what the owner now holds. A plain LOCK replaces the mode; a reclaim never weakens.
     fn take(&mut self, grant: &Grant<'_>, full: bool) {
         let now = self.now;
+        // It may have expired before the client heard of it: then whoever has asked meanwhile may have got it.
+        let lost = grant.first.seq < self.world.manager_of(grant.owner).lost_before;
+        let since = if lost { grant.first.seq } else { STILL };
         for (_, segment) in self.files[grant.file as usize].map.all_within(grant.bytes) {
-            let asked = segment.is_asked_for(grant.owner, grant.mode);
+            let asked = segment.is_asked_for(grant.owner, grant.mode, since);
             let hold = segment.hold_or_new(grant.owner);
             let state = match (grant.reclaim, full) {
                 (false, _) => grant.state,

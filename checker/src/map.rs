@@ -152,13 +152,13 @@ impl Segment {
         self.holds.iter_mut().find(|hold| hold.owner == owner)
     }
 
-    /// Somebody else may have, or may get, what excludes a lock in this mode.
-    pub(crate) fn is_asked_for(&self, owner: u32, mode: Mode) -> bool {
+    /// Somebody else may have, or may get, what excludes a lock in this mode, or may have had it since event `since` ([`STILL`]: now).
+    pub(crate) fn is_asked_for(&self, owner: u32, mode: Mode, since: u64) -> bool {
         self.holds.iter().filter(|hold| hold.owner != owner).any(|hold| {
             Mode::ALL
                 .iter()
                 .filter(|theirs| theirs.conflicts(mode))
-                .any(|theirs| hold.may[*theirs as usize].until == STILL || hold.under_way(*theirs))
+                .any(|theirs| hold.may_since(*theirs, since))
         })
     }
 

@@ -283,6 +283,25 @@ fn i2_what_is_not_reclaimed_may_be_given_to_others_after_the_window() {
 }
 
 #[test]
+fn i2_what_expired_before_its_callback_was_heard_may_be_given_to_others() {
+    let heard = |after: Micros| {
+        let mut story = Story::new();
+        story.lock(ex(B, 0, 9), Answer::Granted);
+        story.wait(ex(A, 0, 9));
+        story.unlock(ex(B, 0, 9), Answer::Granted);
+        story.move_to(ip(1), TWO, Opened::Window);
+        story.pass(after);
+        story.lock(ex(C, 5, 9), Answer::Granted);
+        story.unlock(ex(C, 5, 9), Answer::Granted);
+        story.called(ex(A, 0, 9));
+        story.reclaim(ex(A, 0, 9), Answer::DeniedGrace);
+        story
+    };
+    heard(12 * S).right();
+    heard(5 * S).wrong(Invariant::I2);
+}
+
+#[test]
 fn i2_a_window_that_died_with_its_node_does_not_count() {
     let mut story = Story::new();
     story.lock(ex(A, 0, 9), Answer::Granted);
