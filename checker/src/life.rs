@@ -44,7 +44,7 @@ impl Checker {
             }
             Event::DiskFailed { lm } => {
                 let lm = self.world.manager(*lm);
-                self.world.managers[lm as usize].lose_sight(now);
+                self.world.managers[lm as usize].disk_failed(now);
             }
             Event::Frozen { node, frozen } => self.world.nodes.freeze(*node, *frozen, now),
             _ => {}

@@ -75,7 +75,7 @@ pub(crate) struct Manager {
     here: Vec<(NodeId, Option<Micros>)>,
     /// The last time at which that changed.
     rerouted: Micros,
-    /// The node that serves it was the only one that was told to take it up, and did.
+    /// The node that serves it was the only one that was told to take it up, and did, and its disk has not failed since.
     certain: bool,
     /// Two were told at the same time: nobody knows who has it.
     mixed: bool,
@@ -329,6 +329,12 @@ impl Manager {
         }
     }
 
+    /// The disk of its record fails an operation: whoever serves it may fall silent, and then no window ends and nobody is told anything.
+    pub(crate) fn disk_failed(&mut self, now: Moment) {
+        self.certain = false;
+        self.lose_sight(now);
+    }
+
     pub(crate) fn route(&mut self, node: NodeId, here: bool, now: Moment) {
         self.here.retain(|(at, _)| *at != node);
         self.here.push((node, (!here).then_some(now.at)));
@@ -440,7 +446,7 @@ impl Manager {
     }
 
     /// Nobody knows how the last window goes on.
-    pub(crate) fn lose_sight(&mut self, now: Moment) {
+    fn lose_sight(&mut self, now: Moment) {
         let full =
             self.last.is_some_and(|last| last.full) || self.full_over.is_some_and(|over| over > now.at);
         self.forget_last(now);

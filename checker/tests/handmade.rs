@@ -557,6 +557,16 @@ fn i2_who_holds_something_is_told_of_a_take_over() {
     told(Some(B)).wrong(Invariant::I2);
     told(None).wrong(Invariant::I2);
 
+    // Whoever serves it may be silent.
+    let mut story = smooth();
+    story.lock(ex(A, 0, 9), Answer::Granted);
+    story.event(Event::Routed { lm: ip(1), node: ONE, here: false });
+    story.move_to(ip(1), TWO, Opened::Window);
+    story.event(Event::DiskFailed { lm: ip(1) });
+    story.pass(60 * S);
+    story.test(ex(B, 20, 29), Answer::Granted);
+    story.right();
+
     // Of a state that it knows it takes no notice.
     let mut story = smooth();
     story.event(Event::Noticed { client: A, lm: ip(1), state: 3, named: true });
