@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use super::Managers;
 use crate::node::records;
 use crate::rpc::header::void_reply;
-use crate::state::{Command, Event, Party, Route};
+use crate::state::{Command, Event, LockState, Party, Route};
 use crate::store::Ledger;
 
 /// So many answers go into the reply cache, the last ones, 12,288: most of what it holds, but what comes from here on needs some room too.
 const SEEDS: usize = 12_288;
 
 impl Managers {
-    /// Puts the record into the core. Returns how many locks it would not take.
-    pub(super) fn fill(&self, ip: IpAddr, ledger: &Ledger, adopt: bool) -> u64 {
+    /// Puts the record into the core. `full`: it may be incomplete. Returns how many locks it would not take.
+    pub(super) fn fill(&self, ip: IpAddr, ledger: &Ledger, adopt: bool, full: bool) -> u64 {
         let desk = &self.rooms.desk;
         desk.run(Command::Load { lm: ip });
         for (client, state) in ledger.clients() {
@@ -27,7 +27,11 @@ impl Managers {
             svid: owner.svid,
             file,
             range,
-            lock: records::lock_state(fields),
+            // A record that may be incomplete may have missed that its client has rebooted, and has taken the same again.
+            lock: match full {
+                true => LockState { state: 0, ..records::lock_state(fields) },
+                false => records::lock_state(fields),
+            },
         });
         let events = desk.run_each(loads);
         let refused = events.iter().filter(|e| matches!(e, Event::LoadRefused(_))).count() as u64;

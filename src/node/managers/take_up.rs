@@ -144,7 +144,7 @@ impl Managers {
         }
         tracing::debug!(lock_manager = %plan.ip, nsm_state = opening.nsm_state, took_ms = self.rooms.host.now().saturating_duration_since(began).as_millis() as u64, "loaded");
         let filling = self.filling.lock();
-        let refused = self.fill(plan.ip, &ledger, opening.adopt);
+        let refused = self.fill(plan.ip, &ledger, opening.adopt, opening.full);
         drop(filling);
         self.seed_replies(plan.ip, &ledger);
         if opening.reclaimable > 0 || opening.full {
@@ -275,6 +275,11 @@ impl Managers {
             // Who waited was never told where it stands now, and asks again; the record must not bring it back to life at a later adopt.
             let stay = mutant!(TakeUpKeepsWaiters);
             records.extend(ledger.waiters().filter(|_| !stay).map(|(number, _)| Record::Unqueued(*number)));
+        }
+        if opening.full {
+            // Which state a client is in may be among what is missing: the state it had before must not make its next LOCK one of a reboot.
+            let known = ledger.clients().iter().filter(|(_, state)| **state != 0);
+            records.extend(known.map(|(client, _)| Record::Client(client.clone(), 0)));
         }
         let entries: Vec<_> = records.into_iter().map(crate::store::record::Entry::from).collect();
         entries.iter().for_each(|entry| ledger.apply_entry(entry.clone()));

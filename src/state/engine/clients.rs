@@ -197,8 +197,11 @@ impl Engine {
             }
         }
         for id in clients {
+            // What was taken under a state that nobody told was taken before the first that was.
+            let known = self.names.client(id).state;
             let newer = move |lock_state: u32| {
-                mutant!(OldNoticeFreesNewLocks) || (lock_state != 0 && is_newer(state, lock_state))
+                let taken = if lock_state == 0 { known } else { lock_state };
+                mutant!(OldNoticeFreesNewLocks) || (taken != 0 && is_newer(state, taken))
             };
             let kept = self.free_older(now, id, state, newer, fx);
             if kept > 0 {

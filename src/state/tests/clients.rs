@@ -113,7 +113,7 @@ fn a_lock_that_tells_of_a_reboot_frees_the_shares_too() {
 }
 
 #[test]
-fn a_notice_frees_only_what_was_taken_under_an_older_known_state() {
+fn a_notice_frees_only_what_was_taken_under_an_older_state_or_before_any_was_known() {
     let (mut k, a) = (Kit::new(), peer("a", 1));
     k.lock(a.state(0), "e", 0..=9, X);
     k.lock(a, "f", 0..=9, X);
@@ -123,8 +123,7 @@ fn a_notice_frees_only_what_was_taken_under_an_older_known_state() {
     assert_eq!(k.counts().0, 2, "an old one");
     assert!(k.events().iter().any(|e| matches!(e, Event::NoticeIgnored { locks: 2, state: 1, .. })));
     k.notify(a, 5);
-    assert_eq!(k.counts().0, 1, "what was taken under an unknown state stays");
-    k.unlock(a, "e", ALL);
+    assert_eq!(k.counts().0, 0, "that there was a state since makes the one before older than this");
     k.lock(a.state(5), "f", 0..=9, X);
     k.notify(a, 5);
     assert_eq!(k.counts().0, 1, "the notice came late: the lock is newer");
@@ -152,6 +151,26 @@ fn a_reclaim_keeps_the_recorded_state() {
     assert_eq!(k.counts().0, 2, "the plain LOCK of the same state frees nothing");
     k.notify(a, 5);
     assert_eq!(k.counts().0, 0);
+}
+
+#[test]
+fn what_is_reclaimed_under_an_incomplete_record_is_no_older_than_the_clients_next_lock() {
+    let (mut k, a) = (Kit::new(), peer("a", 1));
+    k.begin_load(1);
+    // The record may have lost that the client has rebooted since, and under which state it took this.
+    k.run(Command::Restore { party: a.party(), state: 0 });
+    k.load(a.state(0), "f", 0..=9, X, Condition::Reclaimable);
+    k.grace(1, 90_000);
+    k.end_load(1);
+    assert_eq!(k.reclaim(a, "f", 0..=9, X), Granted);
+    assert_eq!(k.reclaim(a, "g", 0..=9, X), Granted);
+    k.notify(a, 5);
+    assert_eq!(k.counts().0, 2, "a notice that was repeated");
+    k.end_grace(1);
+    assert_eq!(k.lock(a.state(5), "h", 0..=9, X), Granted);
+    assert_eq!(k.counts().0, 3);
+    k.notify(a, 7);
+    assert_eq!(k.counts().0, 0, "a reboot since");
 }
 
 #[test]

@@ -346,7 +346,10 @@ impl Model {
     pub(super) fn notify(&mut self, lm: usize, client: usize, state: u32, token: u64) {
         let c = lm * CLIENTS + client;
         if let Some(known) = self.clients[c] {
-            self.free_client(c, |old| old != 0 && old < state);
+            self.free_client(c, |old| {
+                let taken = if old == 0 { known } else { old };
+                taken != 0 && taken < state
+            });
             self.serve_waiters();
             if known == 0 || known < state {
                 self.clients[c] = Some(state);
