@@ -476,7 +476,8 @@ impl Checker {
         let loose = call.last.saturating_add(self.settings.late);
         if let Some((mode, reclaim, block, state)) = call.lock() {
             let mut ghost = self.ghost(call, mode, state);
-            if self.has_arrived(call) {
+            let arrived = self.has_arrived(call);
+            if arrived {
                 // It may still be at work there, or wait. But an UNLOCK that is sent from here on comes after it.
                 ghost.until = self.now.at;
                 // As one that waits: others may be granted what excludes it before it takes effect.
@@ -488,6 +489,9 @@ impl Checker {
                 self.settle_reclaim(call, ghost);
             } else {
                 self.settle(ghost);
+                if arrived {
+                    self.keep_at_work(ghost, loose);
+                }
             }
             if !call.elsewhere {
                 self.unpend(call.file, call.owner, call.bytes, mode, reclaim);
@@ -500,6 +504,15 @@ impl Checker {
             call.stage = Stage::Abandoned;
         }
         self.close(call, End::Loose(loose));
+    }
+
+    fn keep_at_work(&mut self, ghost: Ghost, until: Micros) {
+        for (_, segment) in self.files[ghost.file as usize].map.within(ghost.bytes) {
+            if let Some(hold) = segment.hold_mut(ghost.owner) {
+                let may = &mut hold.may[ghost.mode as usize];
+                may.at_work = may.at_work.max(until);
+            }
+        }
     }
 
     /// All its transmissions have reached whoever served the address all the time, or are lost.

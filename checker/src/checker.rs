@@ -271,7 +271,7 @@ pub(crate) fn settle(hold: &mut crate::map::Hold, mode: Mode, last: Moment, stat
     if may.until == crate::map::STILL {
         may.last = Moment { seq: may.last.seq.max(last.seq), at: may.last.at.max(last.at) };
     } else {
-        *may = crate::map::May { until: crate::map::STILL, last, queued: false };
+        *may = crate::map::May { until: crate::map::STILL, last, queued: false, at_work: 0 };
     }
     if fresh {
         hold.state = state;

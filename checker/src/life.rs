@@ -278,7 +278,7 @@ impl Checker {
                     if self.world.owners[hold.owner as usize].peer == peer && which(hold.state) {
                         for mode in Mode::ALL {
                             let may = hold.may[mode as usize];
-                            if may.until == STILL && may.older(first) {
+                            if may.until == STILL && may.older(first) && may.at_work < first.at {
                                 hold.end(mode, now);
                             }
                         }

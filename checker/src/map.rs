@@ -49,6 +49,8 @@ pub(crate) struct May {
     pub(crate) last: Moment,
     /// One of them may be waiting, so that it takes effect any time later.
     pub(crate) queued: bool,
+    /// Up to this time one of them may be at work at the server, where its own owner's requests come after it and nobody else's.
+    pub(crate) at_work: Micros,
 }
 
 impl May {
