@@ -274,11 +274,12 @@ impl Model {
             self.evict(who, spot, mode, true);
         }
         let state = if sent_state != 0 { sent_state } else { self.clients[c].unwrap_or(0) };
+        let full = self.is_full(who.lm, spot.file);
         self.put(who, spot, |cell| match cell {
             None => Some(Cell::held(mode, state)),
             Some(c) if c.back() != c => {
                 let state = if c.mode >= mode { c.state } else { state };
-                Some(Cell::held(c.mode.max(mode), state))
+                Some(Cell::held(if full { mode } else { c.mode.max(mode) }, state))
             }
             Some(c) if c.mode < mode => Some(Cell::held(mode, state)),
             Some(c) if c.mode == mode && c.condition != Condition::Held => Some(Cell::held(mode, c.state)),

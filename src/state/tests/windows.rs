@@ -255,6 +255,20 @@ fn in_a_full_window_a_live_claim_beats_an_unreclaimed_record() {
 }
 
 #[test]
+fn in_a_full_window_the_owner_holds_no_more_than_it_says() {
+    let (mut k, a, b) = (in_window(), peer("a", 1), peer("b", 2));
+    k.window(1, 90_000, true);
+    assert_eq!(k.reclaim(a, "f", 0..=4, S), Granted, "the record has missed that it took less");
+    assert!(k.has(a, 0..=4, S, Held) && k.has(a, 5..=9, X, Reclaimable));
+    assert_eq!(k.reclaim(b, "f", 0..=4, S), Granted, "and has missed who got the rest");
+    assert_eq!(k.block(a, "f", 0..=4, X), Blocked);
+    assert_eq!(k.reclaim(a, "f", 5..=9, S), Granted);
+    assert_eq!(k.reclaim(a, "f", 5..=9, X), Granted);
+    assert_eq!(k.reclaim(a, "f", 5..=9, S), Granted, "a late copy");
+    assert!(k.has(a, 5..=9, X, Held), "what it has reclaimed since is not doubtful");
+}
+
+#[test]
 fn a_running_windows_deadline_can_be_moved_both_ways() {
     let mut k = in_window();
     k.run(Command::SetDeadline { lm: lm(1), deadline: Time(120_000) });
