@@ -1,10 +1,14 @@
 //! Counts what hot operations cost, in figures that are the same on each machine: heap allocations and bytes here, instructions by
 //! valgrind from outside. `benches/counts` runs it and compares with `benches/counts.txt`.
 //!
-//! Must never read a clock, draw a random number or start a thread.
+//! Must never let a figure depend on a clock, a random number or a second thread.
 
 mod core;
 mod memory;
+#[allow(dead_code, reason = "the load generator's, which needs more of it")]
+#[path = "../message.rs"]
+mod message;
+mod node;
 
 use std::process::ExitCode;
 
@@ -54,9 +58,9 @@ struct Operation {
 
 fn main() -> ExitCode {
     match Args::parse().command {
-        Command::List => core::OPERATIONS.iter().for_each(|operation| println!("{}", operation.name)),
+        Command::List => operations().for_each(|operation| println!("{}", operation.name)),
         Command::Run { name, times, seed } => {
-            let Some(operation) = core::OPERATIONS.iter().find(|operation| operation.name == name) else {
+            let Some(operation) = operations().find(|operation| operation.name == name) else {
                 eprintln!("lockferry-counts: there is no operation '{name}': see lockferry-counts list");
                 return ExitCode::FAILURE;
             };
@@ -68,8 +72,12 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn operations() -> impl Iterator<Item = &'static Operation> {
+    core::OPERATIONS.iter().chain(&node::OPERATIONS)
+}
+
 fn figures() {
-    for operation in &core::OPERATIONS {
+    for operation in operations() {
         let mut run = (operation.prepare)(SEED);
         (0..WARM_UP).for_each(|_| run());
         let before = memory::allocations();

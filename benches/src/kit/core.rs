@@ -1,4 +1,4 @@
-//! The lock core as the node drives it, without the node: what the counts and the micro-benchmarks have in common.
+//! The lock core as the node drives it, without the node.
 //!
 //! Must never ask the core for anything that the daemon would not, nor take an answer other than the one that is measured: a request that
 //! is refused is soon done.
