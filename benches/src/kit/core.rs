@@ -60,12 +60,6 @@ impl Wanted {
         self.range.start
     }
 
-    /// The same, shared.
-    #[must_use]
-    pub fn shared(self) -> Self {
-        Self { mode: Mode::Shared, ..self }
-    }
-
     fn party(&self) -> Party<'_> {
         Party { lm: LM, name: &self.name, address: self.address }
     }
