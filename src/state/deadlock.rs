@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::table::LockTable;
-use super::types::{FileId, Mode, OwnerId, Range};
+use super::types::{FileId, LockId, Mode, OwnerId, Range};
 use super::waiting::{How, Waiter, Waiters};
 
 /// Locks and requests looked at in one search, about 15 ms. Every request waits meanwhile, and clients can tie graphs in which
@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     TooLarge,
 }
 
-/// Whether `owner`, if it waited for this range, would wait for itself.
+/// Whether `owner`, if it waited for this range, would wait for itself. Only locks that `counts` picks are in anybody's way.
 pub(super) fn would_deadlock(
     locks: &LockTable,
     waiters: &Waiters,
@@ -34,9 +34,10 @@ pub(super) fn would_deadlock(
     file: FileId,
     range: Range,
     mode: Mode,
+    counts: &dyn Fn(LockId) -> bool,
 ) -> Verdict {
     let mut search =
-        Search { locks, waiters, owner, seen: BTreeSet::new(), todo: Vec::new(), left: STEPS_MAX };
+        Search { locks, waiters, owner, counts, seen: BTreeSet::new(), todo: Vec::new(), left: STEPS_MAX };
     if search.leads_to_owner(file, range, mode, owner) {
         return Verdict::Deadlock;
     }
@@ -62,6 +63,7 @@ pub(super) fn would_deadlock(
 struct Search<'a> {
     locks: &'a LockTable,
     waiters: &'a Waiters,
+    counts: &'a dyn Fn(LockId) -> bool,
     /// Whom a circle would lead back to.
     owner: OwnerId,
     seen: BTreeSet<OwnerId>,
@@ -82,6 +84,9 @@ impl Search<'_> {
     fn leads_to_owner(&mut self, file: FileId, range: Range, mode: Mode, waiting: OwnerId) -> bool {
         let locks = self.locks;
         for id in locks.conflicts(file, range, mode, Some(waiting)) {
+            if !(self.counts)(id) {
+                continue;
+            }
             let holder = locks.get(id).owner;
             if holder == self.owner {
                 return true;

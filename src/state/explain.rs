@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::command::{Deny, Party};
-use super::deadlock::{Verdict, would_deadlock};
+use super::deadlock::Verdict;
 use super::engine::reclaim::{Claim, Ground};
 use super::engine::{Engine, GraceConflict};
 use super::inspect::{BLOCKERS_SHOWN, LockRow};
@@ -320,7 +320,7 @@ impl Engine {
     fn would_circle(&self, owner: Option<OwnerId>, file: Option<FileId>, q: &Question<'_>) -> bool {
         let known = owner.zip(file);
         known.is_some_and(|(owner, file)| {
-            would_deadlock(&self.locks, &self.waiters, owner, file, q.range, q.mode) == Verdict::Deadlock
+            self.would_deadlock(owner, file, q.range, q.mode) == Verdict::Deadlock
         })
     }
 

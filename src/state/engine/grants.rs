@@ -325,10 +325,12 @@ impl Engine {
         let new = Attrs { condition: Condition::Granting, grant, ..Attrs::held(w.mode, w.state) };
         let eased = self.overlay(now, place, w.range, |before| match before {
             None => Some(new),
+            // Whoever did not come in time asks as one that has nothing, and has nothing if it does not want this any more.
+            Some(b) if b.condition == Condition::Expired && b.mode >= w.mode => Some(new),
             Some(b) => {
                 // Whoever asked for more of its lock is back.
                 let condition = match b.condition {
-                    Condition::Reclaimable | Condition::Expired => Condition::Held,
+                    Condition::Reclaimable => Condition::Held,
                     other => other,
                 };
                 Some(match b.mode < w.mode {

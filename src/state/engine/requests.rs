@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use crate::state::command::{Deny, Effects, Event, LockRequest, Party, RefusedKind, Reply, Token};
-use crate::state::deadlock::{Verdict, would_deadlock};
-use crate::state::types::{ClientId, Condition, LmId, LockId, Mode, OwnerId, Range, Status, Time, WaiterId};
+use crate::state::deadlock::{self, Verdict};
+use crate::state::types::{
+    ClientId, Condition, FileId, LmId, LockId, Mode, OwnerId, Range, Status, Time, WaiterId,
+};
 use crate::state::waiting::{How, Waiter};
 
 use super::segments::Place;
@@ -272,12 +274,24 @@ impl Engine {
         self.locks.own(place.file, place.owner, range).any(|id| self.locks.get(id).attrs.mode > mode)
     }
 
+    /// What a record says that may be untrue closes no circle: it is reclaimed, and the LOCK sent again, or it goes with its window.
+    pub(in crate::state) fn would_deadlock(
+        &self,
+        owner: OwnerId,
+        file: FileId,
+        range: Range,
+        mode: Mode,
+    ) -> Verdict {
+        let counts = |id| !self.is_doubtful(id);
+        deadlock::would_deadlock(&self.locks, &self.waiters, owner, file, range, mode, &counts)
+    }
+
     fn block(&mut self, now: Time, lm: LmId, place: Place, r: &LockRequest<'_>, fx: &mut Effects) -> Status {
         let queued = self.queued(place, r.range, r.mode);
         // Nobody waits for an owner that holds nothing.
         let holds = self.names.owner_by_id(place.owner).locks > 0;
         let verdict = match holds {
-            true => would_deadlock(&self.locks, &self.waiters, place.owner, place.file, r.range, r.mode),
+            true => self.would_deadlock(place.owner, place.file, r.range, r.mode),
             false => Verdict::Clear,
         };
         if verdict != Verdict::Clear {

@@ -1,7 +1,7 @@
 //! Circles of waiting owners, and what only looks like one.
 
 use super::kit::{ALL, Kit, S, X, peer};
-use crate::state::{CallbackOutcome, Status};
+use crate::state::{CallbackOutcome, Condition, Status};
 use Status::{Blocked, Deadlock, DeniedNolocks, Granted};
 
 /// Owners `0..n`, each with its own byte, each but the last waiting for the next one's.
@@ -94,6 +94,22 @@ fn a_circle_that_formed_in_a_full_window_shows_when_the_lock_is_resent() {
     assert_eq!(k.reclaim(b, "i", 0..=9, S), Granted);
     assert_eq!(k.block(b, "f", 0..=9, X), Deadlock);
     assert_eq!(k.block(b, "f", 0..=9, X), Deadlock, "and it does not wait any more");
+}
+
+#[test]
+fn what_is_only_in_a_doubtful_record_closes_no_circle_until_it_is_reclaimed() {
+    let (mut k, a, b) = (Kit::new(), peer("a", 1), peer("b", 2));
+    k.begin_load(1);
+    k.load(a, "f", 0..=9, X, Condition::Reclaimable);
+    k.load(b, "g", 0..=9, X, Condition::Reclaimable);
+    k.grace(1, 90_000);
+    k.end_load(1);
+    assert_eq!(k.block(a, "g", 0..=9, X), Blocked);
+    assert_eq!(k.block(b, "f", 0..=9, X), Blocked);
+    assert_eq!(k.reclaim(a, "f", 0..=9, X), Granted);
+    assert_eq!(k.block(b, "f", 0..=9, X), Blocked);
+    assert_eq!(k.reclaim(b, "g", 0..=9, X), Granted);
+    assert_eq!(k.block(b, "f", 0..=9, X), Deadlock);
 }
 
 #[test]

@@ -398,6 +398,14 @@ impl Model {
         self.in_the_way(who, spot, mode).into_iter().map(|(owner, _)| owner).collect()
     }
 
+    /// The same without those of whom only a doubtful record says so.
+    fn sure_holders(&self, who: Who, spot: Spot, mode: Mode) -> BTreeSet<usize> {
+        let met = self.in_the_way(who, spot, mode).into_iter();
+        met.filter(|(owner, cell)| !self.is_doubtful(*owner, spot.file, *cell))
+            .map(|(owner, _)| owner)
+            .collect()
+    }
+
     /// What is in the way, byte by byte: the owner and what it has there.
     fn in_the_way(&self, who: Who, spot: Spot, mode: Mode) -> Vec<(usize, Cell)> {
         let file = &self.files[spot.file];
@@ -455,12 +463,12 @@ impl Model {
 
     /// Whether waiting here would close a circle: the owners reached from those in the way.
     fn circle(&self, who: Who, spot: Spot, mode: Mode) -> bool {
-        let mut reached = self.holders(who, spot, mode);
+        let mut reached = self.sure_holders(who, spot, mode);
         loop {
             let mut more = reached.clone();
             for w in self.waiters.iter().filter(|w| w.how == How::Callback) {
                 if reached.contains(&w.who.index()) {
-                    more.extend(self.holders(w.who, w.spot, w.mode));
+                    more.extend(self.sure_holders(w.who, w.spot, w.mode));
                 }
             }
             if more == reached {
@@ -513,7 +521,10 @@ impl Model {
         let grant = Grant { who: w.who, spot: w.spot, mode: w.mode, state: w.state };
         self.evict(w.who, w.spot, w.mode, false);
         self.put(w.who, w.spot, |cell| {
-            let cell = cell.map(Cell::back);
+            let expired = |c: &Cell| c.condition == Condition::Expired;
+            let cell = cell
+                .filter(|c| !expired(c) || c.mode < w.mode)
+                .map(|c| if expired(&c) { c } else { c.back() });
             let new = Cell {
                 condition: Condition::Granting,
                 grant: Some(id),

@@ -357,6 +357,21 @@ fn a_refused_callback_gives_back_the_shared_lock_that_was_not_reclaimed_yet() {
     assert!(k.has(a, 0..=9, S, Held), "whoever asked for more is back");
 }
 
+#[test]
+fn a_refused_callback_gives_nothing_back_of_what_was_not_reclaimed_in_time() {
+    let (mut k, a, b) = (in_window(), peer("a", 1), peer("b", 2));
+    k.load(a, "g", 0..=9, S, Reclaimable);
+    k.load(a, "h", 0..=9, X, Reclaimable);
+    k.end_grace(1);
+    assert!(k.has(a, 0..=9, S, Expired) && k.has(a, 0..=9, X, Expired));
+    assert_eq!(k.lock(b, "g", 0..=9, S), Granted);
+    assert_eq!(k.block(a, "g", 0..=9, X), Blocked);
+    k.unlock(b, "g", ALL);
+    k.done(k.grant(), CallbackOutcome::RefusedFirst);
+    assert!(k.has(a, 0..=9, S, Expired));
+    assert_eq!(k.lock(b, "g", 0..=9, X), Granted);
+}
+
 fn ask<'a>(p: &'a super::kit::Peer, file: &'a str, r: std::ops::RangeInclusive<u64>) -> Question<'a> {
     Question {
         lm: lm(p.lm),
