@@ -174,7 +174,10 @@ pub enum Opened {
         full: bool,
     },
     /// Its locks are held as they stood.
-    Adopted,
+    Adopted {
+        /// Some were still to be reclaimed, and now have a window for that.
+        window: bool,
+    },
     /// A window in which only conflicts wait; over at once if there was nothing to reclaim.
     Window,
     /// A window in which everything waits.

@@ -90,7 +90,9 @@ impl Checker {
                 match result {
                     Result::TakenUp(Opened::Unchanged) => manager.kept(id, Kept::Unchanged, now),
                     Result::TakenUp(Opened::Longer { full }) => manager.kept(id, Kept::Longer(full), now),
-                    Result::TakenUp(Opened::Adopted) => manager.kept(id, Kept::Adopted, now),
+                    Result::TakenUp(Opened::Adopted { window }) => {
+                        manager.kept(id, Kept::Adopted(window), now)
+                    }
                     Result::TakenUp(opened) => {
                         self.summary.windows += 1;
                         manager.opened(id, opened == Opened::Full, now);
@@ -132,13 +134,8 @@ impl Checker {
     fn resumed(&mut self, node: NodeId, lm: std::net::IpAddr, opened: Opened, window: Micros) {
         let now = self.now;
         let (lm, down) = (self.world.manager(lm), self.world.nodes.last_down(node));
-        let full = match opened {
-            Opened::Unchanged | Opened::Longer { .. } | Opened::Adopted => None,
-            Opened::Window => Some(false),
-            Opened::Full => Some(true),
-        };
-        self.summary.windows += u64::from(full.is_some());
-        self.world.managers[lm as usize].resumed(node, (window, full), down, self.settings.slack, now);
+        self.summary.windows += u64::from(matches!(opened, Opened::Window | Opened::Full));
+        self.world.managers[lm as usize].resumed(node, (opened, window), down, self.settings.slack, now);
         self.wake_ghosts(lm);
     }
 

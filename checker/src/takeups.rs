@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::history::{Bytes, Micros, NodeId};
+use crate::history::{Bytes, Micros, NodeId, Opened};
 use crate::map::{Mode, Moment};
 
 /// A take-over that opened a window.
@@ -81,6 +81,9 @@ pub(crate) struct Manager {
     mixed: bool,
     /// It was given up in order, and nobody has been told to take it up since.
     clean: bool,
+    /// Up to this moment one that nobody has heard of may have taken it up with a window: a daemon that has started and was superseded before
+    /// it said so, or one whose `start_grace` failed. It leaves all locks to be reclaimed.
+    unheard: Option<Moment>,
     /// What waited up to this event may wait no longer.
     pub(crate) waits_lost: u64,
     /// The last time at which a full window, of a take-over that another has followed, may have been open.
@@ -106,6 +109,7 @@ impl Manager {
             certain: false,
             mixed: false,
             clean: false,
+            unheard: None,
             waits_lost: 0,
             full_over: None,
         }
@@ -137,16 +141,20 @@ impl Manager {
         let Some(at) = self.pending.iter().position(|p| p.id == id) else { return };
         let p = self.pending.remove(at);
         self.changed = now;
-        if how != Kept::Unchanged && !(how == Kept::Adopted && self.clean) {
+        if how != Kept::Unchanged && !(matches!(how, Kept::Adopted(_)) && self.clean) {
             self.waits_lost = now.seq;
         }
         self.clean = false;
         match how {
             Kept::Unchanged => {}
             Kept::Longer(full) => self.end_elsewhen(&p, full, now),
-            Kept::Adopted => self.go_on(p.node, p.told.at.saturating_add(p.window), now),
+            Kept::Adopted(window) => {
+                let earliest = p.told.at.saturating_add(p.window);
+                self.go_on(p.node, (window, p.told), p.window, earliest, now);
+            }
             Kept::Failed => {
                 self.certain = false;
+                self.unheard = Some(now);
                 self.lose_sight(now);
             }
         }
@@ -157,19 +165,21 @@ impl Manager {
     pub(crate) fn resumed(
         &mut self,
         node: NodeId,
-        (window, full): (Micros, Option<bool>),
+        (opened, window): (Opened, Micros),
         down: Moment,
         slack: Micros,
         now: Moment,
     ) {
         self.mixed &= !self.pending.is_empty();
         let earliest = now.at.saturating_add(window).saturating_sub(slack);
-        match full {
-            Some(full) => self.open(node, down, window, earliest, full, now),
-            None => {
+        match opened {
+            Opened::Window => self.open(node, down, window, earliest, false, now),
+            Opened::Full => self.open(node, down, window, earliest, true, now),
+            Opened::Unchanged | Opened::Longer { .. } | Opened::Adopted { .. } => {
                 self.changed = now;
                 self.waits_lost = now.seq;
-                self.go_on(node, earliest, now);
+                let rest = matches!(opened, Opened::Adopted { window: true });
+                self.go_on(node, (rest, down), window, earliest, now);
             }
         }
     }
@@ -201,6 +211,7 @@ impl Manager {
     ) {
         // A window that had not ended when this one opened never ends: what it left unreclaimed is for this one.
         self.takes.clear();
+        self.unheard = None;
         self.forget_last(now);
         let waits_for_address = false;
         let take = Take {
@@ -248,11 +259,32 @@ impl Manager {
         }
     }
 
-    /// All that is held stays, and what was still to be reclaimed has until `earliest` at least.
-    fn go_on(&mut self, node: NodeId, earliest: Micros, now: Moment) {
+    /// All that is held stays, and what was still to be reclaimed, if anything, has until `earliest` at least.
+    fn go_on(
+        &mut self,
+        node: NodeId,
+        (rest, told): (bool, Moment),
+        window: Micros,
+        earliest: Micros,
+        now: Moment,
+    ) {
         for take in &mut self.takes {
             take.earliest = take.earliest.min(earliest);
             (take.node, take.suspended, take.waits_for_address) = (node, false, false);
+        }
+        if let Some(came) = self.unheard.take().filter(|_| rest) {
+            let take = Take {
+                node,
+                told,
+                came,
+                window,
+                full: false,
+                earliest,
+                waits_for_address: false,
+                suspended: false,
+                ended: None,
+            };
+            self.takes.push(take);
         }
         // Whether and until when a window goes on is not told: nothing surely expires.
         self.lose_sight(now);
@@ -313,14 +345,16 @@ impl Manager {
         }
         if self.pending.iter().any(|p| p.node == node) {
             (self.clean, self.certain, self.waits_lost) = (false, false, now.seq);
-        }
-        if self.pending.iter().any(|p| p.node == node) {
             self.changed = now;
             self.full_over = Some(now.at);
             self.pending.retain(|p| p.node != node);
         }
         for take in self.takes.iter_mut().filter(|take| take.node == node) {
             take.suspended = true;
+        }
+        if !self.certain || self.served_by == Some(node) {
+            // Once it starts again.
+            self.unheard = Some(now);
         }
         if self.served_by.is_none_or(|by| by == node) {
             self.changed = now;
@@ -463,8 +497,8 @@ pub(crate) enum Kept {
     Unchanged,
     /// The same, but for the end of its window, and whether that is full.
     Longer(bool),
-    /// The locks stand as they stood, and so may a window that another daemon left open.
-    Adopted,
+    /// The locks stand as they stood. If so, some were left to be reclaimed, and have a window for it.
+    Adopted(bool),
     /// It was refused, but may have raised the epoch: nobody may be serving now.
     Failed,
 }

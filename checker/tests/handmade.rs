@@ -314,13 +314,60 @@ fn i2_a_window_that_died_with_its_node_does_not_count() {
 }
 
 #[test]
+fn i5_nobody_knows_what_closes_a_circle_in_a_full_window() {
+    let story = |opened| {
+        let mut story = Story::new();
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.move_to(ip(1), TWO, opened);
+        story.lock(ex(B, 0, 9), Answer::Deadlock);
+        story
+    };
+    story(Opened::Full).right();
+    story(Opened::Window).wrong(Invariant::I5);
+}
+
+#[test]
+fn i13_a_record_that_was_incomplete_may_have_lost_that_the_mode_was_changed() {
+    let story = |opened| {
+        let mut story = Story::new();
+        story.lock(sh(A, 0, 9), Answer::Granted);
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.move_to(ip(1), TWO, opened);
+        story.reclaim(ex(A, 0, 9), Answer::Granted);
+        story.pass(100 * S);
+        story.test(ex(B, 0, 9), holder(sh(A, 0, 9)));
+        story
+    };
+    story(Opened::Full).right();
+    story(Opened::Window).wrong(Invariant::I13);
+}
+
+#[test]
 fn i2_adopted_locks_stay_without_a_reclaim() {
     let mut story = Story::new();
     story.lock(ex(A, 0, 9), Answer::Granted);
-    story.move_to(ip(1), TWO, Opened::Adopted);
+    story.move_to(ip(1), TWO, Opened::Adopted { window: false });
     story.pass(100 * S);
     story.lock(ex(B, 0, 9), Answer::Granted);
     story.wrong(Invariant::I2);
+}
+
+#[test]
+fn i2_what_a_daemon_unheard_of_may_have_left_to_be_reclaimed_has_its_window_all_the_same() {
+    let story = |window, after: Micros| {
+        let mut story = Story::new();
+        story.move_to(ip(1), ONE, Opened::Window);
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.event(Event::Down { node: ONE });
+        story.move_to(ip(1), TWO, Opened::Adopted { window });
+        story.pass(after);
+        story.lock(ex(B, 0, 9), Answer::Granted);
+        story
+    };
+    // It has started again, and was superseded before it said that it had opened a window.
+    story(true, 100 * S).right();
+    story(true, S).wrong(Invariant::I2);
+    story(false, 100 * S).wrong(Invariant::I2);
 }
 
 #[test]
@@ -614,7 +661,7 @@ fn i6_who_waits_is_adopted_too() {
         story
     };
     moved(Opened::Window).right();
-    moved(Opened::Adopted).wrong(Invariant::I6);
+    moved(Opened::Adopted { window: false }).wrong(Invariant::I6);
 }
 
 #[test]

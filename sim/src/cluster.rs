@@ -230,31 +230,28 @@ pub fn boot(sim: &Arc<Sim>, site: &Arc<Site>, machine: usize) {
 }
 
 fn say_what_was_resumed(sim: &Arc<Sim>, life: &Arc<crate::life::Life>) {
-    for (lm, opened) in loaded(life) {
+    for (lm, opened) in loaded(sim, life) {
         let node = NodeId(life.machine as u32);
         let window = sim.plan.window.as_micros() as Micros;
         sim.record(Event::Resumed { node, lm, opened, window });
     }
 }
 
-/// The lock managers that a daemon has loaded.
-fn loaded(life: &crate::life::Life) -> Vec<(IpAddr, Opened)> {
+/// The lock managers that a daemon has loaded, as those that it has taken up by itself.
+fn loaded(sim: &Sim, life: &crate::life::Life) -> Vec<(IpAddr, Opened)> {
     let Some(parts) = life.parts.get() else { return Vec::new() };
     let status = parts.node.view(Box::new(Status::default)).status();
-    let locks = parts.node.locks();
+    let adopts = sim.plan.adopt_on_restart;
     let rows = status.lock_managers.into_iter().filter_map(|row| {
-        let lm = row.name.parse().ok()?;
-        // A window in which some are held from the beginning is one that another daemon left open.
-        let held = |row: &&lockferry::state::LockRow| {
-            row.lm == lm && !matches!(row.condition, State::Reclaimable | State::Expired)
-        };
         let opened = match (row.state.as_str(), row.full) {
+            ("active", _) => Opened::Adopted { window: false },
             ("grace", true) => Opened::Full,
-            ("grace", false) if !locks.iter().any(|row| held(&row)) => Opened::Window,
-            ("active" | "grace", _) => Opened::Adopted,
+            // The rest of a window that another daemon left open: what was held stands.
+            ("grace", false) if adopts => Opened::Adopted { window: true },
+            ("grace", false) => Opened::Window,
             _ => return None,
         };
-        Some((lm, opened))
+        Some((row.name.parse().ok()?, opened))
     });
     rows.collect()
 }
@@ -263,7 +260,7 @@ fn loaded(life: &crate::life::Life) -> Vec<(IpAddr, Opened)> {
 pub fn is_loaded_anywhere(sim: &Sim, ip: IpAddr) -> bool {
     (0..sim.machine_count()).any(|machine| {
         let life = sim.machine(machine, |m| m.life.clone());
-        life.is_some_and(|life| loaded(&life).iter().any(|(lm, _)| *lm == ip))
+        life.is_some_and(|life| loaded(sim, &life).iter().any(|(lm, _)| *lm == ip))
     })
 }
 
@@ -273,7 +270,7 @@ pub fn compare_lists(sim: &Arc<Sim>, site: &Site) {
         let Some(life) = sim.machine(machine, |m| m.life.clone()) else { continue };
         let Some(parts) = life.parts.get() else { continue };
         let rows = parts.node.locks();
-        for (lm, _) in loaded(&life) {
+        for (lm, _) in loaded(sim, &life) {
             let mine = rows.iter().filter(|row| row.lm == lm);
             let listed: Vec<Row> = mine.filter_map(|row| listed_row(site, row)).collect();
             sim.record(Event::Listed { node: NodeId(machine as u32), lm, rows: listed });

@@ -108,7 +108,7 @@ async fn command(sim: &Arc<Sim>, scripts: &Scripts, machine: usize, verb: Verb) 
                     done if !done.changed => Opened::Unchanged,
                     done if is_same_window(&done.text) => Opened::Longer { full: done.all_wait },
                     done if done.all_wait => Opened::Full,
-                    done if done.text.contains("adopted") => Opened::Adopted,
+                    done if done.text.contains("adopted") => Opened::Adopted { window: done.marked > 0 },
                     done if done.marked == 0 && done.text.contains("bound") => Opened::Unchanged,
                     _ => Opened::Window,
                 }),

@@ -52,7 +52,8 @@ impl Watcher {
         match &event {
             Event::Sent { .. } => self.requests += 1,
             Event::Came {
-                result: Came::TakenUp(Opened::Adopted | Opened::Window | Opened::Full), ..
+                result: Came::TakenUp(Opened::Adopted { .. } | Opened::Window | Opened::Full),
+                ..
             }
             | Event::Resumed { .. } => self.taken_up += 1,
             _ => {}

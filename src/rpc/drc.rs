@@ -82,6 +82,8 @@ pub enum Begin {
 }
 
 const SHARDS: usize = 16;
+/// After that long an answer has nearly always arrived, where nothing has moved.
+const SETTLED: Duration = Duration::from_secs(10);
 /// Calls in progress that are passed over when the oldest entry of a full shard must go.
 const PASS_OVER: usize = 8;
 
@@ -186,12 +188,17 @@ impl Drc {
     }
 
     /// Remembers the reply that a call got before this cache began: on another node, or in an earlier life. One that is too long, or that this
-    /// cache knows better, is passed over.
+    /// cache knows better, is passed over. A full cache, as that of a busy server always is, gives up for it what it has had long enough for
+    /// nearly all repetitions to have come.
     pub fn seed(&self, now: Instant, key: &Key, reply: &[u8]) {
         let hash = self.hash(key);
         let mut shard = self.shard(shard_of(hash));
+        if reply.len() > self.limits.reply_max || shard.find(hash, key).is_some() {
+            return;
+        }
         let full = shard.index.len() >= (self.limits.entries / SHARDS).max(1);
-        if full || reply.len() > self.limits.reply_max || shard.find(hash, key).is_some() {
+        let settled = |e: &Entry| e.reply.is_some() && now.saturating_duration_since(e.since) >= SETTLED;
+        if full && !shard.drop_oldest_if(settled) {
             return;
         }
         let (slot, generation) = shard.insert(Entry { key: *key, hash, since: now, reply: None });
@@ -321,20 +328,28 @@ impl Shard {
 
     /// Drops the oldest answered call; one in progress only if there are hardly others.
     fn drop_oldest(&mut self) {
+        self.drop_oldest_if(|_| true);
+    }
+
+    /// The same, if it may go. False: nothing went.
+    fn drop_oldest_if(&mut self, may: impl Fn(&Entry) -> bool) -> bool {
         let mut passed = 0;
         while let Some((slot, generation, entry)) = self.oldest() {
-            let (live, in_progress) = (entry.is_some(), entry.is_some_and(|e| e.reply.is_none()));
+            let live = entry.is_some();
+            let pass_over = passed < PASS_OVER && entry.is_some_and(|e| e.reply.is_none());
+            if !pass_over && entry.is_some_and(|e| !may(e)) {
+                return false;
+            }
             self.order.pop_front();
-            if in_progress && passed < PASS_OVER {
+            if pass_over {
                 passed += 1;
                 self.order.push_back((slot, generation));
-                continue;
-            }
-            if live {
+            } else if live {
                 self.remove(slot, generation);
-                return;
+                return true;
             }
         }
+        false
     }
 }
 
@@ -394,6 +409,28 @@ mod tests {
         drc.seed(now, &key(2, b"unlock"), b"other");
         drc.finish(own, Some(b"own"));
         assert_eq!(drc.begin(now, &key(2, b"unlock")), Begin::Replay((*b"own").into()));
+    }
+
+    #[test]
+    fn a_full_cache_makes_room_for_replies_of_another_node_but_keeps_its_latest() {
+        let limits = DrcLimits { entries: 160, ..DrcLimits::default() };
+        let (drc, then) = (Drc::new(limits), Instant::now());
+        let now = then + SETTLED;
+        for xid in 0..1_000 {
+            drc.finish(new(&drc, then, &key(xid, b"old")), Some(b"x"));
+        }
+        let full = drc.len();
+        drc.seed(now, &key(1, b"unlock"), b"granted");
+        assert_eq!(drc.begin(now, &key(1, b"unlock")), Begin::Replay((*b"granted").into()));
+        let (latest, running) = (key(2, b"own"), key(3, b"own"));
+        drc.finish(new(&drc, now, &latest), Some(b"own"));
+        new(&drc, now, &running);
+        for xid in 0..1_000 {
+            drc.seed(now, &key(xid, b"seed"), b"granted");
+        }
+        assert!(drc.len() <= full);
+        assert_eq!(drc.begin(now, &latest), Begin::Replay((*b"own").into()));
+        assert_eq!(drc.begin(now, &running), Begin::InProgress);
     }
 
     #[test]

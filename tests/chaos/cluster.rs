@@ -133,13 +133,13 @@ impl Cluster {
         for (lm, opened) in taken {
             let window = self.plan.window.as_micros() as Micros;
             // So late that its window may be over already.
-            let over = opened == Opened::Adopted
+            let over = opened == Opened::Adopted { window: false }
                 && !self.plan.adopt_on_restart
                 && began.elapsed() > self.plan.window / 2;
             let (opened, window) = match opened {
                 _ if over => (Opened::Window, 0),
                 // The rest of a window that another daemon left open: what was held stands.
-                Opened::Window if self.plan.adopt_on_restart => (Opened::Adopted, window),
+                Opened::Window if self.plan.adopt_on_restart => (Opened::Adopted { window: true }, window),
                 _ => (opened, window),
             };
             self.shared.observer.record(Event::Resumed { node: NodeId(node as u32), lm, opened, window });

@@ -92,7 +92,7 @@ impl Verbs {
         let status = self.ask(node, "/v1/status")?;
         let rows = status["lock_managers"].as_array()?;
         let opened = |row: &Value| match (row["state"].as_str()?, row["full"].as_bool().unwrap_or(false)) {
-            ("active", _) => Some(Opened::Adopted),
+            ("active", _) => Some(Opened::Adopted { window: false }),
             ("grace", true) => Some(Opened::Full),
             ("grace", false) => Some(Opened::Window),
             _ => None,
@@ -139,7 +139,7 @@ fn opened(done: &Value) -> Opened {
             Opened::Longer { full: done["all_wait"] == true }
         }
         done if done["all_wait"] == true => Opened::Full,
-        _ if text.contains("adopted") => Opened::Adopted,
+        _ if text.contains("adopted") => Opened::Adopted { window: done["marked"] != 0 },
         done if done["marked"] == 0 && text.contains("bound") => Opened::Unchanged,
         _ => Opened::Window,
     }

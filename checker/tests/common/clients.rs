@@ -499,7 +499,7 @@ impl World {
 
     /// `start_grace`, which comes to `how`.
     fn command(&mut self, lm: usize, node: u32, how: Opened) {
-        let (adopt, full) = (how == Opened::Adopted, how == Opened::Full);
+        let (adopt, full) = (matches!(how, Opened::Adopted { .. }), how == Opened::Full);
         let id = self.told(node, Command::StartGrace { lm: ip(lm), window: WINDOW, adopt, full });
         self.moving[lm] = true;
         let after = if self.chaos == 0 { 10 } else { self.dice.below(200_000) };
@@ -516,7 +516,7 @@ impl World {
     fn take_up(&mut self, lm: usize, node: u32, how: Opened) {
         self.server.take_up(lm, node, self.now, WINDOW, how);
         self.moving[lm] = false;
-        if how == Opened::Adopted {
+        if matches!(how, Opened::Adopted { .. }) {
             return;
         }
         let mut state = self.server.managers[lm].nsm * 2 + 1;
@@ -539,7 +539,7 @@ impl World {
 
     fn how(&mut self) -> Opened {
         match self.dice.below(8) {
-            0 => Opened::Adopted,
+            0 => Opened::Adopted { window: false },
             1 => Opened::Full,
             _ => Opened::Window,
         }

@@ -589,7 +589,7 @@ impl Server {
             self.held.retain(|(_, w), _| lm_of(w.owner.lm) == lm);
         }
         match how {
-            Opened::Adopted | Opened::Unchanged | Opened::Longer { .. } => {
+            Opened::Adopted { .. } | Opened::Unchanged | Opened::Longer { .. } => {
                 for ((_, who), table) in &mut self.held {
                     for cell in table.iter_mut().flatten() {
                         if lm_of(who.owner.lm) == lm && cell.condition == Condition::Reclaimable {

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::Managers;
 use crate::export::FileKey;
 use crate::node::verbs::{Done, Refusal};
-use crate::state::{ClientRow, Command, Engine, Event, Freed, Target, Verb as Previewed};
+use crate::state::{ClientRow, Command, Engine, Event, Freed, Stage, Target, Verb as Previewed};
 
 /// Files asked for at once.
 const FILES_AT_ONCE: usize = 1_000;
@@ -160,17 +160,27 @@ impl Managers {
         }
     }
 
-    /// Waits until what was done is durable. The disks of lock managers that it is not about must not matter.
+    /// Waits until what was done is durable. The disks of lock managers that it is not about must not matter. What is only kept here of one that
+    /// is not taken up is out of others' way, but its record has it still.
     fn settle(&self, whose: impl IntoIterator<Item = IpAddr>) -> Result<(), Refusal> {
+        let mut kept = None;
         for ip in whose {
-            if self.slot(ip).is_some_and(|slot| slot.is_loaded()) && !self.rooms.desk.settle(ip) {
-                return Err(Refusal::new(
-                    Errno::EIO,
-                    format!("{ip}: done, but its journal cannot be written"),
-                ));
+            if self.rooms.desk.read(|e| e.stage(ip)) == Some(Stage::Released) {
+                kept = Some(ip);
+            } else if self.slot(ip).is_some_and(|slot| slot.is_loaded()) && !self.rooms.desk.settle(ip) {
+                let text = format!("{ip}: done, but its journal cannot be written");
+                return Err(Refusal::new(Errno::EIO, text));
             }
         }
-        Ok(())
+        match kept {
+            None => Ok(()),
+            Some(ip) => Err(Refusal::new(
+                Errno::ESTALE,
+                format!(
+                    "{ip}: done here, but its record, which this node does not write now, keeps them: free them where it is taken up"
+                ),
+            )),
+        }
     }
 }
 

@@ -14,6 +14,8 @@ const CHECKS_MAX: usize = 16_384;
 /// Whose LOCK on what bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
+    /// The address it came to: equal numbers through two are two owners.
+    pub(super) lm: IpAddr,
     pub(super) address: IpAddr,
     pub(super) name: Box<[u8]>,
     pub(super) oh: Box<[u8]>,
@@ -25,7 +27,7 @@ pub(super) struct Subject {
 impl Subject {
     /// Whether an UNLOCK or CANCEL of `given_up` is about this LOCK. Other bytes of the owner are another thread's.
     fn is_part_of(&self, given_up: &Subject) -> bool {
-        let same = |s: &Subject| (s.address, s.svid);
+        let same = |s: &Subject| (s.lm, s.address, s.svid);
         same(self) == same(given_up)
             && self.range.overlaps(given_up.range)
             && self.name == given_up.name
@@ -92,7 +94,8 @@ mod tests {
 
     fn subject(svid: u32, range: Range) -> Subject {
         let (name, handle) = (b"c".as_slice().into(), Box::default());
-        Subject { address: IpAddr::from([127, 0, 0, 1]), name, oh: Box::default(), svid, handle, range }
+        let address = IpAddr::from([127, 0, 0, 1]);
+        Subject { lm: address, address, name, oh: Box::default(), svid, handle, range }
     }
 
     #[test]
@@ -103,6 +106,14 @@ mod tests {
         checks.cancel(|| bytes(10, u64::MAX));
         assert!(checks.end(a));
         assert!(!checks.end(b));
+    }
+
+    #[test]
+    fn an_unlock_through_another_address_is_of_another_owner() {
+        let checks = Checks::default();
+        let check = checks.begin(Some(subject(1, Range::ALL))).unwrap();
+        checks.cancel(|| Subject { lm: IpAddr::from([127, 0, 0, 2]), ..subject(1, Range::ALL) });
+        assert!(checks.end(check));
     }
 
     #[test]

@@ -375,6 +375,7 @@ fn party<'a>(info: &CallInfo, name: &'a [u8]) -> Party<'a> {
 
 fn subject(info: &CallInfo, lock: &LockArg<'_>) -> Subject {
     Subject {
+        lm: info.local.ip(),
         address: info.peer.ip(),
         name: lock.name.into(),
         oh: lock.oh.into(),
