@@ -377,6 +377,21 @@ impl Checker {
         {
             return true;
         }
+        // A LOCK of the second owner that nobody has the answer to may have been granted before its later one.
+        let call = grant.call.map(|call| call.id);
+        let unheard = |op: &Op| match op.kind {
+            Kind::Lock { mode, .. } => {
+                Some(op.call) != call
+                    && op.first.seq < since.seq
+                    && op.reaches(since)
+                    && overlap(op.bytes, first.bytes)
+                    && mode.conflicts(first.mode)
+            }
+            _ => false,
+        };
+        if self.owns.get(&(grant.file, grant.owner)).is_some_and(|own| own.ops.iter().any(unheard)) {
+            return true;
+        }
         let map = &self.files[grant.file as usize].map;
         map.touching(first.bytes).any(|(bytes, segment)| {
             let inside = bytes.start >= grant.bytes.start && bytes.end <= grant.bytes.end;

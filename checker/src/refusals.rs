@@ -41,9 +41,7 @@ impl Checker {
             _ => {}
         }
         self.must_be_in_the_way(call, mode, &format!("was answered {answer:?}"))?;
-        // Nor is it known in a full window who is in the way of those who wait: the record may have lost what was unlocked.
-        let full = self.world.any_full_since(call.first.at, self.settings.slack);
-        if answer == Answer::Deadlock && !full && !self.may_be_a_circle(call, mode) {
+        if answer == Answer::Deadlock && !self.may_be_a_circle(call, mode) {
             let what = format!(
                 "{} was answered Deadlock, but nobody in its way can be waiting for that owner",
                 self.say(call)
@@ -280,9 +278,7 @@ impl Checker {
             .collect();
         for owner in candidates {
             known = true;
-            let may = |mode| self.may_hold_all(call.file, owner, bytes, mode, call.first.seq);
-            // A record that was incomplete may have lost that the mode was changed.
-            if may(theirs) || (self.world.manager_of(owner).had_full && may(theirs.other())) {
+            if self.may_hold_all(call.file, owner, bytes, theirs, call.first.seq) {
                 return Ok(());
             }
         }

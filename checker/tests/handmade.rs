@@ -314,35 +314,6 @@ fn i2_a_window_that_died_with_its_node_does_not_count() {
 }
 
 #[test]
-fn i5_nobody_knows_what_closes_a_circle_in_a_full_window() {
-    let story = |opened| {
-        let mut story = Story::new();
-        story.lock(ex(A, 0, 9), Answer::Granted);
-        story.move_to(ip(1), TWO, opened);
-        story.lock(ex(B, 0, 9), Answer::Deadlock);
-        story
-    };
-    story(Opened::Full).right();
-    story(Opened::Window).wrong(Invariant::I5);
-}
-
-#[test]
-fn i13_a_record_that_was_incomplete_may_have_lost_that_the_mode_was_changed() {
-    let story = |opened| {
-        let mut story = Story::new();
-        story.lock(sh(A, 0, 9), Answer::Granted);
-        story.lock(ex(A, 0, 9), Answer::Granted);
-        story.move_to(ip(1), TWO, opened);
-        story.reclaim(ex(A, 0, 9), Answer::Granted);
-        story.pass(100 * S);
-        story.test(ex(B, 0, 9), holder(sh(A, 0, 9)));
-        story
-    };
-    story(Opened::Full).right();
-    story(Opened::Window).wrong(Invariant::I13);
-}
-
-#[test]
 fn i2_adopted_locks_stay_without_a_reclaim() {
     let mut story = Story::new();
     story.lock(ex(A, 0, 9), Answer::Granted);
@@ -708,6 +679,26 @@ fn i6_waiters_are_served_in_order() {
     };
     waiting(B, C).right();
     waiting(C, B).wrong(Invariant::I6);
+}
+
+#[test]
+fn i6_what_was_granted_unheard_stays_in_the_way_of_those_who_wait() {
+    let story = |unheard: bool| {
+        let mut story = Story::new();
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.wait(ex(B, 0, 9));
+        if unheard {
+            story.sent(A, plain(sh(A, 0, 9), 1));
+        } else {
+            story.unlock(ex(A, 0, 9), Answer::Granted);
+        }
+        story.lock(sh(C, 0, 9), Answer::Granted);
+        story.unlock(sh(C, 0, 9), Answer::Granted);
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story
+    };
+    story(true).right();
+    story(false).wrong(Invariant::I6);
 }
 
 #[test]
