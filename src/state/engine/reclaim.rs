@@ -132,8 +132,8 @@ impl Engine {
             .any(|c| matches!(c, Condition::Reclaimable | Condition::Expired))
     }
 
-    /// Grants a reclaim. It never weakens what is there, but for what a record that may be incomplete says: it may have missed that the
-    /// owner took less, and others hold the rest. What the client was not known to have is confirmed: nobody
+    /// Grants a reclaim. It never weakens what is there, but for what a record that may be incomplete says, or said in its window: it may
+    /// have missed that the owner took less, and others hold the rest. What the client was not known to have is confirmed: nobody
     /// reclaims what it does not hold.
     fn take_reclaim(&mut self, now: Time, place: Place, r: &LockRequest<'_>, fx: &mut Effects) {
         self.record(place.client, fx);
@@ -144,7 +144,8 @@ impl Engine {
         let eased = self.overlay(now, place, r.range, |before| match before {
             Some(b) if matches!(b.condition, Condition::Reclaimable | Condition::Expired) => {
                 let state = if b.mode >= r.mode { b.state } else { new.state };
-                let mode = if doubtful { r.mode } else { b.mode.max(r.mode) };
+                let late = b.condition == Condition::Expired;
+                let mode = if doubtful || late { r.mode } else { b.mode.max(r.mode) };
                 Some(Attrs { state, ..Attrs::held(mode, 0) })
             }
             Some(b) if b.mode > r.mode || (b.mode == r.mode && b.condition == Condition::Held) => Some(b),

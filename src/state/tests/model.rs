@@ -279,7 +279,8 @@ impl Model {
             None => Some(Cell::held(mode, state)),
             Some(c) if c.back() != c => {
                 let state = if c.mode >= mode { c.state } else { state };
-                Some(Cell::held(if full { mode } else { c.mode.max(mode) }, state))
+                let late = c.condition == Condition::Expired;
+                Some(Cell::held(if full || late { mode } else { c.mode.max(mode) }, state))
             }
             Some(c) if c.mode < mode => Some(Cell::held(mode, state)),
             Some(c) if c.mode == mode && c.condition != Condition::Held => Some(Cell::held(mode, c.state)),
