@@ -113,7 +113,7 @@ mutants! {
     ReleaseMissesClient, "release-misses-a-client", State, "Ganesha: release by IP missed some", "A release leaves one client's locks in memory.";
     // What the record is told.
     UnsetNotJournalled, "unset-not-journalled", State, "I14, I2", "The record is not told that bytes are free.";
-    SetWithoutState, "set-without-state", State, "state number lost in a move", "The record is not told a lock's NSM state.";
+    SetWithOlderState, "set-with-older-state", State, "state number lost in a move", "The record is told an older NSM state than that of the lock.";
     GrantingNotJournalled, "granting-not-journalled", State, "I8", "The record is not told of a grant before its callback leaves.";
     UnqueuedNotJournalled, "unqueued-not-journalled", State, "I14, I6", "The record is not told that a request waits no longer.";
     LoadForgetsShared, "load-forgets-shared", State, "I2", "Of shared locks that meet only the first is loaded.";

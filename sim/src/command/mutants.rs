@@ -161,6 +161,13 @@ mod with {
             | Mutant::RepliesNotSeeded
             | Mutant::AnswersNotKept
             | Mutant::EmptyUnlockNotKept => plan.echoes,
+            // Four owners and more in a circle, and each with a byte of its own.
+            Mutant::DeadlockShortSearch => plan.clients > 3 && plan.owners > 1 && !plan.no_waits,
+            // Many who want the same.
+            Mutant::BlockedLockQueuedTwice => plan.owners > 1 && plan.width < 5 && plan.files < 3,
+            Mutant::EpochReadFirst | Mutant::LoadBeforeRaise => plan.at_once,
+            Mutant::LoadedNotSynced => trouble.crashes && trouble.disks,
+            Mutant::SetWithOlderState => trouble.clients && (plan.late_notices || plan.echoes),
             Mutant::LateLockFrees => trouble.clients && (plan.echoes || plan.slow_checks),
             Mutant::SnapshotLosesClientStates => plan.late_notices && trouble.clients,
             // A machine goes down while the disk of one of its addresses is still at it.

@@ -216,7 +216,7 @@ impl Engine {
                 LockState {
                     mode: a.mode,
                     condition: a.condition,
-                    state: if mutant!(SetWithoutState) { 0 } else { a.state },
+                    state: if mutant!(SetWithOlderState) { a.state.saturating_sub(2) } else { a.state },
                     under: a.under.map(|u| (u.condition, u.state)),
                 },
             ),
