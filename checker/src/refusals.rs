@@ -41,6 +41,9 @@ impl Checker {
             _ => {}
         }
         self.must_be_in_the_way(call, mode, &format!("was answered {answer:?}"))?;
+        if answer == Answer::Blocked {
+            self.look_for_circle(call, mode)?;
+        }
         if answer == Answer::Deadlock && !self.may_be_a_circle(call, mode) {
             let what = format!(
                 "{} was answered Deadlock, but nobody in its way can be waiting for that owner",
@@ -151,6 +154,60 @@ impl Checker {
             }
         }
         result
+    }
+
+    /// It was told to wait, but those that it surely waits for wait surely for it, all from before it was sent on.
+    fn look_for_circle(&self, call: &Call, mode: Mode) -> Verdict {
+        let since = call.first.seq;
+        let quiet = |owner: u32| {
+            let manager = self.world.manager_of(owner);
+            !manager.may_have_dropped(since) && !manager.had_any_doubt()
+        };
+        let mut seen: Table<u32, ()> = Table::default();
+        let mut next = Vec::new();
+        self.sure_holders(call.file, call.owner, call.bytes, mode, since, &mut next);
+        while let Some(owner) = next.pop() {
+            if owner == call.owner {
+                let what = format!(
+                    "{} was told to wait, but those that it waits for wait for that owner themselves",
+                    self.say(call)
+                );
+                return self.fail(Invariant::I6, what);
+            }
+            if self.world.info(owner).forged() || !quiet(owner) || seen.insert(owner, ()).is_some() {
+                continue;
+            }
+            for file in 0..self.files.len() as u32 {
+                let Some(own) = self.owns.get(&(file, owner)) else { continue };
+                let sure = own.waits.iter().filter(|wait| {
+                    let manager = self.world.manager_of(owner);
+                    !wait.doubtful && wait.blocked.seq < since && !manager.may_have_dropped(wait.first.seq)
+                });
+                for wait in sure {
+                    self.sure_holders(file, owner, wait.bytes, wait.mode, since, &mut next);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who surely holds what excludes this, and has since before that event.
+    fn sure_holders(
+        &self,
+        file: u32,
+        owner: u32,
+        bytes: Bytes,
+        mode: Mode,
+        since: u64,
+        owners: &mut Vec<u32>,
+    ) {
+        for (_, segment) in self.files[file as usize].map.touching(bytes) {
+            for hold in segment.holds.iter().filter(|hold| hold.owner != owner && hold.since.seq < since) {
+                if self.world.must(hold).is_some_and(|must| must.conflicts(mode)) {
+                    owners.push(hold.owner);
+                }
+            }
+        }
     }
 
     /// A circle is possible: from those who may be in the way of this request, over those who may be in the way of what they wait for,

@@ -702,6 +702,24 @@ fn i6_what_was_granted_unheard_stays_in_the_way_of_those_who_wait() {
 }
 
 #[test]
+fn i6_nobody_is_told_to_wait_for_himself() {
+    let story = |closed: bool| {
+        let mut story = Story::new();
+        story.lock(ex(A, 0, 9), Answer::Granted);
+        story.lock(ex(B, 10, 19), Answer::Granted);
+        story.lock(ex(C, 20, 29), Answer::Granted);
+        story.wait(ex(A, 10, 10));
+        if closed {
+            story.wait(ex(B, 20, 20));
+        }
+        story.wait(ex(C, 0, 0));
+        story
+    };
+    story(false).right();
+    story(true).wrong(Invariant::I6);
+}
+
+#[test]
 fn i6_whoever_a_downgrade_lets_in_comes_before_what_is_asked_for_later() {
     let again = |waits: Lock| {
         let mut story = Story::new();

@@ -50,14 +50,15 @@ mod with {
         seconds: f64,
     }
 
-    /// How seeds end without any mutant, as far as that was asked.
+    /// How seeds, by how dense they are, end without any mutant, as far as that was asked.
     #[derive(Default)]
-    struct Alone(Mutex<BTreeMap<u64, (Micros, Option<Micros>)>>);
+    struct Alone(Mutex<BTreeMap<(u64, u64), (Micros, Option<Micros>)>>);
 
     impl Alone {
         /// Whether it fails by itself up to this time.
         fn fails(&self, settings: &Settings, until: Micros) -> bool {
-            let known = lock(&self.0).get(&settings.seed).copied();
+            let which = (settings.seed, settings.denser);
+            let known = lock(&self.0).get(&which).copied();
             if let Some((_, Some(failed))) = known {
                 return failed <= until;
             }
@@ -67,7 +68,7 @@ mod with {
             let cut = settings.until.map_or(until, |asked| asked.min(until));
             let (wrong, _) = attempt(&Settings { trace: false, until: Some(cut), ..settings.clone() }, false);
             let failed = wrong.map(|wrong| wrong.at());
-            lock(&self.0).insert(settings.seed, (until, failed));
+            lock(&self.0).insert(which, (until, failed));
             failed.is_some()
         }
     }
@@ -180,6 +181,17 @@ mod with {
         }
     }
 
+    /// Some show only where very much happens between two moves.
+    fn density(mutant: Mutant, asked: u64) -> u64 {
+        match mutant {
+            Mutant::DeadlockShortSearch
+            | Mutant::LoadBeforeRaise
+            | Mutant::SnapshotLosesClientStates
+            | Mutant::ReplyKeyIgnoresArguments => asked.max(6),
+            _ => asked,
+        }
+    }
+
     /// The seeds that are tried for one, in this order.
     fn seeds(asked: &Asked, mutant: Mutant) -> Vec<u64> {
         let (first, count) = (asked.settings.seed, asked.seeds.unwrap_or(SEEDS));
@@ -235,7 +247,8 @@ mod with {
         let began = Instant::now();
         let mut found = Found { caught: None, seeds: 0, unsound: 0, seconds: 0.0 };
         for seed in seeds(asked, mutant) {
-            let settings = Settings { seed, ..asked.settings.clone() };
+            let denser = density(mutant, asked.settings.denser);
+            let settings = Settings { seed, denser, ..asked.settings.clone() };
             set(Some(mutant));
             let (wrong, _) = attempt(&settings, false);
             set(None);
