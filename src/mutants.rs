@@ -126,7 +126,7 @@ mutants! {
     SnapshotLosesExpired, "snapshot-loses-expired", Store, "I14, I2", "A snapshot leaves out locks that were not reclaimed.";
     SnapshotLosesWaiters, "snapshot-loses-waiters", Store, "I6", "A snapshot leaves out waiting requests.";
     SnapshotLosesReplies, "snapshot-loses-replies", Store, "I9", "A snapshot leaves out the answers that are to be repeated.";
-    SnapshotLosesClientStates, "snapshot-loses-client-states", Store, "state number lost in a move", "A snapshot forgets the clients' NSM states.";
+    SnapshotLosesClientStates, "snapshot-loses-client-states", Store, "state number lost in a move", "A snapshot forgets the clients' NSM states.", unseen "the locks of a client say them too, and a client without locks loses nothing";
     SnapshotNotSynced, "snapshot-not-synced", Store, "I8", "What a snapshot replaces is deleted before the snapshot is durable.";
     CompactionDeletesOpen, "compaction-deletes-the-open-segment", Store, "I8", "A compaction also deletes the segment that is being written.";
     CodecCutsOffsets, "codec-cuts-offsets", Store, "I2, 2^64 - 1", "The record keeps offsets as signed numbers: what ends beyond 2^63 - 1 is cut there.";

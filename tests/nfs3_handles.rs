@@ -166,7 +166,10 @@ fn a_file_system_without_handles_is_served_by_inode_numbers() {
     assert!(warnings.contains("no file handles") && warnings.contains("fsid"), "{warnings}");
     survive(&merged);
     drop(s);
-    assert!(mounted.umount());
+    // A thread of the server may be a moment from closing its last descriptor.
+    let gone =
+        (0..100).any(|_| mounted.umount() || (std::thread::sleep(Duration::from_millis(100)), false).1);
+    assert!(gone, "something is open for ever");
 }
 
 #[test]

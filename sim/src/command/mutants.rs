@@ -170,7 +170,6 @@ mod with {
             Mutant::LoadedNotSynced => trouble.crashes && trouble.disks,
             Mutant::SetWithOlderState => trouble.clients && (plan.late_notices || plan.echoes),
             Mutant::LateLockFrees => trouble.clients && (plan.echoes || plan.slow_checks),
-            Mutant::SnapshotLosesClientStates => plan.late_notices && trouble.clients,
             // A machine goes down while the disk of one of its addresses is still at it.
             Mutant::NoticeAnsweredEarly => plan.slow_disks && trouble.crashes && trouble.clients,
             Mutant::OtherRecordsNotAwaited => plan.slow_disks && trouble.crashes && plan.groups.contains(&2),
@@ -184,10 +183,7 @@ mod with {
     /// Some show only where very much happens between two moves.
     fn density(mutant: Mutant, asked: u64) -> u64 {
         match mutant {
-            Mutant::DeadlockShortSearch
-            | Mutant::LoadBeforeRaise
-            | Mutant::SnapshotLosesClientStates
-            | Mutant::ReplyKeyIgnoresArguments => asked.max(6),
+            Mutant::DeadlockShortSearch | Mutant::LoadBeforeRaise => asked.max(6),
             _ => asked,
         }
     }
