@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::interned::Interned;
-use super::lock_store::Origin;
+use super::lock_store::{Loaded, Origin};
 use super::record::{
     ClientKey, Connection, Entry, LockCondition, LockFields, Place, Record, ReplySeed, WaiterFields,
 };
@@ -76,17 +76,27 @@ impl Ledger {
             }
             return self.see(loaded.entry.record);
         }
-        match loaded.entry.record {
-            SeenRecord::Other(Record::NsmState(state)) => {
-                self.nsm_state = Some(self.nsm_state.unwrap_or(0).max(state));
-            }
-            SeenRecord::Other(
-                record @ (Record::Client(..)
-                | Record::Bound { .. }
-                | Record::Unbound { .. }
-                | Record::Connected(_)
-                | Record::Disconnected(_)),
-            ) => self.replay(record),
+        if let SeenRecord::Other(record) = loaded.entry.record {
+            self.salvage(record);
+        }
+    }
+
+    /// The same with an entry that is kept.
+    pub fn apply_loaded(&mut self, loaded: Loaded) {
+        match loaded.origin {
+            Origin::Salvaged => self.salvage(loaded.entry.record),
+            Origin::Snapshot | Origin::Log => self.apply_entry(loaded.entry),
+        }
+    }
+
+    fn salvage(&mut self, record: Record) {
+        match record {
+            Record::NsmState(state) => self.nsm_state = Some(self.nsm_state.unwrap_or(0).max(state)),
+            Record::Client(..)
+            | Record::Bound { .. }
+            | Record::Unbound { .. }
+            | Record::Connected(_)
+            | Record::Disconnected(_) => self.replay(record),
             _ => {}
         }
     }
