@@ -25,7 +25,7 @@ fn look(files: &MemFiles) -> Option<(LoadReport, Ledger)> {
     let mut count = 0;
     let report = dump(files, &dir(), &mut |_, _, loaded| {
         count += 1;
-        ledger.apply(loaded);
+        ledger.apply_loaded(loaded);
     });
     // An error says that it cannot be read: nothing is claimed.
     let report = report.ok()?;
@@ -57,8 +57,8 @@ fn go_on(written: &Written, files: &MemFiles, sync: bool) {
     assert_eq!(last, report.last + 2, "one record to begin with, and one lock");
     // It may lie in the log, or in a snapshot that has replaced the damage by now.
     let mut ledger = Ledger::default();
-    let again =
-        dump(files, &dir(), &mut |_, _, loaded| ledger.apply(loaded)).expect("it was read a moment ago");
+    let again = dump(files, &dir(), &mut |_, _, loaded| ledger.apply_loaded(loaded))
+        .expect("it was read a moment ago");
     let Record::Set(place, _) = &lock.record else { panic!("a lock") };
     let is_there =
         ledger.locks().any(|(known, fields)| known == *place && fields.condition == LockCondition::Held);

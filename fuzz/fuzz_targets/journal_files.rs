@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     memory::within(MEMORY, || {
         let files = files_of(&made_up(&mut input));
         let mut ledger = Ledger::default();
-        let read = dump(&files, &dir(), &mut |_, _, loaded| ledger.apply(loaded));
+        let read = dump(&files, &dir(), &mut |_, _, loaded| ledger.apply_loaded(loaded));
         let verified = verify(&files, &dir());
         assert_eq!(read.is_ok(), verified.is_ok());
         if let (Ok(a), Ok(b)) = (&read, &verified) {
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
         }
         let journals = journals(&files, Durability::Sync);
         let _ = journals.peek(LM);
-        let _ = journals.peek_own_summary("192.0.2.11", &mut |_| {});
+        let _ = journals.peek_own_summary("192.0.2.11", &mut |(), _| {});
         let newest = journals.read_epoch(LM).expect("names can be read");
         journals.place(LM, dir());
         let listed = journals.list().expect("names can be read");

@@ -28,7 +28,7 @@ use crate::store::record;
 /// Lock managers at once, 1,024. Each has two threads and some files; nobody has that many addresses on a server.
 const LOCK_MANAGERS_MAX: usize = 1_024;
 /// Commands of a load under one hold of the mutex: a fraction of a millisecond.
-const AT_ONCE: usize = 200;
+const AT_ONCE: usize = 500;
 /// How long an operator's command waits for the disk.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -139,7 +139,7 @@ impl Desk {
         if !inner.pipes.values().any(|p| Arc::ptr_eq(p, pipe)) {
             return false;
         }
-        let now = self.handle(inner, command);
+        let now = self.handle(inner, [command]);
         let said = self.take_effects(inner, now, None);
         drop(guard);
         self.follow_up(said, None);
@@ -155,7 +155,7 @@ impl Desk {
         if let Some(pipe) = inner.pipes.get(&lm) {
             pipe.close();
         }
-        let now = self.handle(inner, Command::Release { lm, keep });
+        let now = self.handle(inner, [Command::Release { lm, keep }]);
         let said = self.take_effects(inner, now, None);
         drop(guard);
         self.follow_up(said, None);
@@ -248,13 +248,13 @@ impl Desk {
         }
     }
 
-    /// Lets the engine do one thing, after what it has to hear of the records.
-    fn handle(&self, inner: &mut Inner, command: Command<'_>) -> Time {
+    /// Lets the engine do this, after what it has to hear of the records.
+    fn handle<'a>(&self, inner: &mut Inner, commands: impl IntoIterator<Item = Command<'a>>) -> Time {
         let now = self.now();
         for (lm, mark) in self.ways.written.take() {
             inner.engine.handle(now, Command::Written { lm, mark }, &mut inner.fx);
         }
-        inner.engine.handle(now, command, &mut inner.fx);
+        commands.into_iter().for_each(|command| inner.engine.handle(now, command, &mut inner.fx));
         now
     }
 
@@ -280,7 +280,7 @@ impl Desk {
             }
             return Vec::new();
         }
-        let now = self.handle(inner, command);
+        let now = self.handle(inner, [command]);
         let asked =
             asked.map(|lm| Asked { lm, token, answer: Some(answer).filter(|a| !a.is_nowhere()), keeps });
         let said = self.take_effects(inner, now, asked);
@@ -291,15 +291,14 @@ impl Desk {
     /// Runs many commands that nobody waits for, a few at a time: other requests come between. Returns what happened.
     pub(super) fn run_each<'a>(&self, mut commands: impl Iterator<Item = Command<'a>>) -> Vec<Event> {
         let mut events = Vec::new();
+        let mut batch = Vec::with_capacity(AT_ONCE);
         loop {
+            // Outside of the mutex: what they are made of may be far apart in memory.
+            batch.extend(commands.by_ref().take(AT_ONCE));
+            let count = batch.len();
             let mut guard = self.inner();
             let inner = &mut *guard;
-            let mut now = self.now();
-            let mut count = 0;
-            for command in commands.by_ref().take(AT_ONCE) {
-                now = self.handle(inner, command);
-                count += 1;
-            }
+            let now = self.handle(inner, batch.drain(..));
             let said = self.take_effects(inner, now, None);
             drop(guard);
             events.extend(self.follow_up(said, None));
@@ -307,6 +306,11 @@ impl Desk {
                 return events;
             }
         }
+    }
+
+    /// Tells the core that so many recorded locks, owners and files are about to come.
+    pub(super) fn expect(&self, locks: usize, owners: usize, files: usize) {
+        self.inner().engine.expect(locks, owners, files);
     }
 
     /// Turns what the engine said into entries and releases, in the pipes. Under the mutex, so that each pipe has the engine's order.

@@ -210,6 +210,8 @@ pub struct Engine {
     marked: BTreeSet<LmId>,
     /// Bytes whose waiters are to be looked at before the command ends.
     to_wake: BTreeMap<FileId, Range>,
+    /// What the last recorded lock was on, if it is still known: the next one is likely to be of the same client, or on the same file.
+    last_loaded: Option<segments::Place>,
     pub(super) totals: Totals,
 }
 
@@ -239,6 +241,7 @@ impl Engine {
             mark: 0,
             marked: BTreeSet::new(),
             to_wake: BTreeMap::new(),
+            last_loaded: None,
             totals: Totals::default(),
         }
     }

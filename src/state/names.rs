@@ -302,7 +302,10 @@ impl Names {
     }
 
     pub(super) fn find_owner(&self, client: ClientId, oh: &[u8], svid: u32) -> Option<OwnerId> {
-        let hash = self.owner_hash(client, oh, svid);
+        self.find_hashed(self.owner_hash(client, oh, svid), client, oh, svid)
+    }
+
+    fn find_hashed(&self, hash: u64, client: ClientId, oh: &[u8], svid: u32) -> Option<OwnerId> {
         self.owner_ids
             .find(hash, |id| {
                 let o = &self.owners[*id as usize];
@@ -313,12 +316,13 @@ impl Names {
 
     /// The owner, made if need be with a count of zero: take a reference or [`Names::forget_owner_if_unused`].
     pub(super) fn owner(&mut self, client: ClientId, oh: &[u8], svid: u32) -> OwnerId {
-        if let Some(id) = self.find_owner(client, oh, svid) {
+        let hash = self.owner_hash(client, oh, svid);
+        if let Some(id) = self.find_hashed(hash, client, oh, svid) {
             return id;
         }
         let id = self.owners.insert(Owner { client, svid, oh: oh.into(), refs: 0, locks: 0 }) as u32;
         let (seed, owners) = (self.hash_seed, &self.owners);
-        self.owner_ids.insert_unique(hash_owner(seed, client, oh, svid), id, |id| {
+        self.owner_ids.insert_unique(hash, id, |id| {
             let o = &owners[*id as usize];
             hash_owner(seed, o.client, &o.oh, o.svid)
         });
@@ -355,20 +359,47 @@ impl Names {
     }
 
     pub(super) fn find_file(&self, key: &[u8]) -> Option<FileId> {
-        let hash = hash_bytes(self.hash_seed, key);
+        self.find_hashed_file(hash_bytes(self.hash_seed, key), key)
+    }
+
+    fn find_hashed_file(&self, hash: u64, key: &[u8]) -> Option<FileId> {
         self.file_ids.find(hash, |id| *self.files[*id as usize].key == *key).map(|id| FileId(*id))
     }
 
     /// The file, made if need be with a count of zero.
     pub(super) fn file(&mut self, key: &[u8]) -> FileId {
-        if let Some(id) = self.find_file(key) {
+        let hash = hash_bytes(self.hash_seed, key);
+        if let Some(id) = self.find_hashed_file(hash, key) {
             return id;
         }
         let id = self.files.insert(File { key: key.into(), refs: 0 }) as u32;
         let (seed, files) = (self.hash_seed, &self.files);
-        self.file_ids
-            .insert_unique(hash_bytes(seed, key), id, |id| hash_bytes(seed, &files[*id as usize].key));
+        self.file_ids.insert_unique(hash, id, |id| hash_bytes(seed, &files[*id as usize].key));
         FileId(id)
+    }
+
+    /// The same where this one is likely.
+    pub(super) fn file_like(&mut self, likely: Option<FileId>, key: &[u8]) -> FileId {
+        let is_it = |id: &FileId| self.files.get(id.index()).is_some_and(|file| *file.key == *key);
+        likely.filter(is_it).unwrap_or_else(|| self.file(key))
+    }
+
+    /// Whether this is the client of that name.
+    pub(super) fn is_client(&self, id: ClientId, lm: LmId, name: &[u8], address: &IpAddr) -> bool {
+        self.clients.get(id.index()).is_some_and(|c| c.lm == lm && *c.name == *name && c.address == *address)
+    }
+
+    /// So many more are about to come: the tables need not grow step by step, each time with all that is in them.
+    pub(super) fn reserve(&mut self, owners: usize, files: usize) {
+        let (seed, known) = (self.hash_seed, &self.owners);
+        self.owner_ids.reserve(owners, |id| {
+            let o = &known[*id as usize];
+            hash_owner(seed, o.client, &o.oh, o.svid)
+        });
+        let known = &self.files;
+        self.file_ids.reserve(files, |id| hash_bytes(seed, &known[*id as usize].key));
+        self.owners.reserve(owners);
+        self.files.reserve(files);
     }
 
     /// Files in slot order from `slot` on.

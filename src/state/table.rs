@@ -117,6 +117,11 @@ impl LockTable {
         self.locks.get(id.index())
     }
 
+    /// So many more are about to come.
+    pub(super) fn reserve(&mut self, locks: usize) {
+        self.locks.reserve(locks);
+    }
+
     /// Locks in slot order from `slot` on.
     pub(super) fn slots_from(&self, slot: usize) -> impl Iterator<Item = (LockId, &Lock)> {
         (slot..self.locks.capacity())
@@ -298,6 +303,13 @@ impl LockTable {
     }
 
     fn exclusive_overlapping(&self, file: FileId, range: Range) -> impl Iterator<Item = LockId> + '_ {
+        // They end in the order in which they begin: the last one tells whether there is any, and mostly there is none.
+        let last = self.exclusive.range(..=(file, range.end)).next_back();
+        let any = last.is_some_and(|((of, _), id)| *of == file && self.get(*id).range.end >= range.start);
+        any.then(|| self.exclusive_from(file, range)).into_iter().flatten()
+    }
+
+    fn exclusive_from(&self, file: FileId, range: Range) -> impl Iterator<Item = LockId> + '_ {
         let before = self
             .exclusive
             .range((file, 0)..(file, range.start))

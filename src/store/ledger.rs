@@ -3,13 +3,14 @@
 //! Must never decide anything: it does what the entries say, in order, and gives the same for the same entries on any node.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::Hash;
-use std::sync::Arc;
 
+use super::interned::Interned;
 use super::lock_store::{Loaded, Origin};
 use super::record::{
-    ClientKey, Connection, Entry, LockCondition, LockFields, OwnerKey, Place, Record, ReplySeed, WaiterFields,
+    ClientKey, Connection, Entry, LockCondition, LockFields, Place, Record, ReplySeed, WaiterFields,
 };
+use super::rows::Rows;
+use super::seen::{Seen, SeenOwner, SeenPlace, SeenRecord, SeenReply};
 use crate::state::Range;
 
 /// Replies kept: as many as the reply cache of a running server.
@@ -21,9 +22,13 @@ const MAX_CONNECTIONS: usize = 65_536;
 /// The state of one lock manager's record.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    locks: BTreeMap<(u32, u32, u64), (u64, LockFields)>,
-    files: Interned<Box<[u8]>>,
-    owners: Interned<OwnerKey>,
+    /// Those with locks.
+    files: Interned<File>,
+    owners: Interned<Owner>,
+    /// Whose owners they are.
+    names: Interned<ClientKey>,
+    /// Locks by their condition.
+    counts: [u64; LockCondition::ALL.len()],
     waiters: BTreeMap<u64, (u64, WaiterFields)>,
     waiter_order: HashMap<u64, u64>,
     next_waiter: u64,
@@ -39,6 +44,20 @@ pub struct Ledger {
     next_connection: u64,
 }
 
+#[derive(Debug)]
+struct File {
+    key: Box<[u8]>,
+    rows: Rows,
+}
+
+#[derive(Debug)]
+struct Owner {
+    /// Its number in `names`.
+    client: u32,
+    svid: u32,
+    oh: Box<[u8]>,
+}
+
 /// What becomes an entry.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and never kept")]
 pub(super) enum Piece<'a> {
@@ -50,19 +69,34 @@ pub(super) enum Piece<'a> {
 impl Ledger {
     /// Replays a loaded entry. Of what was found behind damage only clients, their connections, bindings and the NSM state count: they tell
     /// whom to notify; a lock may have been freed in the part that is lost.
-    pub fn apply(&mut self, loaded: Loaded) {
+    pub fn apply(&mut self, loaded: Seen<'_>) {
         if loaded.origin != Origin::Salvaged {
-            return self.apply_entry(loaded.entry);
+            if let Some(reply) = loaded.entry.reply {
+                self.see_reply(reply);
+            }
+            return self.see(loaded.entry.record);
         }
-        match loaded.entry.record {
+        if let SeenRecord::Other(record) = loaded.entry.record {
+            self.salvage(record);
+        }
+    }
+
+    /// The same with an entry that is kept.
+    pub fn apply_loaded(&mut self, loaded: Loaded) {
+        match loaded.origin {
+            Origin::Salvaged => self.salvage(loaded.entry.record),
+            Origin::Snapshot | Origin::Log => self.apply_entry(loaded.entry),
+        }
+    }
+
+    fn salvage(&mut self, record: Record) {
+        match record {
             Record::NsmState(state) => self.nsm_state = Some(self.nsm_state.unwrap_or(0).max(state)),
-            record @ (Record::Client(..)
+            Record::Client(..)
             | Record::Bound { .. }
             | Record::Unbound { .. }
             | Record::Connected(_)
-            | Record::Disconnected(_)) => {
-                self.apply_entry(record.into());
-            }
+            | Record::Disconnected(_) => self.replay(record),
             _ => {}
         }
     }
@@ -75,12 +109,41 @@ impl Ledger {
             }
             self.replies.push_back(reply);
         }
-        match entry.record {
-            Record::Set(place, fields) => self.set(&place, Some(fields)),
-            Record::Unset(place) => self.set(&place, None),
+        self.replay(entry.record);
+    }
+
+    fn see_reply(&mut self, reply: SeenReply<'_>) {
+        let oldest = if self.replies.len() >= MAX_REPLIES { self.replies.pop_front() } else { None };
+        // Nearly all are as long as each other, and of a long record nearly all are dropped.
+        let seed = match oldest.map(|oldest| oldest.reply) {
+            Some(mut bytes) if bytes.len() == reply.bytes.len() => {
+                bytes.copy_from_slice(reply.bytes);
+                ReplySeed { reply: bytes, ..reply.head }
+            }
+            _ => reply.into_owned(),
+        };
+        self.replies.push_back(seed);
+    }
+
+    fn see(&mut self, record: SeenRecord<'_>) {
+        match record {
+            SeenRecord::Set(place, fields) => self.set(place, Some(fields)),
+            SeenRecord::Unset(place) => self.set(place, None),
+            SeenRecord::Granted(waiter, place, fields) => {
+                self.unqueue(waiter);
+                self.set(place, Some(fields));
+            }
+            SeenRecord::Other(record) => self.replay(record),
+        }
+    }
+
+    fn replay(&mut self, record: Record) {
+        match record {
+            Record::Set(place, fields) => self.set((&place).into(), Some(fields)),
+            Record::Unset(place) => self.set((&place).into(), None),
             Record::Granted(waiter, place, fields) => {
                 self.unqueue(waiter);
-                self.set(&place, Some(fields));
+                self.set((&place).into(), Some(fields));
             }
             Record::Queued(waiter, fields) => {
                 self.unqueue(waiter);
@@ -132,37 +195,41 @@ impl Ledger {
 
     /// The locks: one item for each stretch of one owner's bytes on one file.
     pub fn locks(&self) -> impl Iterator<Item = (Place, LockFields)> + '_ {
-        self.locks.iter().filter_map(|((file, owner, start), (end, fields))| {
-            let place = Place {
-                owner: self.owners.get(*owner)?.as_ref().clone(),
-                file: self.files.get(*file)?.as_ref().clone(),
-                range: Range::new(*start, *end)?,
-            };
-            Some((place, *fields))
-        })
+        self.lock_parts()
+            .map(|(owner, file, range, fields)| (SeenPlace { owner, file, range }.into_owned(), *fields))
     }
 
-    /// The same without copies.
-    pub fn lock_parts(&self) -> impl Iterator<Item = (&OwnerKey, &[u8], Range, &LockFields)> + '_ {
-        self.locks.iter().filter_map(|((file, owner, start), (end, fields))| {
-            let (owner, file) = (self.owners.get(*owner)?.as_ref(), self.files.get(*file)?.as_ref());
-            Some((owner, &**file, Range::new(*start, *end)?, fields))
+    /// The same without copies. Those of a file are together.
+    pub fn lock_parts(&self) -> impl Iterator<Item = (SeenOwner<'_>, &[u8], Range, &LockFields)> + '_ {
+        self.files.all().flat_map(|(_, file)| {
+            file.rows.iter().filter_map(|((owner, start), (end, fields))| {
+                let Owner { client, svid, oh } = self.owners.get(*owner)?;
+                let ClientKey { name, address } = self.names.get(*client)?;
+                let owner = SeenOwner { name, address: *address, oh, svid: *svid };
+                Some((owner, &*file.key, Range::new(*start, *end)?, fields))
+            })
         })
     }
 
     /// The keys of the files that have locks.
     pub fn locked_files(&self) -> impl Iterator<Item = &[u8]> + '_ {
-        self.files.all().map(|file| &***file)
+        self.files.all().map(|(_, file)| &*file.key)
     }
 
     /// How many locks are in one of these conditions.
     pub fn count(&self, conditions: &[LockCondition]) -> u64 {
-        self.locks.values().filter(|(_, fields)| conditions.contains(&fields.condition)).count() as u64
+        let wanted = LockCondition::ALL.into_iter().filter(|c| conditions.contains(c));
+        wanted.map(|c| self.counts[c as usize]).sum()
     }
 
     /// How many stretches of locked bytes there are.
     pub fn lock_count(&self) -> usize {
-        self.locks.len()
+        self.counts.iter().sum::<u64>() as usize
+    }
+
+    /// How many owners have locks.
+    pub fn owner_count(&self) -> usize {
+        self.owners.len()
     }
 
     /// The waiting requests with their numbers, in order.
@@ -290,90 +357,130 @@ impl Ledger {
         }
     }
 
-    fn set(&mut self, place: &Place, fields: Option<LockFields>) {
-        let file = self.files.hold(&place.file);
-        let owner = self.owners.hold(&place.owner);
-        self.overlay(file, owner, place.range, fields);
-        self.files.drop(file);
-        self.owners.drop(owner);
-    }
-
-    /// One search, one insertion in the common case: a million locks are replayed in a second.
-    fn overlay(&mut self, file: u32, owner: u32, range: Range, fields: Option<LockFields>) {
-        let key = |start| (file, owner, start);
-        // What overlaps, and what lies right beside it, from behind. (A lower bound would be a second search.)
-        let touched: Vec<(u64, u64, LockFields)> = self
-            .locks
-            .range(..=key(range.end.saturating_add(1)))
-            .rev()
-            .take_while(|((f, o, _), (end, _))| {
-                (*f, *o) == (file, owner) && end.saturating_add(1) >= range.start
-            })
-            .map(|((.., start), (end, was))| (*start, *end, *was))
-            .collect();
-        let (mut start, mut end, mut fields) = (range.start, range.end, fields);
-        for (from, to, was) in touched {
-            let merges = fields.as_ref().is_some_and(|new| alike(new, &was));
-            let beside = to < range.start || from > range.end;
-            if beside && !merges {
-                continue;
+    fn set(&mut self, place: SeenPlace<'_>, fields: Option<LockFields>) {
+        let half = self.files.half(&place.file);
+        let known = self.files.find(half, |file| *file.key == *place.file);
+        let Some(owner) = self.owner(&place.owner, fields.is_some()) else { return };
+        // Held for the moment in between.
+        self.owners.add(owner);
+        let file = match known {
+            Some(file) => Some(file),
+            None if fields.is_some() => {
+                let file = File { key: place.file.into(), rows: Rows::default() };
+                let number = self.files.insert(half, file);
+                self.files.add(number);
+                Some(number)
             }
-            self.take(key(from));
-            if let (true, Some(new)) = (merges, &mut fields) {
-                if beside || from < range.start || to > range.end {
-                    new.since = new.since.min(was.since);
-                }
-                (start, end) = (start.min(from), end.max(to));
-                continue;
-            }
-            if from < range.start {
-                self.put(key(from), range.start - 1, was);
-            }
-            if to > range.end && !mutant!(ReplayLosesRight) {
-                self.put(key(range.end + 1), to, was);
+            None => None,
+        };
+        if let Some(number) = file
+            && let Some(file) = self.files.get_mut(number)
+        {
+            overlay(&mut file.rows, owner, place.range, fields, &mut self.counts, &mut self.owners);
+            if file.rows.is_empty() {
+                self.files.drop(number);
             }
         }
-        if let Some(fields) = fields {
-            self.put(key(start), end, fields);
+        self.drop_owner(owner);
+    }
+
+    /// An owner's number; `None`: it has no lock, and is not to be made.
+    fn owner(&mut self, owner: &SeenOwner<'_>, make: bool) -> Option<u32> {
+        let half = self.owners.half(owner);
+        let is_its = |client: u32| {
+            self.names.get(client).is_some_and(|c| *c.name == *owner.name && c.address == owner.address)
+        };
+        let known =
+            self.owners.find(half, |o| o.svid == owner.svid && *o.oh == *owner.oh && is_its(o.client));
+        if known.is_some() || !make {
+            return known;
         }
+        let client_half = self.names.half(&(owner.name, owner.address));
+        let client = self.names.find(client_half, |c| *c.name == *owner.name && c.address == owner.address);
+        let client = client.unwrap_or_else(|| self.names.insert(client_half, owner.client()));
+        self.names.add(client);
+        Some(self.owners.insert(half, Owner { client, svid: owner.svid, oh: owner.oh.into() }))
     }
 
-    fn put(&mut self, key: (u32, u32, u64), end: u64, fields: LockFields) {
-        self.files.add(key.0);
-        self.owners.add(key.1);
-        self.locks.insert(key, (end, fields));
-    }
-
-    fn take(&mut self, key: (u32, u32, u64)) {
-        if self.locks.remove(&key).is_some() {
-            self.files.drop(key.0);
-            self.owners.drop(key.1);
+    fn drop_owner(&mut self, owner: u32) {
+        if let Some(gone) = self.owners.drop(owner) {
+            self.names.drop(gone.client);
         }
     }
 
     fn sweep(&mut self, record: &Record) {
         let Record::Sweep { from, to, prefix } = record else { return };
-        let meant: Vec<_> = self
-            .locks
-            .iter()
-            .filter(|((file, _, _), (_, fields))| {
-                fields.condition.bit() & from != 0
-                    && self.files.get(*file).is_some_and(|key| key.starts_with(prefix))
-            })
-            .map(|(key, (end, fields))| (*key, *end, *fields))
-            .collect();
-        for ((file, owner, start), end, mut fields) in meant {
-            let Some(range) = Range::new(start, end) else { continue };
-            if let Some(to) = to {
-                fields.condition = *to;
+        let (mut gone, mut emptied) = (Vec::new(), Vec::new());
+        self.counts = Default::default();
+        for (number, file) in self.files.all_mut() {
+            if file.key.starts_with(prefix) {
+                let change = |fields: LockFields| match to {
+                    _ if fields.condition.bit() & from == 0 => Some(fields),
+                    to => to.map(|condition| LockFields { condition, ..fields }),
+                };
+                file.rows.change(change, merged, &mut gone);
             }
-            // Held for the moment in between.
-            self.files.add(file);
-            self.owners.add(owner);
-            self.overlay(file, owner, range, to.map(|_| fields));
-            self.files.drop(file);
-            self.owners.drop(owner);
+            for (_, (_, fields)) in file.rows.iter() {
+                self.counts[fields.condition as usize] += 1;
+            }
+            if file.rows.is_empty() {
+                emptied.push(number);
+            }
         }
+        for owner in gone {
+            self.drop_owner(owner);
+        }
+        for number in emptied {
+            self.files.drop(number);
+        }
+    }
+}
+
+/// Lays `fields` over what the owner has on these bytes. One search, one insertion in the common case. The caller holds the owner.
+fn overlay(
+    rows: &mut Rows,
+    owner: u32,
+    range: Range,
+    fields: Option<LockFields>,
+    counts: &mut [u64],
+    owners: &mut Interned<Owner>,
+) {
+    let mut put =
+        |rows: &mut Rows, owners: &mut Interned<Owner>, start: u64, end: u64, fields: LockFields| {
+            owners.add(owner);
+            counts[fields.condition as usize] += 1;
+            rows.insert((owner, start), (end, fields));
+        };
+    let (mut start, mut end, mut fields) = (range.start, range.end, fields);
+    let mut taken = Vec::new();
+    for (from, to, was) in rows.touching(owner, range.start, range.end) {
+        let merges = fields.as_ref().is_some_and(|new| alike(new, &was));
+        let beside = to < range.start || from > range.end;
+        if beside && !merges {
+            continue;
+        }
+        rows.remove((owner, from));
+        taken.push(was.condition);
+        if let (true, Some(new)) = (merges, &mut fields) {
+            if beside || from < range.start || to > range.end {
+                new.since = new.since.min(was.since);
+            }
+            (start, end) = (start.min(from), end.max(to));
+            continue;
+        }
+        if from < range.start {
+            put(rows, owners, from, range.start - 1, was);
+        }
+        if to > range.end && !mutant!(ReplayLosesRight) {
+            put(rows, owners, range.end + 1, to, was);
+        }
+    }
+    if let Some(fields) = fields {
+        put(rows, owners, start, end, fields);
+    }
+    for condition in taken {
+        counts[condition as usize] -= 1;
+        owners.drop(owner);
     }
 }
 
@@ -381,68 +488,16 @@ fn alike(a: &LockFields, b: &LockFields) -> bool {
     LockFields { since: 0, ..*a } == LockFields { since: 0, ..*b }
 }
 
-/// Things that many locks share, counted.
-#[derive(Debug)]
-struct Interned<T> {
-    numbers: HashMap<Arc<T>, u32>,
-    things: Vec<Option<(Arc<T>, u32)>>,
-    free: Vec<u32>,
-}
-
-impl<T> Default for Interned<T> {
-    fn default() -> Self {
-        Self { numbers: HashMap::new(), things: Vec::new(), free: Vec::new() }
-    }
-}
-
-impl<T: Hash + Eq + Clone> Interned<T> {
-    fn all(&self) -> impl Iterator<Item = &Arc<T>> + '_ {
-        self.things.iter().flatten().map(|(thing, _)| thing)
-    }
-
-    fn get(&self, number: u32) -> Option<&Arc<T>> {
-        self.things.get(number as usize)?.as_ref().map(|(thing, _)| thing)
-    }
-
-    /// Its number, with one more use.
-    fn hold(&mut self, thing: &T) -> u32 {
-        if let Some(number) = self.numbers.get(thing).copied() {
-            self.add(number);
-            return number;
-        }
-        let thing = Arc::new(thing.clone());
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.things.push(None);
-            self.things.len() as u32 - 1
-        });
-        self.things[number as usize] = Some((thing.clone(), 1));
-        self.numbers.insert(thing, number);
-        number
-    }
-
-    fn add(&mut self, number: u32) {
-        if let Some(Some((_, uses))) = self.things.get_mut(number as usize) {
-            *uses += 1;
-        }
-    }
-
-    fn drop(&mut self, number: u32) {
-        let Some(slot) = self.things.get_mut(number as usize) else { return };
-        let Some((thing, uses)) = slot else { return };
-        *uses -= 1;
-        if *uses == 0 {
-            self.numbers.remove(thing.as_ref());
-            *slot = None;
-            self.free.push(number);
-        }
-    }
+/// What two stretches that touch are together, if they are alike.
+fn merged(a: &LockFields, b: &LockFields) -> Option<LockFields> {
+    alike(a, b).then(|| LockFields { since: a.since.min(b.since), ..*a })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::state::Mode;
-    use crate::store::record::LockCondition;
+    use crate::store::record::OwnerKey;
     use proptest::prelude::*;
 
     fn place(owner: u32, file: u8, start: u64, end: u64) -> Place {
@@ -508,7 +563,7 @@ mod tests {
             let mut again = Ledger::default();
             ledger.entries().for_each(|entry| again.apply_entry(entry));
             prop_assert_eq!(again.canonical(), ledger.canonical());
-            let used = ledger.files.things.iter().flatten().count();
+            let used = ledger.files.all().count();
             prop_assert!(used <= 2, "{} files are remembered", used);
         }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::journal::{Finding, JournalError};
 use super::record::Entry;
+use super::seen::Seen;
 
 /// An epoch of a lock manager: a number that only grows, raised by each take-over. 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,7 +122,7 @@ pub struct Listed {
 }
 
 /// Takes loaded entries, in order.
-pub type LoadSink<'a> = dyn FnMut(Loaded) + 'a;
+pub type LoadSink<'a> = dyn FnMut(Seen<'_>) + 'a;
 
 /// A place that keeps records of lock managers, by name. All methods but `append` block: call them from a thread that may.
 ///

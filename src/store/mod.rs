@@ -3,10 +3,13 @@
 //! What this room must never do: say that something is durable before the disk said so, or skip a corrupt record in
 //! silence.
 
+mod interned;
 pub mod journal;
 mod ledger;
 mod lock_store;
 pub mod record;
+mod rows;
+pub mod seen;
 mod state_dir;
 
 pub use ledger::Ledger;

@@ -125,7 +125,7 @@ impl Managers {
     pub(super) fn preview_start(&self, plan: &Plan) -> Result<Done, Refusal> {
         let name = plan.ip.to_string();
         let failed = |e| refusal(plan.ip, "cannot read its record", &e);
-        self.rooms.journals.peek_own_summary(&name, &mut |_| {}).map_err(failed)?;
+        self.rooms.journals.peek_own_summary(&name, &mut |(), _| {}).map_err(failed)?;
         let peek =
             self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
         let Some(peek) = peek else {

@@ -16,6 +16,7 @@ use super::{Managers, refusal};
 use crate::node::verbs::Refusal;
 use crate::store::Ledger;
 use crate::store::record::Record;
+use crate::store::seen::SeenRecord;
 
 /// Locks looked at for the list of those that were taken through other addresses: with more, take-overs would get slow for its sake.
 const LOOKED_AT_MAX: usize = 100_000;
@@ -40,11 +41,13 @@ impl Needs {
     }
 
     /// Of one that is being read, entry by entry: more than it needs where locks were unlocked again, never less.
-    fn note(&mut self, record: &Record) {
+    fn note(&mut self, record: &SeenRecord<'_>) {
         match record {
-            Record::Set(place, _) | Record::Granted(_, place, _) => self.lock_on(&place.file),
-            Record::Bound { path, prefix } => drop(self.bindings.insert(path.clone(), prefix.clone())),
-            Record::Unbound { path } => drop(self.bindings.remove(path)),
+            SeenRecord::Set(place, _) | SeenRecord::Granted(_, place, _) => self.lock_on(place.file),
+            SeenRecord::Other(Record::Bound { path, prefix }) => {
+                self.bindings.insert(path.clone(), prefix.clone());
+            }
+            SeenRecord::Other(Record::Unbound { path }) => drop(self.bindings.remove(path)),
             _ => {}
         }
     }
@@ -62,9 +65,9 @@ impl Managers {
     pub(super) fn foresee(&self, plan: &Plan) -> Result<(), Refusal> {
         let (journals, name) = (&self.rooms.journals, plan.ip.to_string());
         let failed = |e| refusal(plan.ip, "cannot read its record", &e);
-        let mut needs = Needs::default();
-        let known = journals.peek_own_summary(&name, &mut |loaded| needs.note(&loaded.entry.record));
-        let Some(known) = known.map_err(failed)? else { return Ok(()) };
+        let known =
+            journals.peek_own_summary(&name, &mut |needs: &mut Needs, seen| needs.note(&seen.entry.record));
+        let Some((known, needs)) = known.map_err(failed)? else { return Ok(()) };
         let nobody_elses = known.report.released || known.is_owned_by(self.rooms.state_dir.node_label());
         if nobody_elses || self.bindings(plan, &needs).is_ok() {
             return Ok(());

@@ -17,13 +17,14 @@ impl Managers {
     pub(super) fn fill(&self, ip: IpAddr, ledger: &Ledger, adopt: bool, full: bool) -> u64 {
         let desk = &self.rooms.desk;
         desk.run(Command::Load { lm: ip });
+        desk.expect(ledger.lock_count(), ledger.owner_count(), ledger.locked_files().count());
         for (client, state) in ledger.clients() {
             let party = Party { lm: ip, name: &client.name, address: client.address };
             desk.run(Command::Restore { party, state: *state });
         }
         let loads = ledger.lock_parts().map(|(owner, file, range, fields)| Command::LoadLock {
-            party: Party { lm: ip, name: &owner.client.name, address: owner.client.address },
-            oh: &owner.oh,
+            party: Party { lm: ip, name: owner.name, address: owner.address },
+            oh: owner.oh,
             svid: owner.svid,
             file,
             range,

@@ -137,8 +137,8 @@ impl Managers {
         desk.run(Command::Load { lm: other });
         let shared = ledger.lock_parts().filter(|(_, file, ..)| files.contains(file));
         desk.run_each(shared.map(|(owner, file, range, fields)| Command::LoadLock {
-            party: Party { lm: other, name: &owner.client.name, address: owner.client.address },
-            oh: &owner.oh,
+            party: Party { lm: other, name: owner.name, address: owner.address },
+            oh: owner.oh,
             svid: owner.svid,
             file,
             range,

@@ -204,10 +204,8 @@ impl Managers {
         self.foresee(plan)?;
         let early = if mutant!(LoadBeforeRaise) { journals.peek(&name).ok().flatten() } else { None };
         let epoch = journals.raise_epoch(&name, plan.force).map_err(failed("cannot take it over"))?;
-        let mut ledger = Ledger::default();
-        let report = journals
-            .load(&name, epoch, &mut |l| ledger.apply(l))
-            .map_err(failed("cannot load its record"))?;
+        let (report, ledger) =
+            journals.load_ledger(&name, epoch).map_err(failed("cannot load its record"))?;
         let ledger = early.map_or(ledger, |peek| peek.ledger);
         for finding in &report.findings {
             tracing::error!(lock_manager = %plan.ip, "the journal is damaged: {finding}");

@@ -13,6 +13,12 @@ use super::Engine;
 use super::segments::Place;
 
 impl Engine {
+    /// So many recorded locks, owners and files are about to come. Changes nothing but how long that takes.
+    pub fn expect(&mut self, locks: usize, owners: usize, files: usize) {
+        self.names.reserve(owners, files);
+        self.locks.reserve(locks);
+    }
+
     /// Lays a recorded lock over what the owner has there.
     #[allow(clippy::too_many_arguments)] // mirrors the command's fields
     pub(super) fn load_lock(
@@ -31,8 +37,14 @@ impl Engine {
             let refused = Stretch { lm: party.lm, name, address: party.address, oh, svid, file, range };
             return fx.event(Event::LoadRefused(Box::new(refused)));
         }
-        let client = self.load_client(now, lm, &party);
-        let place = Place { client, owner: self.names.owner(client, oh, svid), file: self.names.file(file) };
+        let likely = self.last_loaded;
+        let client = match likely.filter(|p| self.names.is_client(p.client, lm, party.name, &party.address)) {
+            Some(place) => place.client,
+            None => self.load_client(now, lm, &party),
+        };
+        let file = self.names.file_like(likely.map(|place| place.file), file);
+        let place = Place { client, owner: self.names.owner(client, oh, svid), file };
+        self.last_loaded = Some(place);
         self.hold(place);
         self.clear_outdated(now, place, range, lock.mode);
         let (free, taken) = self.free_parts(place, range, lock);
@@ -117,6 +129,9 @@ impl Engine {
             .filter(|other| expired || other.attrs.condition != Condition::Expired)
             .filter_map(|other| other.range.intersection(range))
             .collect();
+        if taken.is_empty() {
+            return (vec![range], taken);
+        }
         taken.sort_unstable();
         taken.dedup_by(|next, last| {
             // Shared locks of several owners overlap.

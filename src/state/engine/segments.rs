@@ -36,12 +36,15 @@ impl Engine {
     ) -> Option<Range> {
         let Place { owner, file, .. } = place;
         let now_s = (now.0 / 1000) as u32;
-        let old: Vec<LockId> = self.locks.own(file, owner, range).collect();
+        // Most have none yet: that is known without a search.
+        let has_none = self.names.owner_by_id(owner).locks == 0;
+        let old: Vec<LockId> =
+            if has_none { Vec::new() } else { self.locks.own(file, owner, range).collect() };
 
         let mut pieces: Vec<Piece> = Vec::with_capacity(old.len() + 2);
         let mut weaker: Option<Range> = None;
         let mut changed = false;
-        let journal = self.settings.journal;
+        let journal = self.settings.journal && !self.is_untold;
         let mut told: Vec<(Range, Option<Attrs>)> = Vec::new();
         let mut freed: Vec<(Range, Attrs)> = Vec::new();
         let mut next = Some(range.start);
@@ -117,8 +120,10 @@ impl Engine {
     fn replace(&mut self, place: Place, old: &[LockId], mut pieces: Vec<Piece>) {
         let Place { client, owner, file } = place;
         let mut gone: Vec<LockId> = old.to_vec();
-        self.merge_neighbour(place, &mut pieces, &mut gone, true);
-        self.merge_neighbour(place, &mut pieces, &mut gone, false);
+        if self.names.owner_by_id(owner).locks > 0 {
+            self.merge_neighbour(place, &mut pieces, &mut gone, true);
+            self.merge_neighbour(place, &mut pieces, &mut gone, false);
+        }
         for id in gone {
             let lock = self.locks.remove(id);
             self.count(client, lock.attrs, false);

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use crate::state::{Mode, Range};
 use crate::store::record::{
     ClientKey, Connection, Durability, Entry, LockCondition, LockFields, MAX_FILE_KEY, MAX_HANDLE, MAX_LABEL,
-    MAX_NAME, MAX_PATH, MAX_PREFIX, MAX_REPLY, OwnerKey, Place, Record, ReplySeed, UnderLock, WaiterFields,
+    MAX_NAME, MAX_PATH, MAX_PREFIX, MAX_REPLY, Place, Record, ReplySeed, UnderLock, WaiterFields,
 };
+use crate::store::seen::{SeenEntry, SeenOwner, SeenPlace, SeenRecord, SeenReply};
 
 /// Version of all payloads so far.
 pub(super) const PAYLOAD_VERSION: u8 = 1;
@@ -76,6 +77,11 @@ pub(super) fn encode_parts(
 
 /// Reads a payload of the type and version that its frame names.
 pub(super) fn decode(kind: u8, version: u8, payload: &[u8]) -> Result<Entry, DecodeError> {
+    see(kind, version, payload).map(SeenEntry::into_owned)
+}
+
+/// The same, without copies of what most of a record is.
+pub(super) fn see(kind: u8, version: u8, payload: &[u8]) -> Result<SeenEntry<'_>, DecodeError> {
     if version != PAYLOAD_VERSION {
         return Err(DecodeError::Newer(kind, version));
     }
@@ -84,12 +90,12 @@ pub(super) fn decode(kind: u8, version: u8, payload: &[u8]) -> Result<Entry, Dec
     let reply = if kind & WITH_REPLY != 0 { Some(r.reply()?) } else { None };
     if payload == [0]
         && reply.is_none()
-        && matches!(record, Record::WindowEnded | Record::Answered | Record::Stopped)
+        && matches!(record, SeenRecord::Other(Record::WindowEnded | Record::Answered | Record::Stopped))
     {
         r.rest = &[];
     }
     if r.rest.is_empty() && !payload.is_empty() {
-        Ok(Entry { record, reply })
+        Ok(SeenEntry { record, reply })
     } else {
         Err(DecodeError::Long)
     }
@@ -343,17 +349,21 @@ impl<'a> In<'a> {
         }
     }
 
-    fn bytes(&mut self, max: usize) -> Result<Box<[u8]>, DecodeError> {
+    fn slice(&mut self, max: usize) -> Result<&'a [u8], DecodeError> {
         let len = usize::from(self.u16()?);
         if len > max {
             return Err(DecodeError::Bounds);
         }
-        Ok(self.take(len)?.into())
+        self.take(len)
+    }
+
+    fn bytes(&mut self, max: usize) -> Result<Box<[u8]>, DecodeError> {
+        self.slice(max).map(Into::into)
     }
 
     fn text(&mut self, max: usize) -> Result<Box<str>, DecodeError> {
-        let bytes = self.bytes(max)?;
-        std::str::from_utf8(&bytes).map(Into::into).map_err(|_| DecodeError::Bounds)
+        let bytes = self.slice(max)?;
+        std::str::from_utf8(bytes).map(Into::into).map_err(|_| DecodeError::Bounds)
     }
 
     fn address(&mut self) -> Result<IpAddr, DecodeError> {
@@ -368,11 +378,12 @@ impl<'a> In<'a> {
         Ok(ClientKey { name: self.bytes(MAX_NAME)?, address: self.address()? })
     }
 
-    fn place(&mut self) -> Result<Place, DecodeError> {
-        let owner = OwnerKey { client: self.client()?, oh: self.bytes(MAX_NAME)?, svid: self.u32()? };
-        let file = self.bytes(MAX_FILE_KEY)?;
+    fn place(&mut self) -> Result<SeenPlace<'a>, DecodeError> {
+        let (name, address) = (self.slice(MAX_NAME)?, self.address()?);
+        let owner = SeenOwner { name, address, oh: self.slice(MAX_NAME)?, svid: self.u32()? };
+        let file = self.slice(MAX_FILE_KEY)?;
         let range = Range::new(self.u64()?, self.u64()?).ok_or(DecodeError::Bounds)?;
-        Ok(Place { owner, file, range })
+        Ok(SeenPlace { owner, file, range })
     }
 
     fn mode(&mut self) -> Result<Mode, DecodeError> {
@@ -383,7 +394,7 @@ impl<'a> In<'a> {
         LockCondition::ALL.get(usize::from(number)).copied().ok_or(DecodeError::Bounds)
     }
 
-    fn lock(&mut self) -> Result<(Place, LockFields), DecodeError> {
+    fn lock(&mut self) -> Result<(SeenPlace<'a>, LockFields), DecodeError> {
         let place = self.place()?;
         let (mode, condition) = (self.mode()?, Self::condition(self.u8()?)?);
         let (state, since) = (self.u32()?, self.u64()?);
@@ -395,7 +406,7 @@ impl<'a> In<'a> {
     }
 
     fn waiter(&mut self) -> Result<WaiterFields, DecodeError> {
-        let (place, mode) = (self.place()?, self.mode()?);
+        let (place, mode) = (self.place()?.into_owned(), self.mode()?);
         let (state, since, version) = (self.u32()?, self.u64()?, self.u32()?);
         let flags = self.u8()?;
         if flags > 3 {
@@ -414,8 +425,8 @@ impl<'a> In<'a> {
         })
     }
 
-    fn reply(&mut self) -> Result<ReplySeed, DecodeError> {
-        Ok(ReplySeed {
+    fn reply(&mut self) -> Result<SeenReply<'a>, DecodeError> {
+        let head = ReplySeed {
             peer: self.address()?,
             port: self.u16()?,
             tcp: self.bool()?,
@@ -425,11 +436,28 @@ impl<'a> In<'a> {
             procedure: self.u32()?,
             checksum: self.u64()?,
             at_ms: self.u64()?,
-            reply: self.bytes(MAX_REPLY)?,
+            reply: Box::default(),
+        };
+        Ok(SeenReply { head, bytes: self.slice(MAX_REPLY)? })
+    }
+
+    fn record(&mut self, kind: u8, version: u8) -> Result<SeenRecord<'a>, DecodeError> {
+        Ok(match kind {
+            2 => {
+                let (place, fields) = self.lock()?;
+                SeenRecord::Set(place, fields)
+            }
+            3 => SeenRecord::Unset(self.place()?),
+            4 => {
+                let waiter = self.u64()?;
+                let (place, fields) = self.lock()?;
+                SeenRecord::Granted(waiter, place, fields)
+            }
+            _ => SeenRecord::Other(self.other(kind, version)?),
         })
     }
 
-    fn record(&mut self, kind: u8, version: u8) -> Result<Record, DecodeError> {
+    fn other(&mut self, kind: u8, version: u8) -> Result<Record, DecodeError> {
         Ok(match kind {
             1 => Record::Opened {
                 lock_manager: self.text(MAX_LABEL)?,
@@ -443,16 +471,6 @@ impl<'a> In<'a> {
                 },
                 complete: self.bool()?,
             },
-            2 => {
-                let (place, fields) = self.lock()?;
-                Record::Set(place, fields)
-            }
-            3 => Record::Unset(self.place()?),
-            4 => {
-                let waiter = self.u64()?;
-                let (place, fields) = self.lock()?;
-                Record::Granted(waiter, place, fields)
-            }
             5 => Record::Queued(self.u64()?, self.waiter()?),
             6 => Record::Unqueued(self.u64()?),
             7 => Record::Client(self.client()?, self.u32()?),
@@ -493,6 +511,7 @@ impl<'a> In<'a> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::store::record::OwnerKey;
     use proptest::prelude::*;
 
     fn bytes(max: usize) -> impl Strategy<Value = Box<[u8]>> {

@@ -15,6 +15,7 @@ use super::names::Name;
 use super::owner::Owner;
 use super::writer::{Place, Writer};
 use super::{Options, epoch, snapshot};
+use crate::store::ledger::Ledger;
 use crate::store::lock_store::{Batch, Done, Epoch, Listed, LoadReport, LoadSink, LockStore, Outcome};
 use crate::store::record::Record;
 
@@ -172,6 +173,20 @@ impl Journals {
         epoch::raise_after(self.files.as_ref(), &dir, last.0).map(Epoch)
     }
 
+    /// Loads the record into a table, as [`LockStore::load`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_ledger(
+        &self,
+        lock_manager: &str,
+        epoch: Epoch,
+    ) -> Result<(LoadReport, Ledger), JournalError> {
+        let dir = self.dir(lock_manager);
+        epoch::check(self.files.as_ref(), &dir, epoch.0)?;
+        load::load_into(self.files.as_ref(), &dir, How::of_owner(lock_manager, epoch.0), &mut Ledger::apply)
+    }
+
     /// Replaces what earlier owners have left by a snapshot. False: it cannot be done now.
     fn compact_before(&self, writer: &Writer, loaded: &LoadReport) -> bool {
         let done = snapshot::compact(self.files.as_ref(), &writer.job_before(loaded.last));
@@ -277,7 +292,7 @@ impl LockStore for Journals {
     ) -> Result<LoadReport, JournalError> {
         let dir = self.dir(lock_manager);
         epoch::check(self.files.as_ref(), &dir, epoch.0)?;
-        let how = How { name: Some(lock_manager), settle: true, mine: epoch.0, until: None, stop: None };
+        let how = How::of_owner(lock_manager, epoch.0);
         load::load(self.files.as_ref(), &dir, how, &mut |_, loaded| sink(loaded))
     }
 

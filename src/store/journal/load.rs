@@ -13,8 +13,9 @@ use super::files::{Files, Handle};
 use super::frame::{self, FRAME, Frame, HEADER, Header, Kind, Look, MAX_FRAME};
 use super::names::MAX_NUMBER;
 use super::reader::Reader;
-use crate::store::lock_store::{LoadReport, Loaded, Origin, Torn};
+use crate::store::lock_store::{LoadReport, Origin, Torn};
 use crate::store::record::{Durability, Record};
+use crate::store::seen::{Seen, SeenRecord};
 
 /// How a journal is read.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,12 @@ pub(super) struct How<'a> {
     pub(super) stop: Option<&'a AtomicBool>,
 }
 
-impl How<'_> {
+impl<'a> How<'a> {
+    /// As whoever has raised the epoch to `mine` does.
+    pub(super) fn of_owner(name: &'a str, mine: u64) -> Self {
+        Self { name: Some(name), settle: true, mine, until: None, stop: None }
+    }
+
     /// Fails once it is to be given up.
     pub(super) fn go_on(&self) -> Result<(), JournalError> {
         match self.stop {
@@ -51,7 +57,7 @@ pub(super) struct Spot<'a> {
 }
 
 /// Takes what is loaded, with the place it was found at.
-pub(super) type Sink<'a> = dyn FnMut(Spot<'_>, Loaded) + 'a;
+pub(super) type Sink<'a> = dyn FnMut(Spot<'_>, Seen<'_>) + 'a;
 
 /// Loads the journal in `dir` into `sink`, in order.
 pub(super) fn load(
@@ -60,25 +66,30 @@ pub(super) fn load(
     how: How<'_>,
     sink: &mut Sink<'_>,
 ) -> Result<LoadReport, JournalError> {
-    let chain = Chain::open(files, dir, how)?;
-    let mut loader = Loader {
-        how,
-        sink,
-        damaged: None,
-        fold: Fold { complete: chain.fresh, ..Fold::default() },
-        report: LoadReport {
-            findings: chain.findings.clone(),
-            built_on: chain.head,
-            ..LoadReport::default()
-        },
-    };
-    loader.fold.unreadable = chain.unreadable;
-    loader.run(&chain)?;
-    let Loader { mut report, fold, .. } = loader;
-    report.complete = fold.is_complete();
-    report.unaccounted = fold.is_unaccounted();
-    report.released = fold.released;
-    Ok(report)
+    let (mut loader, chain) = Loader::open(files, dir, how, sink)?;
+    let due = loader.snapshot(&chain)?;
+    loader.finish(&chain, due)
+}
+
+/// The same into something that can be begun anew: a snapshot is not read once more before it is delivered, only to see whether it is whole.
+/// Is it not, then all is forgotten, and the other way taken.
+pub(super) fn load_into<T: Default>(
+    files: &dyn Files,
+    dir: &Path,
+    how: How<'_>,
+    sink: &mut dyn FnMut(&mut T, Seen<'_>),
+) -> Result<(LoadReport, T), JournalError> {
+    let mut into = T::default();
+    let mut deliver = |_: Spot<'_>, seen: Seen<'_>| sink(&mut into, seen);
+    let (mut loader, chain) = Loader::open(files, dir, how, &mut deliver)?;
+    if let Some(due) = loader.whole_snapshot(&chain)? {
+        let report = loader.finish(&chain, due)?;
+        return Ok((report, into));
+    }
+    drop((loader, chain));
+    into = T::default();
+    let report = load(files, dir, how, &mut |_, seen| sink(&mut into, seen))?;
+    Ok((report, into))
 }
 
 struct Loader<'a, 'b> {
@@ -109,7 +120,11 @@ struct Fold {
 }
 
 impl Fold {
-    fn note(&mut self, record: &Record, epoch: u64) {
+    fn note(&mut self, record: &SeenRecord<'_>, epoch: u64) {
+        let SeenRecord::Other(record) = record else {
+            (self.stopped, self.released) = (false, false);
+            return;
+        };
         self.stopped = *record == Record::Stopped;
         match record {
             Record::Opened { durability, complete, .. } => {
@@ -144,9 +159,31 @@ enum End {
     At(u64, Look),
 }
 
-impl Loader<'_, '_> {
-    fn run(&mut self, chain: &Chain) -> Result<(), JournalError> {
-        let mut due = self.snapshot(chain)?;
+impl<'a, 'b> Loader<'a, 'b> {
+    fn open(
+        files: &dyn Files,
+        dir: &Path,
+        how: How<'a>,
+        sink: &'a mut Sink<'b>,
+    ) -> Result<(Self, Chain), JournalError> {
+        let chain = Chain::open(files, dir, how)?;
+        let (findings, built_on) = (chain.findings.clone(), chain.head);
+        let report = LoadReport { findings, built_on, ..LoadReport::default() };
+        let fold = Fold { complete: chain.fresh, unreadable: chain.unreadable, ..Fold::default() };
+        Ok((Loader { how, sink, damaged: None, fold, report }, chain))
+    }
+
+    /// Delivers what is behind the snapshot, from `due` on.
+    fn finish(mut self, chain: &Chain, due: u64) -> Result<LoadReport, JournalError> {
+        self.run(chain, due)?;
+        let Loader { mut report, fold, .. } = self;
+        report.complete = fold.is_complete();
+        report.unaccounted = fold.is_unaccounted();
+        report.released = fold.released;
+        Ok(report)
+    }
+
+    fn run(&mut self, chain: &Chain, mut due: u64) -> Result<(), JournalError> {
         for (i, part) in chain.segments.iter().enumerate() {
             let next = chain.segments.get(i + 1);
             let needed = next.map(|next| next.header.first - 1).or(self.how.until);
@@ -190,7 +227,18 @@ impl Loader<'_, '_> {
         Ok(entry.is_ok_and(|entry| matches!(entry.record, Record::Opened { complete: false, .. })))
     }
 
-    /// Delivers the best snapshot and returns the next sequence.
+    /// Delivers the best snapshot and returns the next sequence. `None`: it is damaged, and some of it was delivered.
+    fn whole_snapshot(&mut self, chain: &Chain) -> Result<Option<u64>, JournalError> {
+        let Some(base) = chain.snapshots.first() else { return Ok(Some(1)) };
+        self.settle(base.handle.as_ref(), &base.path)?;
+        if self.read_snapshot(base, Some(Origin::Snapshot))?.is_some() {
+            return Ok(None);
+        }
+        self.report.snapshot = Some(base.name.clone());
+        Ok(Some(base.sequence + 1))
+    }
+
+    /// Delivers the best snapshot that is whole and returns the next sequence.
     fn snapshot(&mut self, chain: &Chain) -> Result<u64, JournalError> {
         let mut damaged = None;
         for base in &chain.snapshots {
@@ -250,16 +298,16 @@ impl Loader<'_, '_> {
                 return if whole { Ok(None) } else { bad(at, "the snapshot does not end as it should") };
             }
             count += 1;
+            let entry = match codec::see(frame.kind, frame.version, payload) {
+                Ok(entry) => entry,
+                Err(e @ DecodeError::Newer(..)) => return Err(newer(path, &e)),
+                Err(e) => return bad(at, &e.to_string()),
+            };
             if let Some(origin) = origin {
-                let entry = match codec::decode(frame.kind, frame.version, payload) {
-                    Ok(entry) => entry,
-                    Err(e @ DecodeError::Newer(..)) => return Err(newer(path, &e)),
-                    Err(e) => return bad(at, &e.to_string()),
-                };
                 let spot = Spot { file: name, offset: at };
                 self.fold.note(&entry.record, epoch);
                 self.report.entries += 1;
-                (self.sink)(spot, Loaded { sequence: 0, entry, origin });
+                (self.sink)(spot, Seen { sequence: 0, entry, origin });
             }
             at = next;
         }
@@ -340,7 +388,7 @@ impl Loader<'_, '_> {
         payload: &[u8],
         origin: Origin,
     ) -> Result<bool, JournalError> {
-        let entry = match codec::decode(frame.kind, frame.version, payload) {
+        let entry = match codec::see(frame.kind, frame.version, payload) {
             Ok(entry) => entry,
             Err(e @ DecodeError::Newer(..)) => return Err(newer(&part.path, &e)),
             Err(_) => return Ok(false),
@@ -348,7 +396,7 @@ impl Loader<'_, '_> {
         self.fold.note(&entry.record, part.header.epoch);
         self.report.entries += 1;
         let spot = Spot { file: &part.name, offset: at };
-        (self.sink)(spot, Loaded { sequence: frame.sequence, entry, origin });
+        (self.sink)(spot, Seen { sequence: frame.sequence, entry, origin });
         Ok(true)
     }
 

@@ -10,8 +10,9 @@ use super::journals::Journals;
 use super::load::{self, How};
 use super::names::Name;
 use crate::store::ledger::Ledger;
-use crate::store::lock_store::{Epoch, LoadReport, LoadSink, Loaded, Origin};
+use crate::store::lock_store::{Epoch, LoadReport, Origin};
 use crate::store::record::Record;
+use crate::store::seen::{Seen, SeenRecord};
 
 /// What is recorded of a lock manager, without its locks. A living owner may write on meanwhile: it is what was there at some
 /// moment of the look.
@@ -52,11 +53,8 @@ impl Journals {
     /// # Errors
     /// [`JournalError`]: it cannot be read. Damage is no error, but in the report.
     pub fn peek(&self, lock_manager: &str) -> Result<Option<Peek>, JournalError> {
-        let mut ledger = Ledger::default();
-        let summary = look(self.files(), &self.dir(lock_manager), Some(lock_manager), &mut |loaded| {
-            ledger.apply(loaded);
-        })?;
-        Ok(summary.map(|summary| Peek { summary, ledger }))
+        let found = look(self.files(), &self.dir(lock_manager), Some(lock_manager), &mut Ledger::apply)?;
+        Ok(found.map(|(summary, ledger)| Peek { summary, ledger }))
     }
 
     /// As [`Self::peek`], without keeping anything: reads it all, but in a fraction of the time and no memory.
@@ -67,18 +65,18 @@ impl Journals {
         summary(self.files(), &self.dir(lock_manager), Some(lock_manager))
     }
 
-    /// As [`Self::peek_summary`], where the directory may be another lock manager's by mistake: then nothing but an error. `sink` sees
-    /// what is read.
+    /// As [`Self::peek_summary`], where the directory may be another lock manager's by mistake: then nothing but an error. `note` sees
+    /// what is read, and notes it in something that may be begun anew.
     ///
     /// # Errors
     /// As [`Self::peek`], and [`JournalError::OtherName`].
-    pub fn peek_own_summary(
+    pub fn peek_own_summary<T: Default>(
         &self,
         lock_manager: &str,
-        sink: &mut LoadSink<'_>,
-    ) -> Result<Option<Summary>, JournalError> {
-        let found = look(self.files(), &self.dir(lock_manager), None, sink)?;
-        match found.as_ref().and_then(|summary| summary.opened.as_ref()) {
+        note: &mut dyn FnMut(&mut T, Seen<'_>),
+    ) -> Result<Option<(Summary, T)>, JournalError> {
+        let found = look(self.files(), &self.dir(lock_manager), None, note)?;
+        match found.as_ref().and_then(|(summary, _)| summary.opened.as_ref()) {
             Some(Record::Opened { lock_manager: whose, .. }) if **whose != *lock_manager => {
                 Err(JournalError::OtherName { found: whose.to_string(), expected: lock_manager.into() })
             }
@@ -113,31 +111,32 @@ pub(super) fn summary(
     dir: &Path,
     name: Option<&str>,
 ) -> Result<Option<Summary>, JournalError> {
-    look(files, dir, name, &mut |_| {})
+    Ok(look::<()>(files, dir, name, &mut |(), _| {})?.map(|(summary, ())| summary))
 }
 
 /// Loads, and reads the newest epoch after that.
-fn look(
+fn look<T: Default>(
     files: &dyn Files,
     dir: &Path,
     name: Option<&str>,
-    sink: &mut dyn FnMut(Loaded),
-) -> Result<Option<Summary>, JournalError> {
+    note: &mut dyn FnMut(&mut T, Seen<'_>),
+) -> Result<Option<(Summary, T)>, JournalError> {
     if !is_recorded(files, dir)? {
         return Ok(None);
     }
     let how = How { name, settle: false, mine: 0, until: None, stop: None };
-    let mut opened = None;
-    let report = load::load(files, dir, how, &mut |_, loaded| {
-        if let (Record::Opened { .. }, true) = (&loaded.entry.record, loaded.origin != Origin::Salvaged) {
-            opened = Some(loaded.entry.record.clone());
+    let (report, (opened, noted)) = load::load_into(files, dir, how, &mut |(opened, noted), seen| {
+        if let (SeenRecord::Other(record @ Record::Opened { .. }), true) =
+            (&seen.entry.record, seen.origin != Origin::Salvaged)
+        {
+            *opened = Some(record.clone());
         }
-        sink(loaded);
+        note(noted, seen);
     })?;
     // Read after the record: who raised it meanwhile is seen, and the record is then no longer the newest owner's.
     let epoch = epoch::newest(files, dir)?;
     let handed_over = epoch > 0 && epoch::handed_over(files, dir, epoch)?;
     let names = files.list(dir).map_err(JournalError::io("cannot list", dir))?;
     let begun = names.iter().any(|name| matches!(Name::parse(name), Some(Name::Segment(e, _)) if e == epoch));
-    Ok(Some(Summary { epoch: Epoch(epoch), handed_over, report, opened, begun }))
+    Ok(Some((Summary { epoch: Epoch(epoch), handed_over, report, opened, begun }, noted)))
 }

@@ -44,7 +44,7 @@ pub fn dump(
     dir: &Path,
     each: &mut dyn FnMut(&str, u64, Loaded),
 ) -> Result<LoadReport, JournalError> {
-    load::load(files, dir, LOOK, &mut |spot, loaded| each(spot.file, spot.offset, loaded))
+    load::load(files, dir, LOOK, &mut |spot, loaded| each(spot.file, spot.offset, loaded.into_owned()))
 }
 
 /// Reads everything that counts and reports.
@@ -92,7 +92,8 @@ fn survey(files: &dyn Files, dir: &Path, cut: &Cut, how: How<'_>) -> Result<Surv
     }
     let mut state = Survey { loss: Loss::default(), ledger: Ledger::default(), name: String::new() };
     let (mut found, mut from_snapshot) = (false, 0);
-    load::load(files, dir, how, &mut |spot: Spot<'_>, loaded: Loaded| {
+    load::load(files, dir, how, &mut |spot: Spot<'_>, loaded| {
+        let loaded = loaded.into_owned();
         if let (Record::Opened { lock_manager, .. }, true) = (&loaded.entry.record, state.name.is_empty()) {
             state.name = lock_manager.to_string();
         }

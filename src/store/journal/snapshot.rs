@@ -48,8 +48,7 @@ pub(super) fn compact(files: &dyn Files, job: &Job) -> Result<(), JournalError> 
         until: Some(job.until),
         stop: Some(&job.stop),
     };
-    let mut ledger = Ledger::default();
-    let report = load::load(files, &job.dir, how, &mut |_, loaded| ledger.apply(loaded))?;
+    let (report, ledger) = load::load_into(files, &job.dir, how, &mut Ledger::apply)?;
     if let Some(finding) = report.findings.iter().find(|_| report.unaccounted) {
         return Err(JournalError::Damaged(finding.clone()));
     }
