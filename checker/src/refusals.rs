@@ -163,20 +163,27 @@ impl Checker {
             let manager = self.world.manager_of(owner);
             !manager.may_have_dropped(since) && !manager.had_any_doubt()
         };
-        let mut seen: Table<u32, ()> = Table::default();
+        // Each with the one that waits for it.
+        let mut seen: Table<u32, u32> = Table::default();
         let mut next = Vec::new();
         self.sure_holders(call.file, call.owner, call.bytes, mode, since, &mut next);
-        while let Some(owner) = next.pop() {
+        while let Some((owner, waiting)) = next.pop() {
             if owner == call.owner {
+                let way = std::iter::successors(Some(waiting), |one| {
+                    seen.get(one).copied().filter(|before| *before != call.owner)
+                });
+                let way: Vec<String> = way.map(|one| self.say_owner(one)).collect();
                 let what = format!(
-                    "{} was told to wait, but those that it waits for wait for that owner themselves",
-                    self.say(call)
+                    "{} was told to wait, but {} waits for that owner",
+                    self.say(call),
+                    way.join(", for which waits ")
                 );
                 return self.fail(Invariant::I6, what);
             }
-            if self.world.info(owner).forged() || !quiet(owner) || seen.insert(owner, ()).is_some() {
+            if self.world.info(owner).forged() || !quiet(owner) || seen.contains_key(&owner) {
                 continue;
             }
+            seen.insert(owner, waiting);
             for file in 0..self.files.len() as u32 {
                 let Some(own) = self.owns.get(&(file, owner)) else { continue };
                 let sure = own.waits.iter().filter(|wait| {
@@ -199,12 +206,12 @@ impl Checker {
         bytes: Bytes,
         mode: Mode,
         since: u64,
-        owners: &mut Vec<u32>,
+        owners: &mut Vec<(u32, u32)>,
     ) {
         for (_, segment) in self.files[file as usize].map.touching(bytes) {
             for hold in segment.holds.iter().filter(|hold| hold.owner != owner && hold.since.seq < since) {
                 if self.world.must(hold).is_some_and(|must| must.conflicts(mode)) {
-                    owners.push(hold.owner);
+                    owners.push((hold.owner, owner));
                 }
             }
         }

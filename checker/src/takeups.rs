@@ -366,6 +366,7 @@ impl Manager {
     /// The disk of its record fails an operation: whoever serves it may fall silent, and then no window ends and nobody is told anything.
     pub(crate) fn disk_failed(&mut self, now: Moment) {
         self.certain = false;
+        self.waits_lost = now.seq;
         self.lose_sight(now);
     }
 

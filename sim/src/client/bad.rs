@@ -124,7 +124,9 @@ impl Client {
 
     /// Another request under the number of the last one.
     fn use_xid_again(&mut self, now: Micros, at: usize, out: &mut Vec<Effect>) {
-        let held = self.new_lock(at, Verb::Test).held();
+        let any = self.new_lock(at, Verb::Test).held();
+        // What it holds is what others would see that it still holds.
+        let held = self.owners[at].book.held().first().copied().unwrap_or(any);
         let own = Mask { name: 0, client: self.config.id };
         let svid = self.owners[at].svid;
         let lock = self.masked_lock(at, own, svid, held);
