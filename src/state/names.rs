@@ -389,8 +389,11 @@ impl Names {
         self.clients.get(id.index()).is_some_and(|c| c.lm == lm && *c.name == *name && c.address == *address)
     }
 
-    /// So many more are about to come: the tables need not grow step by step, each time with all that is in them.
-    pub(super) fn reserve(&mut self, owners: usize, files: usize) {
+    /// There are going to be so many in all, or some more: the tables need not grow step by step, each time with all that is in them. Where
+    /// they are that large nothing is done: everybody waits meanwhile.
+    pub(super) fn reserve_all(&mut self, owners: usize, files: usize) {
+        let owners = owners.saturating_sub(self.owners.len());
+        let files = files.saturating_sub(self.files.len());
         let (seed, known) = (self.hash_seed, &self.owners);
         self.owner_ids.reserve(owners, |id| {
             let o = &known[*id as usize];

@@ -13,10 +13,11 @@ use super::Engine;
 use super::segments::Place;
 
 impl Engine {
-    /// So many recorded locks, owners and files are about to come. Changes nothing but how long that takes.
+    /// So many recorded locks, owners and files are about to come, or are here already, kept from the stay before. Changes nothing but how
+    /// long that takes.
     pub fn expect(&mut self, locks: usize, owners: usize, files: usize) {
-        self.names.reserve(owners, files);
-        self.locks.reserve(locks);
+        self.names.reserve_all(owners, files);
+        self.locks.reserve(locks.saturating_sub(self.locks.len()));
     }
 
     /// Lays a recorded lock over what the owner has there.
