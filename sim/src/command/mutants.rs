@@ -50,9 +50,12 @@ mod with {
         seconds: f64,
     }
 
-    /// How seeds, by how dense they are, end without any mutant, as far as that was asked.
+    /// A seed, and how dense it is.
+    type Which = (u64, u64);
+
+    /// How they end without any mutant: up to when that was asked, and when it failed.
     #[derive(Default)]
-    struct Alone(Mutex<BTreeMap<(u64, u64), (Micros, Option<Micros>)>>);
+    struct Alone(Mutex<BTreeMap<Which, (Micros, Option<Micros>)>>);
 
     impl Alone {
         /// Whether it fails by itself up to this time.
