@@ -41,7 +41,7 @@ impl Checker {
             _ => {}
         }
         self.must_be_in_the_way(call, mode, &format!("was answered {answer:?}"))?;
-        if answer == Answer::Blocked {
+        if answer == Answer::Blocked && self.settings.circles {
             self.look_for_circle(call, mode)?;
         }
         if answer == Answer::Deadlock && !self.may_be_a_circle(call, mode) {

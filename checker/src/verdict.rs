@@ -128,6 +128,8 @@ pub struct Settings {
     pub copies: bool,
     /// DENIED_NOLOCKS is a fair answer to a new LOCK from the start (see [`crate::Checker::excuse_nolocks`]).
     pub nolocks: bool,
+    /// Who would wait for himself, over any number of others, is told so instead of being told to wait.
+    pub circles: bool,
     /// Statuses that say nothing of locks (ROFS, STALE_FH, FBIG, FAILED) are fair answers to LOCK and TEST.
     pub others: bool,
     /// A plain LOCK that is granted with a new NSM state frees the older locks of that client through that address.
@@ -154,6 +156,7 @@ impl Default for Settings {
             lossless: false,
             steady: false,
             answers: None,
+            circles: false,
             served: Vec::new(),
             slack: 1_000_000,
             hold: 86_400_000_000,

@@ -704,7 +704,7 @@ fn i6_what_was_granted_unheard_stays_in_the_way_of_those_who_wait() {
 #[test]
 fn i6_nobody_is_told_to_wait_for_himself() {
     let story = |closed: bool| {
-        let mut story = Story::new();
+        let mut story = Story::with(Settings { circles: true, ..Settings::default() });
         story.lock(ex(A, 0, 9), Answer::Granted);
         story.lock(ex(B, 10, 19), Answer::Granted);
         story.lock(ex(C, 20, 29), Answer::Granted);

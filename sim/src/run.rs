@@ -137,6 +137,7 @@ fn checker(settings: &Settings, plan: &Plan, site: &Site, liars: Vec<ClientId>) 
         answers: (!trouble.disks)
             .then(|| plan.park.as_micros() as Micros + if plan.slow_checks { 25_000 } else { 10_000 } * MS),
         served: site.files(plan).into_iter().map(|file| (file.file, file.lms)).collect(),
+        circles: true,
         copies: plan.copies(),
         nolocks: trouble.disks,
         liars,
