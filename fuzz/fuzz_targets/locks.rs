@@ -151,7 +151,9 @@ impl World {
             }
             Action::Drop => assert!(ticket.is_some() && !done, "what is not under way is dropped"),
             Action::Dispatch(program, call, token) => {
-                assert!(token == 0 || ticket.is_none() || reply.is_none(), "carried out twice");
+                // A message whose result was given up, as nobody took it, is a new one when it comes again.
+                let message = info.program == 100_021 && (6..=10).contains(&info.procedure);
+                assert!(token == 0 || message || ticket.is_none() || reply.is_none(), "carried out twice");
                 let (ticket, responder) = self.replies.open(token, info.xid);
                 self.at.insert(ticket, which);
                 let made = &mut self.made[which];
