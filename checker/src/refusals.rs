@@ -165,8 +165,9 @@ impl Checker {
         };
         // Each with the one that waits for it.
         let mut seen: Table<u32, u32> = Table::default();
-        let mut next = Vec::new();
-        self.sure_holders(call.file, call.owner, call.bytes, mode, since, &mut next);
+        let with = |owners: Vec<u32>, waiting: u32| owners.into_iter().map(move |owner| (owner, waiting));
+        let first = self.sure_holders(call.file, call.owner, call.bytes, mode, since);
+        let mut next: Vec<(u32, u32)> = with(first, call.owner).collect();
         while let Some((owner, waiting)) = next.pop() {
             if owner == call.owner {
                 let way = std::iter::successors(Some(waiting), |one| {
@@ -191,38 +192,18 @@ impl Checker {
                     !wait.doubtful && wait.blocked.seq < since && !manager.may_have_dropped(wait.first.seq)
                 });
                 for wait in sure {
-                    self.sure_holders(file, owner, wait.bytes, wait.mode, since, &mut next);
+                    next.extend(with(self.sure_holders(file, owner, wait.bytes, wait.mode, since), owner));
                 }
             }
         }
         Ok(())
     }
 
-    /// Who surely holds what excludes this, and has since before that event.
-    fn sure_holders(
-        &self,
-        file: u32,
-        owner: u32,
-        bytes: Bytes,
-        mode: Mode,
-        since: u64,
-        owners: &mut Vec<(u32, u32)>,
-    ) {
-        for (_, segment) in self.files[file as usize].map.touching(bytes) {
-            for hold in segment.holds.iter().filter(|hold| hold.owner != owner && hold.since.seq < since) {
-                if self.world.must(hold).is_some_and(|must| must.conflicts(mode)) {
-                    owners.push((hold.owner, owner));
-                }
-            }
-        }
-    }
-
     /// A circle is possible: from those who may be in the way of this request, over those who may be in the way of what they wait for,
     /// back to its owner. Whoever asks for something without an answer, or may still be waiting, waits.
     fn may_be_a_circle(&self, call: &Call, mode: Mode) -> bool {
         let mut seen: Table<u32, ()> = Table::default();
-        let mut next = Vec::new();
-        self.owners_in_the_way(call.file, call.owner, call.bytes, mode, call.first.seq, &mut next);
+        let mut next = self.owners_in_the_way(call.file, call.owner, call.bytes, mode, call.first.seq);
         let files = 0..self.files.len() as u32;
         while let Some(owner) = next.pop() {
             if owner == call.owner {
@@ -241,33 +222,35 @@ impl Checker {
                 let waits = own.waits.iter().map(|wait| (wait.bytes, wait.mode));
                 let stale = own.stale.iter().map(|stale| (stale.bytes, stale.mode));
                 for (bytes, mode) in ops.chain(waits).chain(stale) {
-                    let known = next.len();
-                    self.owners_in_the_way(file, owner, bytes, mode, call.first.seq, &mut next);
-                    if next[known..].contains(&call.owner) {
+                    let more = self.owners_in_the_way(file, owner, bytes, mode, call.first.seq);
+                    if more.contains(&call.owner) {
                         return true;
                     }
+                    next.extend(more);
                 }
             }
         }
         false
     }
 
-    fn owners_in_the_way(
-        &self,
-        file: u32,
-        owner: u32,
-        bytes: Bytes,
-        mode: Mode,
-        since: u64,
-        owners: &mut Vec<u32>,
-    ) {
-        for (_, segment) in self.files[file as usize].map.touching(bytes) {
-            for hold in segment.holds.iter().filter(|hold| hold.owner != owner) {
-                if Mode::ALL.iter().any(|theirs| theirs.conflicts(mode) && hold.may_since(*theirs, since)) {
-                    owners.push(hold.owner);
-                }
-            }
-        }
+    /// Who may hold, at some time from event `since` on, what excludes this.
+    fn owners_in_the_way(&self, file: u32, owner: u32, bytes: Bytes, mode: Mode, since: u64) -> Vec<u32> {
+        self.others(file, owner, bytes, |hold| {
+            Mode::ALL.iter().any(|theirs| theirs.conflicts(mode) && hold.may_since(*theirs, since))
+        })
+    }
+
+    /// Who surely holds what excludes this, and has since before that event.
+    fn sure_holders(&self, file: u32, owner: u32, bytes: Bytes, mode: Mode, since: u64) -> Vec<u32> {
+        self.others(file, owner, bytes, |hold| {
+            hold.since.seq < since && self.world.must(hold).is_some_and(|must| must.conflicts(mode))
+        })
+    }
+
+    /// Other owners with such a hold on any of these bytes.
+    fn others(&self, file: u32, owner: u32, bytes: Bytes, such: impl Fn(&Hold) -> bool) -> Vec<u32> {
+        let holds = self.files[file as usize].map.touching(bytes).flat_map(|(_, segment)| &segment.holds);
+        holds.filter(|hold| hold.owner != owner && such(hold)).map(|hold| hold.owner).collect()
     }
 
     /// TEST was answered.
