@@ -389,7 +389,15 @@ impl Checker {
             }
             _ => false,
         };
-        if self.owns.get(&(grant.file, grant.owner)).is_some_and(|own| own.ops.iter().any(unheard)) {
+        // So may what it refused, or what waited before something that is not sure to have ended that.
+        let refused = |wait: &Wait| {
+            wait.doubtful && overlap(wait.bytes, first.bytes) && wait.mode.conflicts(first.mode)
+        };
+        if self
+            .owns
+            .get(&(grant.file, grant.owner))
+            .is_some_and(|own| own.ops.iter().any(unheard) || own.waits.iter().any(refused))
+        {
             return true;
         }
         let map = &self.files[grant.file as usize].map;

@@ -80,7 +80,8 @@ impl Engine {
         self.start_work(now, lm, WorkKind::Expire, fx);
     }
 
-    /// All that was not reclaimed has expired.
+    /// All that was not reclaimed has expired. Of a record that may be incomplete nothing is kept for who comes late: others may have had the
+    /// bytes, in the part that is lost.
     pub(super) fn window_ended(&mut self, now: Time, lm: LmId, expired: u64, fx: &mut Effects) {
         let entry = self.names.lm_mut(lm);
         let Some(window) = entry.window.take() else { return };
@@ -89,11 +90,12 @@ impl Engine {
         if expired > 0 {
             self.totals.expired += expired;
             fx.event(Event::Unreclaimed { lm: address, locks: expired });
-            self.set_hold(now, lm);
+            self.set_hold(self.hold_from(now), lm);
             self.push_entry(|| Entry::Swept(address, Sweep::Expire));
         }
         self.push_entry(|| Entry::WindowEnded(address));
         if !window.full.is_empty() {
+            self.set_hold(now, lm);
             self.wake_all(lm);
         }
     }
@@ -107,7 +109,8 @@ impl Engine {
         }
     }
 
-    /// Ends the windows that have nothing left to wait for. Full ones run to their end: who knows what is missing.
+    /// Ends the windows that have nothing left to wait for. Full ones run to their end: who knows what is missing. And drops at once what is
+    /// not kept behind one.
     pub(super) fn end_emptied(&mut self, now: Time, fx: &mut Effects) {
         while let Some(lm) = self.emptied.pop_first() {
             let Some(lm) = self.names.find_lm(&lm) else { continue };
@@ -116,6 +119,8 @@ impl Engine {
             if waits && entry.reclaimable == 0 && (mutant!(FullWindowEndsEarly) || !entry.is_any_full()) {
                 self.end_grace(now, lm, fx);
                 self.run_wakes(now, fx);
+            } else if entry.work.is_none() && entry.hold_until.is_some_and(|until| until <= now) {
+                self.drop_expired(now, lm, fx);
             }
         }
     }
@@ -219,9 +224,13 @@ impl Engine {
         }
     }
 
-    /// Starts the hold time of expired locks, anew if one runs: the last window counts.
-    pub(super) fn set_hold(&mut self, now: Time, lm: LmId) {
-        let until = if mutant!(HoldTimeIgnored) { now } else { now.plus(self.settings.hold) };
+    /// Until when what expires now is kept.
+    pub(super) fn hold_from(&self, now: Time) -> Time {
+        if mutant!(HoldTimeIgnored) { now } else { now.plus(self.settings.hold) }
+    }
+
+    /// Until when expired locks are kept, whatever was said before: the last window counts.
+    pub(super) fn set_hold(&mut self, until: Time, lm: LmId) {
         let entry = self.names.lm_mut(lm);
         if let Some(old) = entry.hold_until.replace(until) {
             self.holds.remove(&(old, entry.address));

@@ -255,6 +255,22 @@ fn in_a_full_window_a_live_claim_beats_an_unreclaimed_record() {
 }
 
 #[test]
+fn after_a_full_window_nothing_of_the_record_is_kept_for_who_comes_late() {
+    let (mut k, a) = (in_window(), peer("a", 1));
+    k.load(a, "g", 0..=9, X, Expired);
+    k.window(1, 90_000, true);
+    k.tick(90_000);
+    assert!(is_over(&k) && k.counts().0 == 0);
+    assert_eq!(
+        k.reclaim(a, "f", 0..=9, X),
+        DeniedGracePeriod,
+        "others may have had it, in the part that is lost"
+    );
+    assert_eq!(k.reclaim(a, "g", 0..=9, X), DeniedGracePeriod);
+    assert_eq!(k.lock(a, "f", 0..=9, X), Granted);
+}
+
+#[test]
 fn in_a_full_window_the_owner_holds_no_more_than_it_says() {
     let (mut k, a, b) = (in_window(), peer("a", 1), peer("b", 2));
     k.window(1, 90_000, true);

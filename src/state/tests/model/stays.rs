@@ -24,8 +24,16 @@ impl Model {
     }
 
     pub(in crate::state::tests) fn end_grace(&mut self, now: u64, lm: usize) {
-        if !self.is_loaded(lm) || self.windows[lm].take().is_none() {
+        if !self.is_loaded(lm) {
             return;
+        }
+        let Some(window) = self.windows[lm].take() else { return };
+        if window.is_full() {
+            // Of what may be incomplete nothing is kept for who comes late.
+            self.holds[lm] = None;
+            let gone = |c: Cell| matches!(c.condition, Condition::Reclaimable | Condition::Expired);
+            self.change_lm(lm, |c| Some(c).filter(|c| !gone(*c)));
+            return self.serve_waiters();
         }
         if self.reclaimable(lm) {
             self.holds[lm] = Some(now + HOLD);
