@@ -537,6 +537,8 @@ pub enum Event {
         waiters: u64,
         /// Whether there is more of it than one call may free.
         more: bool,
+        /// A lock manager that is not taken up here, if some of the locks were kept of one: its record has them still.
+        released: Option<IpAddr>,
     },
 }
 

@@ -96,7 +96,9 @@ pub struct Settings {
     /// Whether changes of locks and waiters come with entries.
     pub journal: bool,
     /// For so long after a client's reboot was noticed, a LOCK under an older NSM state is taken for one from before: it may have lain in
-    /// the queue of a node that stood still. Later it comes from a host that has lost its NSM state.
+    /// the queue of a node that stood still. Later it comes from a host that has lost its NSM state. And for so long after a client
+    /// came or was loaded, a reboot notice is not taken for one of a reboot since where no NSM state tells: it may come late, or again, as its
+    /// answer was lost with the node before. A Linux client repeats it each minute.
     pub late: Duration,
     /// With a journal: whether what was freed through one lock manager is in the way of the others until the caller says that it is
     /// written. Off only where all lock managers are written together.

@@ -128,6 +128,8 @@ pub struct Preview {
     pub waiting: u64,
     /// Whether every plain LOCK and TEST would wait, not only conflicting ones.
     pub all_wait: bool,
+    /// A lock manager that is not taken up here, if some of the locks to be freed are kept of one: its record keeps them.
+    pub released: Option<IpAddr>,
 }
 
 impl Engine {
@@ -218,6 +220,7 @@ impl Engine {
                     freed: self.locks.of_file(file).count() as u64,
                     dropped,
                     waiting,
+                    released: self.released_of(self.locks.of_file(file)),
                     ..Preview::default()
                 }
             }
@@ -231,13 +234,15 @@ impl Engine {
                     freed: u64::from(self.locks.count_of(client)),
                     dropped,
                     waiting,
+                    released: self.released_of(self.locks.of_client(client)),
                     ..Preview::default()
                 }
             }
             Target::Lock(id) => {
                 let Some(id) = self.find_lock(*id) else { return Preview::default() };
                 let waiting = self.still_waiting(|_| true, |lock| lock != id, window);
-                Preview { freed: 1, waiting, ..Preview::default() }
+                let released = self.released_of(std::iter::once(id));
+                Preview { freed: 1, waiting, released, ..Preview::default() }
             }
         }
     }
@@ -255,8 +260,14 @@ impl Engine {
             freed: locks - stay,
             dropped: self.waiters.of_lm(lm).count() as u64,
             waiting: self.still_waiting(|w| w.lm != lm, stays, window),
-            all_wait: false,
+            ..Preview::default()
         }
+    }
+
+    /// One of the lock managers of these locks that are not taken up here.
+    fn released_of(&self, mut locks: impl Iterator<Item = LockId>) -> Option<IpAddr> {
+        let found = locks.find(|lock| self.names.lm_by_id(self.lm_of(*lock)).stage == Stage::Released)?;
+        Some(self.names.lm_by_id(self.lm_of(found)).address)
     }
 
     /// The waiters that would still be there (`stay`) and have a window or one of the locks that would still be there in their way.

@@ -132,6 +132,8 @@ pub(super) struct Client {
     pub(super) reclaimable: u64,
     pub(super) waiters: u32,
     pub(super) shares: u32,
+    /// When it came, or was loaded.
+    pub(super) since: Time,
     pub(super) last_seen: Time,
     /// Since when it has nothing; the key of its place in the idle list.
     pub(super) idle_since: Option<Time>,
@@ -253,6 +255,7 @@ impl Names {
             reclaimable: 0,
             waiters: 0,
             shares: 0,
+            since: now,
             last_seen: now,
             idle_since: None,
         }) as u32);

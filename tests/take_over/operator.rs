@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use super::rawrpc::nlm::*;
-use super::rawrpc::{FLOAT, Node, Want};
+use super::rawrpc::{Client, FLOAT, Node, Want, host};
 use super::{Daemon, LM, LONG, Pair, lock, locks, text};
 
 /// What a shell makes of `echo TEXT > control/FILE`.
@@ -180,4 +180,40 @@ fn unlock_filesystem_frees_the_locks_of_one_export_only() {
     let done = a.verb(&["unlock-filesystem", text(&other)]);
     assert_eq!(done["freed"], 1, "one file system, two exports: {done}");
     assert_eq!(locks(&a), [lock(0, "one", "held")]);
+}
+
+#[test]
+fn what_is_freed_of_an_address_that_was_given_up_is_out_of_the_way_here_and_the_verb_says_that_its_record_keeps_it()
+ {
+    const OTHER: &str = "127.1.0.2";
+    let Some(pair) = Pair::new() else { return };
+    let (a, fh) = pair.begin(LONG);
+    let journal = pair.world.dir().join("journal-2");
+    std::fs::create_dir(&journal).unwrap();
+    let second = ["start-grace", OTHER, "--journal", text(&journal)];
+    let bytes = Want::bytes(&fh, 0, 10);
+    let (mut one, export) = (pair.a.client(10, "one"), pair.world.export());
+    for verb in [&["unlock-filesystem", text(&export)][..], &["unlock-client", "two"], &["revoke"]] {
+        a.verb(&second);
+        let mut two = pair.a.within(|| Client::to(host(11), [127, 1, 0, 2], "two"));
+        let back = two.lock(&bytes.clone().reclaim());
+        assert!(back == GRANTED || two.lock(&bytes) == GRANTED, "{verb:?}");
+        a.verb(&["unlock-ip", OTHER]);
+        assert_eq!(one.lock(&bytes), DENIED, "kept, as the same files are served through another address");
+        let id = id_at(&a, 0);
+        let verb: Vec<&str> =
+            verb.iter().copied().chain((verb == ["revoke"]).then_some(id.as_str())).collect();
+        let dry: Vec<&str> = verb.iter().copied().chain(["--dry-run"]).collect();
+        let output = a.command(&dry);
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && why.contains("1 lock would be freed here, but"),
+            "{dry:?}: {why}"
+        );
+        assert_eq!(one.lock(&bytes), DENIED, "{verb:?}: a dry run");
+        let (errno, why) = a.refused(&verb);
+        assert!(errno == "ESTALE" && why.contains("1 lock was freed here, but"), "{verb:?}: {errno} {why}");
+        assert_eq!(one.lock(&bytes), GRANTED, "{verb:?}");
+        assert_eq!(one.unlock(&bytes), GRANTED);
+    }
 }

@@ -50,6 +50,10 @@ impl Managers {
         if v.full && !in_window && further.is_empty() {
             done.notes.push("full does nothing: its window is over. Give it up first (unlock_ip) if the record is in doubt".into());
         }
+        if v.grace.is_some() && in_window && slot.waits_for_address {
+            let note = "its window's time does not run yet, and its length stays: say it again once clients are told";
+            done.notes.push(note.into());
+        }
         if v.adopt {
             done.notes.push("adopt does nothing: it is taken up already".into());
         }
@@ -137,7 +141,7 @@ impl Managers {
         };
         if peek.summary.handed_over && !plan.force {
             let text = format!(
-                "{name}: was handed over to another place at epoch {}: import it again, or force",
+                "{name}: was handed over to another place at epoch {}: import what the node that has it now exports, or force if no other has taken it up",
                 peek.summary.epoch
             );
             return Err(Refusal::new(Errno::ESTALE, text));

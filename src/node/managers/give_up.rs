@@ -307,8 +307,7 @@ impl Managers {
             }
             other => other.map_err(failed)?,
         };
-        let mut ledger = Ledger::default();
-        let report = journals.load(&name, epoch, &mut |l| ledger.apply(l)).map_err(failed)?;
+        let (report, ledger) = journals.load_ledger(&name, epoch).map_err(failed)?;
         journals.own(&name, epoch, &report).map_err(failed)?;
         for (place, fields) in ledger.locks() {
             let (client, file) = (&place.owner.client, self.rooms.exports.name_of(&place.file));

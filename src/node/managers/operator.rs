@@ -42,7 +42,7 @@ impl Managers {
             while desk.read(|e| e.is_working(ip)) {
                 desk.run(Command::Tick);
             }
-            self.settle([ip])?;
+            self.settle(ip, "the window ended")?;
         }
         Ok(done)
     }
@@ -57,28 +57,26 @@ impl Managers {
         };
         let others = self.rooms.config.exports.iter().filter(|e| e.path != path);
         let shared = others.filter(|e| exports.prefix_of(&e.path).as_ref() == Some(&prefix)).count() > 0;
-        let (mut done, mut whose) = (Done::default(), BTreeSet::new());
+        let mut freeing = Freeing::default();
         let (mut slot, mut unknown) = (Some(0), 0);
         while let Some(from) = slot {
             let (files, next) = self.rooms.desk.read(|e| e.file_keys(&prefix, from, FILES_AT_ONCE));
             for file in &files {
                 match self.is_below(file, path, shared) {
-                    Some(true) => self.free(Target::File(file), dry, &mut done, &mut whose),
+                    Some(true) => self.free(Target::File(file), dry, &mut freeing),
                     Some(false) => {}
                     None => unknown += 1,
                 }
             }
             slot = next;
         }
-        self.settle(whose)?;
+        let mut done = self.freed(freeing, dry)?;
         if unknown > 0 {
             done.notes.push(format!(
                 "{unknown} files of the same file system have no path that could be found and were left alone: use revoke"
             ));
         }
-        let verb = if dry { "would be" } else { "were" };
-        done.text = format!("{}: {} locks {verb} freed", path.display(), done.freed);
-        done.changed = done.freed + done.dropped > 0;
+        done.text = format!("{}: {}", path.display(), freed_text(done.freed, dry));
         Ok(done)
     }
 
@@ -97,28 +95,29 @@ impl Managers {
         let address = client.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         let found = self.rooms.desk.read(|e| find_clients(e, client, address, ip));
         if found.is_empty() {
-            let through = ip.map(|ip| format!(" of {ip}")).unwrap_or_default();
-            return Err(Refusal::new(
-                Errno::ENOENT,
-                format!("no client{through} has the name or address {client}"),
-            ));
+            let text = match ip {
+                Some(ip) if !self.rooms.desk.read(|e| e.stage(ip) == Some(Stage::Loaded)) => {
+                    format!("{ip} is not taken up here, and nothing of {client} is kept")
+                }
+                Some(ip) => format!("no client of {ip} has the name or address {client}"),
+                None => format!("no client has the name or address {client}"),
+            };
+            return Err(Refusal::new(Errno::ENOENT, text));
         }
-        let (mut done, mut whose) = (Done::default(), BTreeSet::new());
+        let mut freeing = Freeing::default();
         for row in &found {
             let target = Target::Client { lm: row.lm, name: &row.name, address: row.address };
-            self.free(target, dry, &mut done, &mut whose);
+            self.free(target, dry, &mut freeing);
         }
-        self.settle(whose)?;
-        let verb = if dry { "would be" } else { "were" };
-        done.text = format!("{client}: {} locks {verb} freed", done.freed);
-        done.changed = done.freed + done.dropped > 0;
+        let mut done = self.freed(freeing, dry)?;
+        done.text = format!("{client}: {}", freed_text(done.freed, dry));
         Ok(done)
     }
 
     pub(super) fn revoke(&self, id: u64, dry: bool) -> Result<Done, Refusal> {
-        let (mut done, mut whose) = (Done::default(), BTreeSet::new());
-        self.free(Target::Lock(id), dry, &mut done, &mut whose);
-        self.settle(whose)?;
+        let mut freeing = Freeing::default();
+        self.free(Target::Lock(id), dry, &mut freeing);
+        let mut done = self.freed(freeing, dry)?;
         if done.freed == 0 {
             return Err(Refusal::new(
                 Errno::ENOENT,
@@ -130,27 +129,29 @@ impl Managers {
         Ok(done)
     }
 
-    /// Frees it, in as many steps as it takes; other requests run between. Adds the lock managers whose records it is in.
-    fn free(&self, what: Target<'_>, dry: bool, done: &mut Done, whose: &mut BTreeSet<IpAddr>) {
+    /// Frees it, in as many steps as it takes; other requests run between.
+    fn free(&self, what: Target<'_>, dry: bool, freeing: &mut Freeing) {
         let desk = &self.rooms.desk;
         if dry {
             let preview = desk.read(|e| e.preview_free(&what));
-            done.freed += preview.freed;
-            done.dropped += preview.dropped;
+            freeing.locks += preview.freed;
+            freeing.waiters += preview.dropped;
+            freeing.released = freeing.released.or(preview.released);
             return;
         }
         loop {
             let mut again = false;
             for event in desk.run_for_events(command(what)) {
-                if let Event::FreedByOperator { what, locks, waiters, more } = event {
-                    done.freed += locks;
-                    done.dropped += waiters;
+                if let Event::FreedByOperator { what, locks, waiters, more, released } = event {
+                    freeing.locks += locks;
+                    freeing.waiters += waiters;
+                    freeing.released = freeing.released.or(released);
                     again = more;
                     match what {
                         // Whoever had something on it.
-                        Freed::File(_) => whose.extend(desk.loaded().into_iter().map(|(lm, _)| lm)),
-                        Freed::Client { lm, .. } => drop(whose.insert(lm)),
-                        Freed::Lock(stretch) => drop(whose.insert(stretch.lm)),
+                        Freed::File(_) => freeing.whose.extend(desk.loaded().into_iter().map(|(lm, _)| lm)),
+                        Freed::Client { lm, .. } => drop(freeing.whose.insert(lm)),
+                        Freed::Lock(stretch) => drop(freeing.whose.insert(stretch.lm)),
                     }
                 }
             }
@@ -160,27 +161,51 @@ impl Managers {
         }
     }
 
-    /// Waits until what was done is durable. The disks of lock managers that it is not about must not matter. What is only kept here of one that
-    /// is not taken up is out of others' way, but its record has it still.
-    fn settle(&self, whose: impl IntoIterator<Item = IpAddr>) -> Result<(), Refusal> {
-        let mut kept = None;
-        for ip in whose {
-            if self.rooms.desk.read(|e| e.stage(ip)) == Some(Stage::Released) {
-                kept = Some(ip);
-            } else if self.slot(ip).is_some_and(|slot| slot.is_loaded()) && !self.rooms.desk.settle(ip) {
-                let text = format!("{ip}: done, but its journal cannot be written");
-                return Err(Refusal::new(Errno::EIO, text));
+    /// What was freed, once it is durable; `dry`: would be. Refused where that cannot be: what was only kept here of a lock manager that is not
+    /// taken up is out of others' way, but its record has it still.
+    fn freed(&self, freeing: Freeing, dry: bool) -> Result<Done, Refusal> {
+        let Freeing { locks, waiters, whose, released } = freeing;
+        let what = freed_text(locks, dry);
+        if !dry {
+            for ip in whose {
+                self.settle(ip, &what)?;
             }
         }
-        match kept {
-            None => Ok(()),
-            Some(ip) => Err(Refusal::new(
-                Errno::ESTALE,
-                format!(
-                    "{ip}: done here, but its record, which this node does not write now, keeps them: free them where it is taken up"
-                ),
-            )),
+        if let Some(ip) = released {
+            let text = format!(
+                "{ip}: {what} here, but its record, which this node does not write now, keeps its locks: free them where it is taken up"
+            );
+            return Err(Refusal::new(Errno::ESTALE, text));
         }
+        Ok(Done { freed: locks, dropped: waiters, changed: locks + waiters > 0, ..Done::default() })
+    }
+
+    /// Waits until what was done (`what`, for the refusal) is durable. The disks of lock managers that it is not about must not matter.
+    fn settle(&self, ip: IpAddr, what: &str) -> Result<(), Refusal> {
+        if !self.slot(ip).is_some_and(|slot| slot.is_loaded()) || self.rooms.desk.settle(ip) {
+            return Ok(());
+        }
+        Err(Refusal::new(Errno::EIO, format!("{ip}: {what}, but its journal cannot be written")))
+    }
+}
+
+/// What was freed so far, or would be.
+#[derive(Default)]
+struct Freeing {
+    locks: u64,
+    waiters: u64,
+    /// The lock managers whose records it is in.
+    whose: BTreeSet<IpAddr>,
+    /// One that is not taken up here, of which some was kept.
+    released: Option<IpAddr>,
+}
+
+fn freed_text(locks: u64, dry: bool) -> String {
+    match (locks, dry) {
+        (1, true) => "1 lock would be freed".into(),
+        (1, false) => "1 lock was freed".into(),
+        (_, true) => format!("{locks} locks would be freed"),
+        (_, false) => format!("{locks} locks were freed"),
     }
 }
 

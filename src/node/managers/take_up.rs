@@ -402,7 +402,8 @@ impl Managers {
                 "{refused} recorded locks conflict with others and were not loaded (see the log)"
             ));
         }
-        if !self.rooms.addresses.here(plan.ip) {
+        let tells = !opening.adopt || opening.reclaimable > 0;
+        if tells && !self.rooms.addresses.here(plan.ip) {
             notes.push("the address is not on this machine yet: clients are told once it is".to_owned());
         }
         let text = match (opening.adopt, opening.full) {

@@ -92,7 +92,8 @@ impl Engine {
         for (i, lm) in &self.names.lms {
             assert_eq!((lm.reclaimable, lm.expired, lm.kept), lms.get(&i).copied().unwrap_or_default());
             let in_order = lm.is_loaded() && lm.work.is_none();
-            assert!(!in_order || lm.expired == 0 || lm.hold_until.is_some(), "expired locks go some day");
+            let goes = lm.hold_until.is_some() || lm.unswept.is_some();
+            assert!(!in_order || lm.expired == 0 || goes, "expired locks go some day");
             assert!(
                 !in_order || lm.reclaimable > 0 || lm.window.is_none() || lm.is_any_full(),
                 "a window with nothing to reclaim"

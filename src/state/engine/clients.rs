@@ -157,7 +157,7 @@ impl Engine {
         }
         let id = self.load_client(now, lm, &party);
         let client = self.names.client_mut(id);
-        (client.state, client.state_since) = (state, None);
+        (client.state, client.state_since, client.since) = (state, None, now);
         client.recorded = true;
         client.listed = true;
     }
@@ -197,11 +197,14 @@ impl Engine {
             }
         }
         for id in clients {
-            // What was taken under a state that nobody told was taken before the first that was.
+            // What was taken under a state that nobody told was taken before the first that was. Has none been told yet, then this may be the
+            // one that it was taken under.
             let known = self.names.client(id).state;
+            let may_be_late = known == 0 && self.may_be_late(now, id);
             let newer = move |lock_state: u32| {
                 let taken = if lock_state == 0 { known } else { lock_state };
-                mutant!(OldNoticeFreesNewLocks) || (taken != 0 && is_newer(state, taken))
+                let older = if taken == 0 { !may_be_late } else { is_newer(state, taken) };
+                mutant!(OldNoticeFreesNewLocks) || older
             };
             let kept = self.free_older(now, id, state, newer, fx);
             if kept > 0 {
@@ -216,6 +219,12 @@ impl Engine {
             }
         }
         fx.reply(token, Reply::Void);
+    }
+
+    /// Whether a reboot notice may be of the time before we knew the client.
+    fn may_be_late(&self, now: Time, id: ClientId) -> bool {
+        let client = self.names.client(id);
+        self.names.lm_by_id(client.lm).window.is_some() || now < client.since.plus(self.settings.late)
     }
 
     pub(super) fn free_all(&mut self, now: Time, party: Party<'_>, token: Token, fx: &mut Effects) {

@@ -323,10 +323,11 @@ impl Engine {
         self.next_grant += 1;
         let grant = GrantId(self.next_grant);
         let new = Attrs { condition: Condition::Granting, grant, ..Attrs::held(w.mode, w.state) };
+        let over = self.names.lm_by_id(w.lm).hold_until.is_none();
         let eased = self.overlay(now, place, w.range, |before| match before {
             None => Some(new),
             // Whoever did not come in time asks as one that has nothing, and has nothing if it does not want this any more.
-            Some(b) if b.condition == Condition::Expired && b.mode >= w.mode => Some(new),
+            Some(b) if b.condition == Condition::Expired && (over || b.mode >= w.mode) => Some(new),
             Some(b) => {
                 // Whoever asked for more of its lock is back.
                 let condition = match b.condition {

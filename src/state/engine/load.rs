@@ -86,7 +86,7 @@ impl Engine {
             self.wake(place.file, eased);
         }
         if lock.condition == Condition::Expired {
-            self.set_hold(self.hold_from(now), lm);
+            self.set_hold(now, lm);
         }
     }
 

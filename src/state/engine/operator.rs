@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use crate::state::command::{Effects, Event, Freed, Reply};
-use crate::state::types::{ClientId, LockId, Range, Time, WaiterId};
+use crate::state::types::{ClientId, LockId, Range, Stage, Time, WaiterId};
 use crate::state::waiting::How;
 
 use super::Engine;
@@ -18,6 +18,8 @@ struct Tally {
     waiters: u64,
     shares: u64,
     more: bool,
+    /// A lock manager that is not taken up here, of whose locks some were among them.
+    released: Option<IpAddr>,
 }
 
 impl Engine {
@@ -106,6 +108,10 @@ impl Engine {
         tally.more |= locks.len() > most;
         let spots: Vec<(Place, Range)> = locks.into_iter().take(most).map(|id| self.spot_of(id)).collect();
         for (place, range) in spots {
+            let lm = self.names.lm_by_id(self.names.client(place.client).lm);
+            if lm.stage == Stage::Released {
+                tally.released = Some(lm.address);
+            }
             self.hold(place);
             self.free(now, place, range, fx);
             self.release(now, place);
@@ -124,8 +130,8 @@ impl Engine {
             return;
         }
         self.totals.freed_by_operator += tally.locks;
-        let (locks, waiters, more) = (tally.locks, tally.waiters, tally.more);
-        fx.event(Event::FreedByOperator { what, locks, waiters, more });
+        let Tally { locks, waiters, more, released, .. } = *tally;
+        fx.event(Event::FreedByOperator { what, locks, waiters, more, released });
     }
 
     fn spot_of(&self, id: LockId) -> (Place, Range) {

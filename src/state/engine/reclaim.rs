@@ -38,10 +38,12 @@ impl Engine {
     /// What a reclaim can be granted on.
     pub(in crate::state) fn ground(&self, lm: LmId, c: &Claim<'_>) -> Ground {
         let mode = if mutant!(ReclaimStronger) { Mode::Shared } else { c.mode };
+        let kept = self.names.lm_by_id(lm).hold_until.is_some();
         let is_covered = |place: &Place| {
             let any = mutant!(ReclaimBeyondRecord)
                 && self.locks.own(place.file, place.owner, c.range).next().is_some();
-            any || self.covers(place.owner, place.file, c.range, mode)
+            let any_expired = || self.is_any_expired(place, c.range);
+            any || (self.covers(place.owner, place.file, c.range, mode) && (kept || !any_expired()))
         };
         let known = self.places_of(self.reclaims_for(lm, &c.party), c.oh, c.svid, c.file);
         if let Some(place) = known.into_iter().find(is_covered) {
@@ -123,6 +125,11 @@ impl Engine {
         let own = self.locks.own(place.file, place.owner, range);
         own.map(|id| self.locks.get(id).attrs.condition)
             .all(|c| matches!(c, Condition::Reclaimable | Condition::Expired))
+    }
+
+    fn is_any_expired(&self, place: &Place, range: Range) -> bool {
+        let mut own = self.locks.own(place.file, place.owner, range);
+        own.any(|id| self.locks.get(id).attrs.condition == Condition::Expired)
     }
 
     /// Whether anything that the owner has there is not.

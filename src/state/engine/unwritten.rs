@@ -60,7 +60,7 @@ impl Engine {
         if told {
             self.marked.insert(lm);
         } else {
-            self.wake_others(lm);
+            self.swept(lm);
         }
     }
 
@@ -87,7 +87,7 @@ impl Engine {
         self.wake_files(files);
         if self.names.lm_by_id(lm).unswept.is_some_and(|at| at <= mark) {
             self.set_unswept(lm, None);
-            self.wake_others(lm);
+            self.swept(lm);
         }
     }
 
@@ -168,6 +168,12 @@ impl Engine {
             self.wake(file, Range::ALL);
             self.names.drop_file(file);
         }
+    }
+
+    /// The record says what has expired.
+    fn swept(&mut self, lm: LmId) {
+        self.emptied.insert(self.names.lm_by_id(lm).address);
+        self.wake_others(lm);
     }
 
     fn wake_others(&mut self, lm: LmId) {

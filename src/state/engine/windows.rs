@@ -74,28 +74,32 @@ impl Engine {
         let Some(window) = entry.window.as_ref().filter(|_| entry.is_loaded() && !entry.is_ending()) else {
             return;
         };
+        let full = !window.full.is_empty();
         self.windows.remove(&(window.until, entry.address));
         self.finish_work(now, lm, fx);
+        if full {
+            self.end_hold(lm);
+        } else if self.names.lm_by_id(lm).reclaimable > 0 {
+            self.set_hold(now, lm);
+        }
         self.begin_sweep(lm);
         self.start_work(now, lm, WorkKind::Expire, fx);
     }
 
     /// All that was not reclaimed has expired. Of a record that may be incomplete nothing is kept for who comes late: others may have had the
     /// bytes, in the part that is lost.
-    pub(super) fn window_ended(&mut self, now: Time, lm: LmId, expired: u64, fx: &mut Effects) {
+    pub(super) fn window_ended(&mut self, lm: LmId, expired: u64, fx: &mut Effects) {
         let entry = self.names.lm_mut(lm);
         let Some(window) = entry.window.take() else { return };
-        let address = entry.address;
+        let (address, full) = (entry.address, !window.full.is_empty());
         fx.event(Event::GraceEnded(address));
         if expired > 0 {
             self.totals.expired += expired;
             fx.event(Event::Unreclaimed { lm: address, locks: expired });
-            self.set_hold(self.hold_from(now), lm);
             self.push_entry(|| Entry::Swept(address, Sweep::Expire));
         }
         self.push_entry(|| Entry::WindowEnded(address));
-        if !window.full.is_empty() {
-            self.set_hold(now, lm);
+        if full {
             self.wake_all(lm);
         }
     }
@@ -109,8 +113,8 @@ impl Engine {
         }
     }
 
-    /// Ends the windows that have nothing left to wait for. Full ones run to their end: who knows what is missing. And drops at once what is
-    /// not kept behind one.
+    /// Ends the windows that have nothing left to wait for. Full ones run to their end: who knows what is missing. And drops what has expired and
+    /// is kept for nobody, once the record says so: until then it is in the way of requests through other lock managers.
     pub(super) fn end_emptied(&mut self, now: Time, fx: &mut Effects) {
         while let Some(lm) = self.emptied.pop_first() {
             let Some(lm) = self.names.find_lm(&lm) else { continue };
@@ -119,7 +123,11 @@ impl Engine {
             if waits && entry.reclaimable == 0 && (mutant!(FullWindowEndsEarly) || !entry.is_any_full()) {
                 self.end_grace(now, lm, fx);
                 self.run_wakes(now, fx);
-            } else if entry.work.is_none() && entry.hold_until.is_some_and(|until| until <= now) {
+            } else if entry.is_loaded()
+                && entry.work.is_none()
+                && entry.hold_until.is_none()
+                && entry.unswept.is_none()
+            {
                 self.drop_expired(now, lm, fx);
             }
         }
@@ -127,11 +135,8 @@ impl Engine {
 
     /// The hold time of a lock manager's expired locks is over.
     pub(super) fn drop_expired(&mut self, now: Time, lm: LmId, fx: &mut Effects) {
-        let entry = self.names.lm_mut(lm);
-        if let Some(until) = entry.hold_until.take() {
-            self.holds.remove(&(until, entry.address));
-        }
-        if entry.expired > 0 {
+        self.end_hold(lm);
+        if self.names.lm_by_id(lm).expired > 0 {
             // In nobody's way: nobody is to be woken.
             self.start_work(now, lm, WorkKind::DropExpired, fx);
         }
@@ -217,6 +222,9 @@ impl Engine {
                 }
             }
             Condition::Expired => {
+                if added && lm.expired == 0 && lm.hold_until.is_none() {
+                    self.emptied.insert(lm.address);
+                }
                 step(&mut lm.expired);
                 step(&mut self.expired);
             }
@@ -224,19 +232,23 @@ impl Engine {
         }
     }
 
-    /// Until when what expires now is kept.
-    pub(super) fn hold_from(&self, now: Time) -> Time {
-        if mutant!(HoldTimeIgnored) { now } else { now.plus(self.settings.hold) }
-    }
-
-    /// Until when expired locks are kept, whatever was said before: the last window counts.
-    pub(super) fn set_hold(&mut self, until: Time, lm: LmId) {
+    /// Starts the hold time of expired locks, anew if one runs: the last window counts.
+    pub(super) fn set_hold(&mut self, now: Time, lm: LmId) {
+        let until = if mutant!(HoldTimeIgnored) { now } else { now.plus(self.settings.hold) };
         let entry = self.names.lm_mut(lm);
         if let Some(old) = entry.hold_until.replace(until) {
             self.holds.remove(&(old, entry.address));
         }
         if entry.is_loaded() {
             self.holds.insert((until, entry.address));
+        }
+    }
+
+    /// Expired locks are kept for nobody any more.
+    fn end_hold(&mut self, lm: LmId) {
+        let entry = self.names.lm_mut(lm);
+        if let Some(until) = entry.hold_until.take() {
+            self.holds.remove(&(until, entry.address));
         }
     }
 }

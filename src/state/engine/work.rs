@@ -70,7 +70,7 @@ impl Engine {
         }
         let address = self.names.lm_by_id(lm).address;
         self.working.retain(|other| *other != address);
-        self.finished(now, lm, work, fx);
+        self.finished(lm, work, fx);
         // What was due meanwhile.
         self.emptied.insert(address);
     }
@@ -280,11 +280,11 @@ impl Engine {
         }
     }
 
-    fn finished(&mut self, now: Time, lm: LmId, work: Work, fx: &mut Effects) {
+    fn finished(&mut self, lm: LmId, work: Work, fx: &mut Effects) {
         let address = self.names.lm_by_id(lm).address;
         match work.kind {
             WorkKind::Expire => {
-                self.window_ended(now, lm, work.locks, fx);
+                self.window_ended(lm, work.locks, fx);
                 self.end_sweep(lm, work.locks > 0);
             }
             WorkKind::DropExpired => {

@@ -174,6 +174,36 @@ fn what_is_reclaimed_under_an_incomplete_record_is_no_older_than_the_clients_nex
 }
 
 #[test]
+fn a_reboot_long_after_an_incomplete_record_frees_what_was_reclaimed_under_it() {
+    let (mut k, a, b) = (Kit::new(), peer("a", 1), peer("b", 2));
+    k.begin_load(1);
+    k.run(Command::Restore { party: a.party(), state: 0 });
+    k.load(a.state(0), "f", 0..=9, X, Condition::Reclaimable);
+    k.window(1, 90_000, true);
+    k.end_load(1);
+    assert_eq!(k.reclaim(a, "f", 0..=9, X), Granted);
+    k.tick(600_000);
+    k.notify(a, 7);
+    assert_eq!(k.counts().0, 0, "no repeated notice comes so late");
+    assert_eq!(k.lock(b, "f", 0..=9, X), Granted);
+}
+
+#[test]
+fn a_reboot_of_one_that_never_told_its_state_frees_its_locks_unless_the_notice_may_be_of_the_boot_before() {
+    let (mut k, a) = (Kit::new(), peer("a", 1).state(0));
+    k.lock(a, "f", 0..=9, X);
+    k.notify(a, 3);
+    assert_eq!(k.counts().0, 1, "the notice of the boot before it took the lock");
+    k.notify(a, 5);
+    assert_eq!(k.counts().0, 0);
+    let mut k = Kit::new();
+    k.lock(a, "f", 0..=9, X);
+    k.tick(600_000);
+    k.notify(a, 3);
+    assert_eq!(k.counts().0, 0);
+}
+
+#[test]
 fn a_notice_serves_who_waited_in_order() {
     let (mut k, a, b, c) = (Kit::new(), peer("a", 1), peer("b", 2), peer("c", 3));
     k.lock(a, "f", 0..=9, X);

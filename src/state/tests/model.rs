@@ -348,9 +348,10 @@ impl Model {
     pub(super) fn notify(&mut self, lm: usize, client: usize, state: u32, token: u64) {
         let c = lm * CLIENTS + client;
         if let Some(known) = self.clients[c] {
+            let may_be_late = self.windows[lm].is_some();
             self.free_client(c, |old| {
                 let taken = if old == 0 { known } else { old };
-                taken != 0 && taken < state
+                if taken == 0 { !may_be_late } else { taken < state }
             });
             self.serve_waiters();
             if known == 0 || known < state {

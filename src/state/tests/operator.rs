@@ -24,7 +24,7 @@ fn id_of(k: &Kit, p: Peer) -> u64 {
 /// Locks, waiters, and whether there is more.
 fn freed(k: &Kit) -> Option<(Freed, u64, u64, bool)> {
     let freed = |e: Event| match e {
-        Event::FreedByOperator { what, locks, waiters, more } => Some((what, locks, waiters, more)),
+        Event::FreedByOperator { what, locks, waiters, more, .. } => Some((what, locks, waiters, more)),
         _ => None,
     };
     let all: Vec<_> = k.events().into_iter().filter_map(freed).collect();

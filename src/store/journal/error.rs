@@ -30,7 +30,9 @@ pub enum JournalError {
         newest: u64,
     },
     /// The lock manager was handed over to another place.
-    #[error("the lock manager was handed over at epoch {0}: import it again, or force")]
+    #[error(
+        "the lock manager was handed over at epoch {0}: import what the node that has it now exports, or force if no other has taken it up"
+    )]
     HandedOver(u64),
     /// What was begun has not ended in time, and goes on.
     #[error("{}: its disk does not answer: files in it stay open until it does", .0.display())]

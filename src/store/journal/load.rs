@@ -245,7 +245,11 @@ impl<'a, 'b> Loader<'a, 'b> {
             self.settle(base.handle.as_ref(), &base.path)?;
             match self.read_snapshot(base, None)? {
                 None => {
-                    self.read_snapshot(base, Some(Origin::Snapshot))?;
+                    if let Some(finding) = self.read_snapshot(base, Some(Origin::Snapshot))? {
+                        // A disk that tells it differently each time. What it said up to here was delivered; the rest is missing.
+                        self.report.findings.push(finding);
+                        self.fold.pending = true;
+                    }
                     self.report.snapshot = Some(base.name.clone());
                     return Ok(base.sequence + 1);
                 }

@@ -134,8 +134,7 @@ pub fn export(
         return Err(TransferError::NotHandedOver(newest));
     }
     let how = How { name: Some(name), settle: true, mine: 0, until: None, stop: None };
-    let mut ledger = Ledger::default();
-    let report = load::load(files, dir, how, &mut |_, loaded| ledger.apply(loaded))?;
+    let (report, mut ledger) = load::load_into(files, dir, how, &mut Ledger::apply)?;
     if !report.complete {
         ledger.mark_incomplete();
     }

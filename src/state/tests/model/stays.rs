@@ -31,8 +31,9 @@ impl Model {
         if window.is_full() {
             // Of what may be incomplete nothing is kept for who comes late.
             self.holds[lm] = None;
-            let gone = |c: Cell| matches!(c.condition, Condition::Reclaimable | Condition::Expired);
-            self.change_lm(lm, |c| Some(c).filter(|c| !gone(*c)));
+            self.change_lm(lm, |c| {
+                Some(c).filter(|c| !matches!(c.condition, Condition::Reclaimable | Condition::Expired))
+            });
             return self.serve_waiters();
         }
         if self.reclaimable(lm) {
@@ -50,6 +51,10 @@ impl Model {
         for lm in 0..LMS {
             if self.windows[lm].is_some_and(|w| !w.is_full()) && !self.reclaimable(lm) {
                 self.end_grace(now, lm);
+            }
+            if self.is_loaded(lm) && self.holds[lm].is_none() {
+                // What has expired and is kept for nobody goes. It is in nobody's way.
+                self.change_lm(lm, |c| Some(c).filter(|c| c.condition != Condition::Expired));
             }
         }
     }

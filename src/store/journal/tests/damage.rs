@@ -228,6 +228,36 @@ fn a_corrupt_snapshot_is_reported_and_not_used() {
 }
 
 #[test]
+fn a_disk_that_tells_a_snapshot_differently_from_read_to_read_is_reported() {
+    let (files, _) = written();
+    let how = How { name: Some(LM), settle: false, mine: 0, until: None, stop: None };
+    let (_, whole) = load_state(&files, 0).unwrap();
+    let whole = whole.canonical();
+    let name = files.contents().into_keys().find(|p| p.display().to_string().contains("snapshot")).unwrap();
+    let before = files.ops();
+    load::load(&files, &dir(), how, &mut |_, _| {}).unwrap();
+    let ops = files.ops() - before;
+    let mut late = 0;
+    for op in 0..ops {
+        // Whole until just before this operation.
+        let (at, flipped) = (files.ops() + op, name.clone());
+        files.set_hook(Some(Box::new(move |now, _, files: &MemFiles| {
+            if now == at {
+                files.flip(&flipped, 200 * 8);
+            }
+        })));
+        let mut ledger = Ledger::default();
+        let report = load::load(&files, &dir(), how, &mut |_, loaded| ledger.apply(loaded)).unwrap();
+        assert!(!report.findings.is_empty() != report.complete, "{op}: {report:?}");
+        assert!(!report.complete || ledger.canonical() == whole, "{op}: what is missing is not noticed");
+        late += u32::from(report.snapshot.is_some() && !report.complete);
+        files.set_hook(None);
+        files.flip(&name, 200 * 8);
+    }
+    assert!(late > 0, "damage that only the second read meets");
+}
+
+#[test]
 fn the_next_owner_of_a_damaged_record_says_incomplete_until_its_window_ended_and_sets_the_file_aside() {
     let (files, _) = written();
     let (file, offset, _) = places(&files)[3].clone();
