@@ -6,7 +6,7 @@ use super::kit::{ALL, Kit, OK, Peer, S, X, lm, peer, range};
 use crate::state::{
     CallbackOutcome, Command, Condition, Effects, Outcome, Question, Reply, Settings, Status, Time,
 };
-use Status::{Blocked, Denied, Granted};
+use Status::{Blocked, Denied, DeniedGracePeriod, Granted};
 
 /// A record that is written when the test says so, and three clients: a through lock manager 1, b and c through 2.
 fn slow() -> (Kit, Peer, Peer, Peer) {
@@ -97,6 +97,39 @@ fn locks_that_expire_make_way_for_others_when_the_end_of_the_window_is_written()
     written(&mut k, 1);
     k.grant();
     assert_eq!(k.fx.marks, [], "what expired is no loss to its record");
+}
+
+#[test]
+fn what_expires_with_a_full_window_is_kept_for_nobody_but_in_others_way_until_that_is_written() {
+    let (mut k, a, b, _) = slow();
+    k.begin_load(1);
+    k.load(a, "f", 0..=9, X, Condition::Reclaimable);
+    k.load(a, "g", 0..=9, X, Condition::Reclaimable);
+    k.window(1, 1000, true);
+    k.end_load(1);
+    k.block(b, "f", 0..=9, X);
+    k.tick(1000);
+    assert!(k.granted().is_empty());
+    assert_eq!(k.lock(b.svid(2), "f", 5..=5, S), Denied);
+    assert_eq!(k.reclaim(a, "g", 0..=9, X), DeniedGracePeriod);
+    written(&mut k, 1);
+    k.grant();
+    assert_eq!(k.counts(), (1, 0), "the other file's is gone too");
+}
+
+#[test]
+fn a_refused_grant_behind_a_full_window_leaves_nothing_of_what_expired_with_it() {
+    let (mut k, a) = (Kit::new(), peer("a", 1));
+    k.begin_load(1);
+    k.load(a, "f", 0..=9, S, Condition::Reclaimable);
+    k.window(1, 1000, true);
+    k.end_load(1);
+    k.block(a, "f", 0..=4, X);
+    k.tick(1000);
+    let granted = k.granted();
+    assert_eq!(granted.len(), 1);
+    k.run(Command::CallbackDone { grant: granted[0].0, outcome: CallbackOutcome::RefusedFirst });
+    assert_eq!(k.counts(), (0, 0));
 }
 
 #[test]
