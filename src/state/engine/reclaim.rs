@@ -38,7 +38,8 @@ impl Engine {
     /// What a reclaim can be granted on.
     pub(in crate::state) fn ground(&self, lm: LmId, c: &Claim<'_>) -> Ground {
         let mode = if mutant!(ReclaimStronger) { Mode::Shared } else { c.mode };
-        let kept = self.names.lm_by_id(lm).hold_until.is_some();
+        let entry = self.names.lm_by_id(lm);
+        let kept = entry.hold_until.is_some() || entry.expired == 0;
         let is_covered = |place: &Place| {
             let any = mutant!(ReclaimBeyondRecord)
                 && self.locks.own(place.file, place.owner, c.range).next().is_some();
