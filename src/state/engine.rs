@@ -103,7 +103,7 @@ pub struct Settings {
     /// With a journal: whether what was freed through one lock manager is in the way of the others until the caller says that it is
     /// written. Off only where all lock managers are written together.
     pub await_records: bool,
-    /// How many locks of a lock manager one call changes where all of them are concerned, 10,000: some 10 ms, in which everybody waits.
+    /// How many locks of a lock manager one call changes where all of them are concerned, 1,000: some 1 ms, in which everybody waits.
     /// The rest is done by further calls.
     pub locks_per_call: u32,
     /// A client that has nothing for this long is forgotten, and with it its place on the SM_NOTIFY list.
@@ -132,7 +132,7 @@ impl Default for Settings {
             journal: false,
             late: Duration::from_secs(120),
             await_records: true,
-            locks_per_call: 10_000,
+            locks_per_call: 1_000,
             forget_after: Duration::from_secs(600),
             hash_seed: 0,
             first_id: 0,

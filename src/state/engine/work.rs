@@ -1,5 +1,5 @@
 //! Changes of many locks of one lock manager: they expire, they are dropped, they are forgotten. Made in steps, so that no command
-//! takes longer than some ten thousand locks need; requests of others are served between the steps. What is few is done at once.
+//! takes longer than some thousand locks need; requests of others are served between the steps. What is few is done at once.
 //!
 //! A step goes on where the last one stopped, in the order of files, and ends with a file where somebody waits there: so the steps let the
 //! same requests go, in the same order, as one great stride would. One change is completed before the next begins.
