@@ -91,12 +91,16 @@ impl Engine {
     pub(super) fn window_ended(&mut self, lm: LmId, expired: u64, fx: &mut Effects) {
         let entry = self.names.lm_mut(lm);
         let Some(window) = entry.window.take() else { return };
-        let (address, full) = (entry.address, !window.full.is_empty());
+        let (address, full, gone) = (entry.address, !window.full.is_empty(), entry.expired > 0);
         fx.event(Event::GraceEnded(address));
         if expired > 0 {
             self.totals.expired += expired;
             fx.event(Event::Unreclaimed { lm: address, locks: expired });
             self.push_entry(|| Entry::Swept(address, Sweep::Expire));
+        }
+        if full && gone {
+            // With it, or a crash in between would leave it to be reclaimed late.
+            self.push_entry(|| Entry::Swept(address, Sweep::DropExpired));
         }
         self.push_entry(|| Entry::WindowEnded(address));
         if full {

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::kit::{ALL, Kit, OK, Peer, S, X, lm, peer, range};
 use crate::state::{
-    CallbackOutcome, Command, Condition, Effects, Outcome, Question, Reply, Settings, Status, Time,
+    CallbackOutcome, Command, Condition, Effects, Entry, Outcome, Question, Reply, Settings, Status, Sweep,
+    Time,
 };
 use Status::{Blocked, Denied, DeniedGracePeriod, Granted};
 
@@ -109,6 +110,9 @@ fn what_expires_with_a_full_window_is_kept_for_nobody_but_in_others_way_until_th
     k.end_load(1);
     k.block(b, "f", 0..=9, X);
     k.tick(1000);
+    let sweeps: Vec<_> = k.fx.entries.iter().filter(|e| matches!(e, Entry::Swept(..))).collect();
+    let expected = [&Entry::Swept(lm(1), Sweep::Expire), &Entry::Swept(lm(1), Sweep::DropExpired)];
+    assert_eq!(sweeps, expected, "together: a crash in between would leave it to be reclaimed late");
     assert!(k.granted().is_empty());
     assert_eq!(k.lock(b.svid(2), "f", 5..=5, S), Denied);
     assert_eq!(k.reclaim(a, "g", 0..=9, X), DeniedGracePeriod);
