@@ -132,7 +132,7 @@ impl Calls for World {
                 world.sleep(give_up).await;
                 return Err(CallError::Timeout { transmissions: 1 });
             };
-            Err(CallError::NoSuchSource(from))
+            Err(CallError::NoSuchSource { source_address: from, transmissions: 0 })
         })
     }
 
@@ -163,7 +163,7 @@ impl World {
             if let Some(from) = spec.source
                 && !self.addresses.borrow().contains(&from)
             {
-                return Err(CallError::NoSuchSource(from));
+                return Err(CallError::NoSuchSource { source_address: from, transmissions });
             }
             let left = over.saturating_duration_since(self.now());
             if left.is_zero() {

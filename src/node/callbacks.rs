@@ -135,9 +135,10 @@ impl Caller {
             }
             Err(e) => {
                 *sent += match e {
-                    CallError::Timeout { transmissions } => transmissions,
+                    CallError::Timeout { transmissions } | CallError::NoSuchSource { transmissions, .. } => {
+                        transmissions
+                    }
                     CallError::NotListening { transmissions } => transmissions.saturating_sub(1),
-                    CallError::NoSuchSource(_) => 0,
                     _ => 1,
                 };
                 tracing::debug!(client = %order.to, error = %e, "GRANTED not answered");

@@ -146,6 +146,19 @@ async fn a_lost_connection_is_made_anew_and_the_call_sent_again_under_its_xid() 
     assert_eq!((&reply.results[..], reply.transmissions), (&b"done"[..], 2));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_cannot_be_sent_again_tells_that_the_peer_may_have_seen_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let call = spec(listener.local_addr().unwrap().port(), Transport::Tcp, ECHO, b"abcd");
+    let caller = tokio::spawn(async move { client().call(call).await });
+    let mut first = Tcp(listener.accept().await.unwrap().0);
+    first.receive().await.unwrap();
+    drop(listener);
+    drop(first);
+    let result = caller.await.unwrap();
+    assert!(matches!(result, Err(CallError::NotListening { transmissions: 2 })), "{result:?}");
+}
+
 fn text(results: &[u8]) -> String {
     String::from_utf8(results[4..].to_vec()).unwrap().trim_end_matches('\0').to_owned()
 }
@@ -165,7 +178,10 @@ async fn calls_leave_from_the_wanted_address_and_a_reserved_port() {
         }
         call.source = Some(IpAddr::from([192, 0, 2, 1]));
         let result = client.call(call).await;
-        assert!(matches!(result, Err(CallError::NoSuchSource(ip)) if ip == IpAddr::from([192, 0, 2, 1])));
+        let known = IpAddr::from([192, 0, 2, 1]);
+        assert!(
+            matches!(result, Err(CallError::NoSuchSource { source_address, transmissions: 0 }) if source_address == known)
+        );
     }
 }
 

@@ -130,7 +130,7 @@ impl Round {
 
     /// The address left between two tries: the client was not tried, and is again once the address is back.
     fn is_from_nowhere(&self, tried: &Tried, addresses: &dyn Addresses) -> bool {
-        matches!(tried.result, Err(CallError::NoSuchSource(_))) && !addresses.here(self.notice.lm)
+        matches!(tried.result, Err(CallError::NoSuchSource { .. })) && !addresses.here(self.notice.lm)
     }
 }
 

@@ -94,7 +94,7 @@ pub(super) async fn ask(
                 let Query { program, version, .. } = *query;
                 return Err(CallError::NotRegistered { program, version });
             }
-            Err(error @ CallError::NoSuchSource(_)) => return Err(error),
+            Err(error @ CallError::NoSuchSource { .. }) => return Err(error),
             Err(error) => {
                 first_error.get_or_insert(error);
             }

@@ -124,8 +124,13 @@ pub enum CallError {
         transmissions: u32,
     },
     /// The source address is not on this host (any more).
-    #[error("the source address {0} is not on this host")]
-    NoSuchSource(IpAddr),
+    #[error("the source address {source_address} is not on this host")]
+    NoSuchSource {
+        /// The address.
+        source_address: IpAddr,
+        /// How often it was sent before the address went. More than 0: the peer may have seen it.
+        transmissions: u32,
+    },
     /// PROG_UNAVAIL.
     #[error("the peer does not have the program")]
     ProgUnavail,

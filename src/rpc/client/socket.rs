@@ -77,7 +77,9 @@ fn bind_reserved(socket: &Socket, at: impl Fn(u16) -> SocketAddr) -> Result<bool
 
 fn explain(error: io::Error, source: IpAddr) -> CallError {
     match error.kind() {
-        io::ErrorKind::AddrNotAvailable => CallError::NoSuchSource(source),
+        io::ErrorKind::AddrNotAvailable => {
+            CallError::NoSuchSource { source_address: source, transmissions: 0 }
+        }
         _ => CallError::Io(error),
     }
 }

@@ -116,7 +116,7 @@ impl Connections {
 impl Failure {
     fn of(error: CallError) -> Self {
         match error {
-            CallError::NoSuchSource(ip) => Failure::NoSuchSource(ip),
+            CallError::NoSuchSource { source_address, .. } => Failure::NoSuchSource(source_address),
             CallError::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => Failure::Refused,
             CallError::Io(e) if is_passing(e.kind()) => Failure::Passing,
             CallError::Io(e) => Failure::Other(e.kind()),
@@ -124,11 +124,14 @@ impl Failure {
         }
     }
 
-    /// The error that ends the call; Ok: try again.
+    /// The error that ends the call, which was sent so often before; Ok: try again.
     fn explain(self, transmissions: u32) -> Result<(), CallError> {
         match self {
-            Failure::Refused => Err(CallError::NotListening { transmissions }),
-            Failure::NoSuchSource(ip) => Err(CallError::NoSuchSource(ip)),
+            // The one that was refused counts too.
+            Failure::Refused => Err(CallError::NotListening { transmissions: transmissions + 1 }),
+            Failure::NoSuchSource(source_address) => {
+                Err(CallError::NoSuchSource { source_address, transmissions })
+            }
             Failure::Other(kind) => Err(io::Error::from(kind).into()),
             Failure::Passing => Ok(()),
         }
@@ -241,5 +244,18 @@ pub(in super::super) async fn exchange(
     match parse_reply(&message) {
         Some((xid, status)) if xid.to_be_bytes() == call[..4] => results(&message, status),
         _ => Err(CallError::BadReply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_before_the_source_address_went_counts() {
+        let source_address = IpAddr::from([192, 0, 2, 1]);
+        let gone = Failure::of(CallError::NoSuchSource { source_address, transmissions: 0 });
+        let told = gone.explain(1);
+        assert!(matches!(told, Err(CallError::NoSuchSource { transmissions: 1, .. })), "{told:?}");
     }
 }

@@ -11,9 +11,11 @@ use super::answer::{Outbox, ReturnPath};
 use super::{PROGRAM, wire};
 use crate::rpc::drc::Key;
 
-/// Results kept, about 300 bytes each and 1.3 KB at the most. A client repeats within seconds; what is forgotten by then it asks for anew
-/// under another xid.
-const KEPT: usize = 4_096;
+/// Results kept, about 300 bytes each and 1.3 KB at the most. More than the reply cache keeps ([`crate::rpc::drc::DrcLimits`]): as long as that knows
+/// a request, its repetition is no new one, and without its result it would never be answered.
+const KEPT: usize = 20_480;
+/// Requests kept whose results were dropped. They are looked through for each repetition without a result.
+const DROPPED: usize = 4_096;
 
 /// Sends results, and those of repeated requests again.
 pub struct Results {
@@ -114,7 +116,7 @@ impl Results {
 
 impl Sent {
     fn note_dropped(&mut self, key: Key) {
-        if self.dropped.len() >= KEPT {
+        if self.dropped.len() >= DROPPED {
             self.dropped.pop_front();
         }
         self.dropped.push_back(key);
