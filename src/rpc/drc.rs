@@ -13,6 +13,9 @@ use hashbrown::hash_table::Entry as Place;
 
 use super::types::{CallInfo, Transport};
 
+/// [`DrcLimits::entries`], unless it is said.
+pub const DRC_ENTRIES: usize = 16_384;
+
 /// Bounds of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrcLimits {
@@ -29,7 +32,7 @@ pub struct DrcLimits {
 
 impl Default for DrcLimits {
     fn default() -> Self {
-        Self { entries: 16_384, reply_bytes: 8 << 20, reply_max: 4096, age: Duration::from_secs(120) }
+        Self { entries: DRC_ENTRIES, reply_bytes: 8 << 20, reply_max: 4096, age: Duration::from_secs(120) }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::rawrpc::nlm::*;
-use super::rawrpc::{Client, FLOAT, Node, Tested, Want, host};
-use super::{ALL_PROGRAMS, Daemon, LM, LONG, Pair, lock, locks, programs_at, text};
+use super::rawrpc::{Client, FLOAT, Tested, Want, host};
+use super::{ALL_PROGRAMS, Daemon, LM, LONG, Pair, SECOND, lock, locks, programs_at, text};
 
 /// Further exports `one` and `two` beside the usual one, each with a file `f`, and the tables that export all.
 fn more_exports(pair: &Pair) -> ([PathBuf; 2], String) {
@@ -169,30 +169,25 @@ fn two_lock_managers_cannot_have_one_journal() {
 
 #[test]
 fn what_is_held_through_a_second_address_is_in_the_way_before_that_address_arrives() {
-    const OTHER: &str = "127.1.0.2";
     let Some(pair) = Pair::new() else { return };
     let (a, fh) = pair.begin(LONG);
-    let journal = pair.world.dir().join("journal-2");
-    std::fs::create_dir(&journal).unwrap();
-    let second = ["start-grace", OTHER, "--journal", text(&journal)];
-    a.verb(&second);
-    let through_second = |node: &Node| node.within(|| Client::to(host(11), [127, 1, 0, 2], "two"));
+    pair.start_second(&a);
     let bytes = Want::bytes(&fh, 0, 10);
-    assert_eq!(through_second(&pair.a).lock(&bytes), GRANTED);
+    assert_eq!(pair.through_second(&pair.a).lock(&bytes), GRANTED);
     assert_eq!(pair.a.client(10, "one").lock(&bytes), DENIED);
     a.kill();
     // Both come up again, one after the other; between the two nobody gets what the second holds.
     let again = pair.serve(&pair.a, &format!("{LONG}on_restart = \"grace\"\n"));
     again.verb(&["unlock-ip", LM]);
-    again.verb(&["unlock-ip", OTHER]);
+    again.verb(&["unlock-ip", SECOND]);
     again.kill();
     let again = pair.serve(&pair.a, &format!("{LONG}grace.conflict = \"deny\"\n"));
     let done = pair.start(&again, &[]);
-    assert!(done["notes"].to_string().contains(&format!("1 locks of {OTHER}")), "{done}");
+    assert!(done["notes"].to_string().contains(&format!("1 locks of {SECOND}")), "{done}");
     assert_eq!(pair.a.client(10, "one").lock(&bytes), DENIED);
     assert_eq!(pair.a.client(10, "one").lock(&Want::bytes(&fh, 10, 10)), GRANTED);
-    again.verb(&second);
-    assert_eq!(through_second(&pair.a).lock(&bytes.clone().reclaim()), GRANTED);
-    assert_eq!(through_second(&pair.a).unlock(&bytes), GRANTED);
+    pair.start_second(&again);
+    assert_eq!(pair.through_second(&pair.a).lock(&bytes.clone().reclaim()), GRANTED);
+    assert_eq!(pair.through_second(&pair.a).unlock(&bytes), GRANTED);
     assert_eq!(pair.a.client(10, "one").lock(&bytes), GRANTED);
 }

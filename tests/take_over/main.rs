@@ -25,7 +25,7 @@ mod split;
 mod support;
 mod transfer;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ use serde_json::Value;
 
 /// The lock manager that moves.
 const LM: &str = "127.1.0.1";
+/// Another one on the same files.
+const SECOND: &str = "127.1.0.2";
 /// Windows that do not end by themselves, and conflicts that are soon told to come again.
 const LONG: &str = "grace.window = \"10m\"\ngrace.park = \"300ms\"\n";
 /// Windows that end while the test waits.
@@ -67,6 +69,19 @@ impl Pair {
     /// `start-grace` of the floating address with the shared journal.
     fn start(&self, server: &Daemon, more: &[&str]) -> Value {
         server.verb(&[&["start-grace", LM, "--journal", text(&self.journal)], more].concat())
+    }
+
+    /// `start-grace` of [`SECOND`], with a journal of its own.
+    fn start_second(&self, server: &Daemon) -> Value {
+        let journal = self.world.dir().join("journal-2");
+        std::fs::create_dir_all(&journal).unwrap();
+        server.verb(&["start-grace", SECOND, "--journal", text(&journal)])
+    }
+
+    /// Client `two`, through [`SECOND`].
+    fn through_second(&self, node: &Node) -> Client {
+        let second: Ipv4Addr = SECOND.parse().unwrap();
+        node.within(|| Client::to(host(11), second.octets(), "two"))
     }
 
     /// Node A serves the floating address. Its server, and the handle of `f`.

@@ -3,8 +3,8 @@
 use std::process::{Command, Output};
 
 use super::rawrpc::nlm::*;
-use super::rawrpc::{Client, FLOAT, Node, Want, host};
-use super::{Daemon, LM, LONG, Pair, lock, locks, text};
+use super::rawrpc::{FLOAT, Node, Want};
+use super::{Daemon, LM, LONG, Pair, SECOND, lock, locks, text};
 
 /// What a shell makes of `echo TEXT > control/FILE`.
 fn echo(node: &Node, file: &str, line: &str) -> Output {
@@ -185,20 +185,16 @@ fn unlock_filesystem_frees_the_locks_of_one_export_only() {
 #[test]
 fn what_is_freed_of_an_address_that_was_given_up_is_out_of_the_way_here_and_the_verb_says_that_its_record_keeps_it()
  {
-    const OTHER: &str = "127.1.0.2";
     let Some(pair) = Pair::new() else { return };
     let (a, fh) = pair.begin(LONG);
-    let journal = pair.world.dir().join("journal-2");
-    std::fs::create_dir(&journal).unwrap();
-    let second = ["start-grace", OTHER, "--journal", text(&journal)];
     let bytes = Want::bytes(&fh, 0, 10);
     let (mut one, export) = (pair.a.client(10, "one"), pair.world.export());
     for verb in [&["unlock-filesystem", text(&export)][..], &["unlock-client", "two"], &["revoke"]] {
-        a.verb(&second);
-        let mut two = pair.a.within(|| Client::to(host(11), [127, 1, 0, 2], "two"));
+        pair.start_second(&a);
+        let mut two = pair.through_second(&pair.a);
         let back = two.lock(&bytes.clone().reclaim());
         assert!(back == GRANTED || two.lock(&bytes) == GRANTED, "{verb:?}");
-        a.verb(&["unlock-ip", OTHER]);
+        a.verb(&["unlock-ip", SECOND]);
         assert_eq!(one.lock(&bytes), DENIED, "kept, as the same files are served through another address");
         let id = id_at(&a, 0);
         let verb: Vec<&str> =

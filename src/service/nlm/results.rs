@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::answer::{Outbox, ReturnPath};
 use super::{PROGRAM, wire};
-use crate::rpc::drc::Key;
+use crate::rpc::drc::{DRC_ENTRIES, Key};
 
-/// Results kept, about 300 bytes each and 1.3 KB at the most. More than the reply cache keeps ([`crate::rpc::drc::DrcLimits`]): as long as that knows
-/// a request, its repetition is no new one, and without its result it would never be answered.
-const KEPT: usize = 20_480;
+/// Results kept, 20,480 of about 300 bytes each and 1.3 KB at the most. More than the reply cache keeps: as long as that knows a request, its
+/// repetition is no new one, and without its result it would never be answered. A quarter more, as the cache's shards do not fill evenly.
+const KEPT: usize = DRC_ENTRIES / 4 * 5;
 /// Requests kept whose results were dropped. They are looked through for each repetition without a result.
 const DROPPED: usize = 4_096;
 
