@@ -37,6 +37,8 @@ const MOST: u64 = 3_000_000;
 pub enum What {
     /// A message arrives at an address.
     ToServer(Packet),
+    /// A message has arrived at a daemon that stood still.
+    Queued(Arc<Life>, Packet),
     /// A message from an address arrives at a client.
     ToClient(usize, IpAddr, Vec<u8>),
     /// A client's connections to an address are found dead.
@@ -68,6 +70,7 @@ impl What {
     fn machine(&self) -> Option<usize> {
         match self {
             Self::Wake(life, _)
+            | Self::Queued(life, _)
             | Self::Run(life)
             | Self::Write(life, _)
             | Self::Chore(life, _)
@@ -301,6 +304,13 @@ impl Sim {
     fn do_what_is_due(self: &Arc<Self>, what: What) {
         match what {
             What::ToServer(packet) => self.arrive(packet),
+            What::Queued(life, packet) => {
+                if let Some(What::Queued(life, packet)) =
+                    self.unless_frozen(&life, |life| What::Queued(life, packet))
+                {
+                    self.deliver(&life, packet);
+                }
+            }
             What::ToClient(client, from, message) => {
                 self.with_client(client, |c, now, out| c.receive(now, from, &message, out));
             }

@@ -138,6 +138,8 @@ pub(super) fn log(event: &Event, name: &dyn Fn(&[u8]) -> String) {
         Event::ReleasedDropped { lm, locks } => {
             tracing::warn!(lock_manager = %lm, locks, "locks of a released lock manager dropped: the hold time is over");
         }
+        // The operator is told why.
+        Event::FreedByOperator { locks: 0, waiters: 0, released: Some(_), .. } => {}
         Event::FreedByOperator { what, locks, waiters, .. } => freed(what, *locks, *waiters, name),
     }
 }

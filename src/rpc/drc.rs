@@ -26,7 +26,7 @@ pub struct DrcLimits {
     pub reply_bytes: usize,
     /// A longer reply is not kept, 4 KiB: no procedure that changes something has one.
     pub reply_max: usize,
-    /// How long a reply is kept, 120 s: two of the 60 s time-outs of a TCP client.
+    /// How long a reply is kept after it was sent, or sent again, 120 s: two of the 60 s time-outs of a TCP client.
     pub age: Duration,
 }
 
@@ -144,6 +144,7 @@ impl Drc {
         let known = known.filter(|slot| !(mutant!(RepliesNotRepeated) && answered(slot)));
         let known = known.filter(|slot| !mutant!(RunningCallRepeated) || answered(slot));
         if let Some(slot) = known {
+            shard.renew(slot, now);
             return match &shard.slots[slot as usize].entry {
                 Some(Entry { reply: Some(reply), .. }) => Begin::Replay(reply.clone()),
                 _ => Begin::InProgress,
@@ -196,7 +197,10 @@ impl Drc {
     pub fn seed(&self, now: Instant, key: &Key, reply: &[u8]) {
         let hash = self.hash(key);
         let mut shard = self.shard(shard_of(hash));
-        if reply.len() > self.limits.reply_max || shard.find(hash, key).is_some() {
+        if let Some(slot) = shard.find(hash, key) {
+            return shard.renew(slot, now);
+        }
+        if reply.len() > self.limits.reply_max {
             return;
         }
         let full = shard.index.len() >= (self.limits.entries / SHARDS).max(1);
@@ -294,6 +298,20 @@ impl Shard {
         }
     }
 
+    /// A reply that was asked for once more may be so again: a client that gets no answers for minutes sends all that time, and what it sent is
+    /// on its way. Not each time, or repetitions alone would make `order` long.
+    fn renew(&mut self, slot: u32, now: Instant) {
+        let place = &mut self.slots[slot as usize];
+        let Some(entry) = place.entry.as_mut().filter(|entry| entry.reply.is_some()) else { return };
+        if now.saturating_duration_since(entry.since) < SETTLED {
+            return;
+        }
+        entry.since = now;
+        place.generation = place.generation.checked_add(1).unwrap_or(1);
+        self.order.push_back((slot, place.generation));
+        self.tidy();
+    }
+
     fn remove(&mut self, slot: u32, generation: u32) {
         let Some(place) = self.slots.get_mut(slot as usize).filter(|s| s.generation == generation) else {
             return;
@@ -306,7 +324,11 @@ impl Shard {
             }
             self.bytes -= entry.reply.map_or(0, |r| r.len());
         }
-        // What was removed out of turn leaves its mark in `order`; tidy up before that grows.
+        self.tidy();
+    }
+
+    /// What was removed out of turn leaves its mark in `order`: away with these before they grow.
+    fn tidy(&mut self) {
         if self.order.len() > 2 * self.index.len() + 64 {
             let slots = &self.slots;
             self.order.retain(|(slot, generation)| slots[*slot as usize].generation == *generation);
@@ -401,6 +423,35 @@ mod tests {
         assert_eq!(drc.begin(now, &key(1, b"lock")), Begin::Replay((*b"granted").into()));
         new(&drc, now, &key(1, b"else"));
         new(&drc, now, &key(2, b"lock"));
+    }
+
+    #[test]
+    fn a_reply_that_was_asked_for_again_is_kept_as_long_again() {
+        let limits = DrcLimits::default();
+        let (drc, start) = (Drc::new(limits), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let token = new(&drc, start, &key(1, b"lock"));
+        drc.finish(token, Some(b"granted"));
+        drc.seed(start, &key(2, b"unlock"), b"done");
+        assert_eq!(drc.begin(at(107), &key(1, b"lock")), Begin::Replay((*b"granted").into()));
+        drc.seed(at(107), &key(2, b"unlock"), b"done");
+        assert_eq!(drc.begin(at(134), &key(1, b"lock")), Begin::Replay((*b"granted").into()));
+        assert_eq!(drc.begin(at(134), &key(2, b"unlock")), Begin::Replay((*b"done").into()));
+        new(&drc, at(134 + 120), &key(1, b"lock"));
+        new(&drc, at(134 + 120), &key(2, b"unlock"));
+    }
+
+    #[test]
+    fn repetitions_do_not_grow_the_cache() {
+        let (drc, start) = (Drc::new(DrcLimits::default()), Instant::now());
+        let token = new(&drc, start, &key(1, b"lock"));
+        drc.finish(token, Some(b"granted"));
+        for second in 0..10_000 {
+            let again = drc.begin(start + Duration::from_secs(second), &key(1, b"lock"));
+            assert_eq!(again, Begin::Replay((*b"granted").into()));
+        }
+        let marks: usize = (0..SHARDS).map(|n| drc.shard(n).order.len()).sum();
+        assert!((1..=70).contains(&marks), "{marks}");
     }
 
     #[test]

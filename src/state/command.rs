@@ -537,7 +537,7 @@ pub enum Event {
         waiters: u64,
         /// Whether there is more of it than one call may free.
         more: bool,
-        /// A lock manager that is not taken up here, if some of the locks were kept of one: its record has them still.
+        /// A lock manager that is not taken up here, if some of the locks that were to go are kept of one: they stayed, as its record has them.
         released: Option<IpAddr>,
     },
 }

@@ -217,7 +217,7 @@ impl Engine {
                 let dropped = self.waiters.of_file(file).count() as u64;
                 let waiting = self.waiters.len() as u64 - dropped;
                 Preview {
-                    freed: self.locks.of_file(file).count() as u64,
+                    freed: self.locks.of_file(file).filter(|id| !self.is_only_kept(*id)).count() as u64,
                     dropped,
                     waiting,
                     released: self.released_of(self.locks.of_file(file)),
@@ -227,22 +227,19 @@ impl Engine {
             Target::Client { lm, name, address } => {
                 let known = self.names.find_lm(lm).and_then(|lm| self.names.find_client(lm, name, address));
                 let Some(client) = known else { return Preview::default() };
-                let stays = |lock: LockId| self.locks.get(lock).client != client;
+                let released = self.released_of(self.locks.of_client(client));
+                let stays = |lock: LockId| self.locks.get(lock).client != client || released.is_some();
                 let waiting = self.still_waiting(|w| w.client != client, stays, window);
                 let dropped = u64::from(self.names.client(client).waiters);
-                Preview {
-                    freed: u64::from(self.locks.count_of(client)),
-                    dropped,
-                    waiting,
-                    released: self.released_of(self.locks.of_client(client)),
-                    ..Preview::default()
-                }
+                let freed = if released.is_none() { u64::from(self.locks.count_of(client)) } else { 0 };
+                Preview { freed, dropped, waiting, released, ..Preview::default() }
             }
             Target::Lock(id) => {
                 let Some(id) = self.find_lock(*id) else { return Preview::default() };
-                let waiting = self.still_waiting(|_| true, |lock| lock != id, window);
                 let released = self.released_of(std::iter::once(id));
-                Preview { freed: 1, waiting, released, ..Preview::default() }
+                let stays = |lock: LockId| lock != id || released.is_some();
+                let waiting = self.still_waiting(|_| true, stays, window);
+                Preview { freed: u64::from(released.is_none()), waiting, released, ..Preview::default() }
             }
         }
     }
@@ -265,8 +262,8 @@ impl Engine {
     }
 
     /// One of the lock managers of these locks that are not taken up here.
-    fn released_of(&self, mut locks: impl Iterator<Item = LockId>) -> Option<IpAddr> {
-        let found = locks.find(|lock| self.names.lm_by_id(self.lm_of(*lock)).stage == Stage::Released)?;
+    pub(in crate::state) fn released_of(&self, mut locks: impl Iterator<Item = LockId>) -> Option<IpAddr> {
+        let found = locks.find(|lock| self.is_only_kept(*lock))?;
         Some(self.names.lm_by_id(self.lm_of(found)).address)
     }
 

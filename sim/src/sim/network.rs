@@ -116,17 +116,22 @@ impl Sim {
         }
         let life = {
             let mut machines = lock(&self.machines);
+            let Some(life) = machines[machine].life.clone() else { return };
             if machines[machine].frozen.is_some() {
-                machines[machine].held.push(What::ToServer(packet));
+                // It lies in the daemon's socket, wherever the address is by then.
+                machines[machine].held.push(What::Queued(life, packet));
                 return;
             }
-            machines[machine].life.clone()
+            life
         };
-        let Some(life) = life else { return };
+        self.deliver(&life, packet);
+    }
+
+    pub(super) fn deliver(self: &Arc<Self>, life: &Arc<Life>, packet: Packet) {
         let Some(address) = lock(&self.clients).get(packet.from).map(|c| c.address) else { return };
-        output::said_by(Some(machine), || {
-            crate::rpc::deliver(self, &life, address, packet);
-            self.after(&life);
+        output::said_by(Some(life.machine), || {
+            crate::rpc::deliver(self, life, address, packet);
+            self.after(life);
         });
     }
 

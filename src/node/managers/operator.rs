@@ -161,8 +161,8 @@ impl Managers {
         }
     }
 
-    /// What was freed, once it is durable; `dry`: would be. Refused where that cannot be: what was only kept here of a lock manager that is not
-    /// taken up is out of others' way, but its record has it still.
+    /// What was freed, once it is durable; `dry`: would be. Refused if something was not: what is only kept here of a lock manager that is not
+    /// taken up, as its record has it still.
     fn freed(&self, freeing: Freeing, dry: bool) -> Result<Done, Refusal> {
         let Freeing { locks, waiters, whose, released } = freeing;
         let what = freed_text(locks, dry);
@@ -172,8 +172,9 @@ impl Managers {
             }
         }
         if let Some(ip) = released {
+            let stay = if dry { "would stay" } else { "stay" };
             let text = format!(
-                "{ip}: {what} here, but its record, which this node does not write now, keeps its locks: free them where it is taken up"
+                "{what}; locks of {ip} {stay}, as it is not taken up here and its record has them: free them where it is taken up"
             );
             return Err(Refusal::new(Errno::ESTALE, text));
         }
@@ -196,12 +197,14 @@ struct Freeing {
     waiters: u64,
     /// The lock managers whose records it is in.
     whose: BTreeSet<IpAddr>,
-    /// One that is not taken up here, of which some was kept.
+    /// One that is not taken up here, of which something is kept and stays.
     released: Option<IpAddr>,
 }
 
 fn freed_text(locks: u64, dry: bool) -> String {
     match (locks, dry) {
+        (0, true) => "no lock would be freed".into(),
+        (0, false) => "no lock was freed".into(),
         (1, true) => "1 lock would be freed".into(),
         (1, false) => "1 lock was freed".into(),
         (_, true) => format!("{locks} locks would be freed"),

@@ -25,9 +25,11 @@ pub struct Results {
 
 #[derive(Default)]
 struct Sent {
-    by_key: HashMap<Key, Message>,
-    /// The oldest first.
-    order: VecDeque<Key>,
+    by_key: HashMap<Key, (Message, u64)>,
+    /// The oldest first. One that was sent again since is in it once more, with its new number.
+    order: VecDeque<(Key, u64)>,
+    /// How many were sent, for the last time.
+    sendings: u64,
     /// Requests whose results were dropped: nobody has been told, and nobody will be. The oldest first.
     dropped: VecDeque<Key>,
 }
@@ -99,7 +101,10 @@ impl Results {
     /// The request came again: so does its result, if there was one. False: it was dropped, and the request is a new one.
     pub(super) fn send_again(&self, key: &Key) -> bool {
         let mut sent = self.sent();
-        let message = sent.by_key.get(key).cloned();
+        let message = sent.by_key.get(key).map(|(message, _)| message.clone());
+        if let Some(message) = &message {
+            sent.keep(*key, message.clone());
+        }
         let dropped = message.is_none() && sent.take_dropped(key);
         drop(sent);
         if let Some(Message { path, version, procedure, args }) = message {
@@ -130,13 +135,60 @@ impl Sent {
     }
 
     fn keep(&mut self, key: Key, message: Message) {
-        if self.by_key.insert(key, message).is_none() {
-            self.order.push_back(key);
-        }
-        if self.order.len() > KEPT
-            && let Some(oldest) = self.order.pop_front()
+        self.sendings += 1;
+        self.by_key.insert(key, (message, self.sendings));
+        self.order.push_back((key, self.sendings));
+        while self.by_key.len() > KEPT
+            && let Some((oldest, sending)) = self.order.pop_front()
         {
-            self.by_key.remove(&oldest);
+            if self.is_last(&oldest, sending) {
+                self.by_key.remove(&oldest);
+            }
         }
+        if self.order.len() > 2 * KEPT {
+            let Self { by_key, order, .. } = self;
+            order.retain(|(key, sending)| by_key.get(key).is_some_and(|(_, last)| last == sending));
+        }
+    }
+
+    fn is_last(&self, key: &Key, sending: u64) -> bool {
+        self.by_key.get(key).is_some_and(|(_, last)| *last == sending)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::rpc::Transport;
+
+    fn key(xid: u32) -> Key {
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 700));
+        Key { peer, transport: Transport::Udp, xid, program: PROGRAM, version: 4, procedure: 7, checksum: 0 }
+    }
+
+    fn message(xid: u32) -> Message {
+        let path = ReturnPath { local: key(xid).peer, peer: key(xid).peer, transport: Transport::Udp };
+        Message { path, version: 4, procedure: 12, args: Vec::new() }
+    }
+
+    #[test]
+    fn a_result_that_was_sent_again_is_kept_longer_than_those_sent_before_that() {
+        let mut sent = Sent::default();
+        let kept = KEPT as u32;
+        (0..kept).for_each(|xid| sent.keep(key(xid), message(xid)));
+        sent.keep(key(0), message(0));
+        sent.keep(key(kept), message(kept));
+        assert!(sent.by_key.contains_key(&key(0)) && !sent.by_key.contains_key(&key(1)));
+        assert_eq!(sent.by_key.len(), KEPT);
+    }
+
+    #[test]
+    fn repetitions_do_not_grow_what_is_kept() {
+        let mut sent = Sent::default();
+        (0..10).for_each(|xid| sent.keep(key(xid), message(xid)));
+        (0..5 * KEPT).for_each(|_| sent.keep(key(3), message(3)));
+        assert!(sent.order.len() <= 2 * KEPT && sent.by_key.len() == 10);
     }
 }

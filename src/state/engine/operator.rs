@@ -1,6 +1,7 @@
 //! What operators free: all on a file, all of a client, one lock. Who waits for it goes on; requests that are freed get no answer.
 //!
-//! Must never free more than what was named, nor more in one call than one call may.
+//! Must never free more than what was named, nor more in one call than one call may; nor anything of a lock manager that is not taken up here: its
+//! record has it still, or another node, and who got the bytes here would have them twice.
 
 use std::net::IpAddr;
 
@@ -18,7 +19,7 @@ struct Tally {
     waiters: u64,
     shares: u64,
     more: bool,
-    /// A lock manager that is not taken up here, of whose locks some were among them.
+    /// A lock manager that is not taken up here, some of whose locks were to be freed and stay.
     released: Option<IpAddr>,
 }
 
@@ -33,7 +34,9 @@ impl Engine {
         let waiting: Vec<WaiterId> = self.waiters.of_file(file).take(most + 1).collect();
         self.free_waiters(now, waiting, most, &mut tally, fx);
         if !tally.more {
-            let locks: Vec<LockId> = self.locks.of_file(file).take(most + 1).collect();
+            tally.released = self.released_of(self.locks.of_file(file));
+            let ours = self.locks.of_file(file).filter(|id| !self.is_only_kept(*id));
+            let locks: Vec<LockId> = ours.take(most + 1).collect();
             self.free_locks(now, locks, most, &mut tally, fx);
             for client in self.shares.remove_file(file) {
                 self.share_freed(now, client, &mut tally);
@@ -60,7 +63,10 @@ impl Engine {
         let waiting: Vec<WaiterId> = self.waiters.of_client(client).take(most + 1).collect();
         self.free_waiters(now, waiting, most, &mut tally, fx);
         if !tally.more {
-            let locks: Vec<LockId> = self.locks.of_client(client).take(most + 1).collect();
+            tally.released = self.released_of(self.locks.of_client(client));
+            // All are of one lock manager.
+            let ours = self.locks.of_client(client).filter(|_| tally.released.is_none());
+            let locks: Vec<LockId> = ours.take(most + 1).collect();
             self.free_locks(now, locks, most, &mut tally, fx);
             for file in self.shares.remove_client(client) {
                 self.share_freed(now, client, &mut tally);
@@ -75,8 +81,10 @@ impl Engine {
         let Some(id) = self.find_lock(id) else { return };
         let (place, range) = self.spot_of(id);
         let what = Freed::Lock(Box::new(self.stretch(place, range)));
-        let mut tally = Tally::default();
-        self.free_locks(now, vec![id], 1, &mut tally, fx);
+        let mut tally = Tally { released: self.released_of(std::iter::once(id)), ..Tally::default() };
+        if tally.released.is_none() {
+            self.free_locks(now, vec![id], 1, &mut tally, fx);
+        }
         self.freed(what, &tally, fx);
     }
 
@@ -108,10 +116,6 @@ impl Engine {
         tally.more |= locks.len() > most;
         let spots: Vec<(Place, Range)> = locks.into_iter().take(most).map(|id| self.spot_of(id)).collect();
         for (place, range) in spots {
-            let lm = self.names.lm_by_id(self.names.client(place.client).lm);
-            if lm.stage == Stage::Released {
-                tally.released = Some(lm.address);
-            }
             self.hold(place);
             self.free(now, place, range, fx);
             self.release(now, place);
@@ -126,12 +130,17 @@ impl Engine {
     }
 
     fn freed(&mut self, what: Freed, tally: &Tally, fx: &mut Effects) {
-        if tally.locks + tally.waiters + tally.shares == 0 {
+        if tally.locks + tally.waiters + tally.shares == 0 && tally.released.is_none() {
             return;
         }
         self.totals.freed_by_operator += tally.locks;
         let Tally { locks, waiters, more, released, .. } = *tally;
         fx.event(Event::FreedByOperator { what, locks, waiters, more, released });
+    }
+
+    /// Whether it is of a lock manager that is not taken up here: only in the way.
+    pub(in crate::state) fn is_only_kept(&self, id: LockId) -> bool {
+        self.names.lm_by_id(self.names.client(self.locks.get(id).client).lm).stage == Stage::Released
     }
 
     fn spot_of(&self, id: LockId) -> (Place, Range) {

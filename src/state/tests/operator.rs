@@ -147,16 +147,36 @@ fn more_than_one_call_may_free_is_freed_by_several() {
 }
 
 #[test]
-fn what_is_kept_of_a_released_lock_manager_can_be_freed_too() {
+fn what_is_kept_of_a_released_lock_manager_stays_and_the_operator_is_told() {
     let (mut k, a, b) = (Kit::new(), peer("a", 1), peer("b", 2).lm(2));
     k.lock(a, "f", 0..=9, X);
     k.lock(a, "g", 0..=9, X);
     k.release(1, &[""]);
+    k.lock(b, "g", 20..=29, X);
     assert_eq!(k.block(b, "f", 0..=9, X), Blocked);
+    let party = a.party();
+    let client = Target::Client { lm: lm(1), name: party.name, address: party.address };
+    let id = id_of(&k, a);
+    for (target, freed) in [(Target::File(b"g"), 1), (client, 0), (Target::Lock(id), 0)] {
+        let told = k.engine.preview_free(&target);
+        assert_eq!((told.freed, told.released), (freed, Some(lm(1))), "{target:?}");
+    }
     free_file(&mut k, "g");
-    assert_eq!(k.lock(b, "g", 0..=9, X), Granted);
+    assert_eq!(stayed(&k), Some((1, lm(1))));
+    assert_eq!(k.lock(b, "g", 0..=9, X), Status::Denied);
     free_client(&mut k, a);
-    assert_eq!(k.granted().len(), 1);
+    assert_eq!(stayed(&k), Some((0, lm(1))));
+    k.run(Command::Revoke { id });
+    assert_eq!(stayed(&k), Some((0, lm(1))));
+    assert_eq!((k.granted().len(), k.counts()), (0, (2, 1)));
+}
+
+/// How many locks went, and the lock manager of which some stayed.
+fn stayed(k: &Kit) -> Option<(u64, std::net::IpAddr)> {
+    k.events().into_iter().find_map(|event| match event {
+        Event::FreedByOperator { locks, more: false, released: Some(lm), .. } => Some((locks, lm)),
+        _ => None,
+    })
 }
 
 #[test]

@@ -158,17 +158,27 @@ impl Model {
 
     pub(in crate::state::tests) fn free_file(&mut self, file: usize) {
         self.drop_silently(|w| w.spot.file == file);
-        self.files[file] = [[None; BYTES]; ALL_OWNERS];
+        for lm in (0..LMS).filter(|lm| self.stages[*lm] != Stage::Released) {
+            for owner in owners_of(lm) {
+                self.files[file][owner] = [None; BYTES];
+            }
+        }
         self.drop_empty_grants();
         self.serve_waiters();
     }
 
     pub(in crate::state::tests) fn free_one_client(&mut self, lm: usize, client: usize) {
+        if self.stages[lm] == Stage::Released {
+            return;
+        }
         self.free_client(lm * CLIENTS + client, |_| true);
         self.serve_waiters();
     }
 
     pub(in crate::state::tests) fn revoke(&mut self, who: Who, spot: Spot) {
+        if self.stages[who.lm] == Stage::Released {
+            return;
+        }
         self.put(who, spot, |_| None);
         self.drop_empty_grants();
         self.serve_waiters();
