@@ -305,7 +305,12 @@ impl Checker {
         let mode = Mode::of(exclusive);
         let waits =
             self.owns.get(&(call.file, call.owner)).map(|own| own.waits.as_slice()).unwrap_or_default();
-        let settled = |wait: &&Wait| wait.mode == mode && wait.last_copy <= call.first.at;
+        // What was granted by a callback that nobody heard when the lock manager went away stays in its record, and is a lock where that is
+        // taken up.
+        let manager = &self.world.managers[call.lm as usize];
+        let settled = |wait: &&Wait| {
+            wait.mode == mode && wait.last_copy <= call.first.at && !manager.moved_since(wait.blocked.seq)
+        };
         self.files[call.file as usize].map.touching(call.bytes).any(|(bytes, segment)| {
             let only = waits.iter().filter(settled).filter(|wait| overlap(wait.bytes, bytes)).count() as u32;
             segment.hold(call.owner).is_some_and(|hold| {
@@ -504,6 +509,33 @@ impl Checker {
             call.stage = Stage::Abandoned;
         }
         self.close(call, End::Loose(loose));
+    }
+
+    /// A copy of a call that is over may be carried out anew until then.
+    pub(crate) fn may_come_again(&mut self, call: &Call, until: Micros) {
+        let Some(kind) = call.kind().filter(|_| until > self.now.at) else { return };
+        let own = self.owns.entry((call.file, call.owner)).or_default();
+        match kind {
+            Kind::Lock { mode, .. } => {
+                let state = call.lock().map_or(0, |(_, _, _, state)| state);
+                return self.settle(self.ghost(call, mode, state));
+            }
+            Kind::Unlock => {
+                own.waits.iter_mut().filter(|w| overlap(w.bytes, call.bytes)).for_each(|w| w.doubtful = true);
+            }
+            Kind::Cancel { mode } => {
+                let same = |w: &&mut Wait| w.bytes == call.bytes && w.mode == mode;
+                own.waits.iter_mut().filter(same).for_each(|w| w.doubtful = true);
+            }
+        }
+        let (id, bytes, first, end) = (call.id, call.bytes, call.first, End::Loose(until));
+        own.ops.retain(|op| op.call != id);
+        own.ops.push(Op { call: id, kind, bytes, first, end, taken: false, refused: false });
+        for (_, segment) in self.files[call.file as usize].map.within(call.bytes) {
+            if let Some(hold) = segment.hold_mut(call.owner) {
+                hold.must = None;
+            }
+        }
     }
 
     fn keep_at_work(&mut self, ghost: Ghost, until: Micros) {

@@ -101,6 +101,9 @@ impl Checker {
                     Result::Done | Result::Failed => manager.kept(id, Kept::Failed, now),
                 }
                 self.wake_ghosts(lm);
+                if matches!(result, Result::TakenUp(Opened::Full | Opened::Longer { full: true })) {
+                    self.forget_answers(lm);
+                }
             }
             Command::UnlockIp { lm } => {
                 let lm = self.world.manager(lm);
@@ -137,6 +140,22 @@ impl Checker {
         self.summary.windows += u64::from(matches!(opened, Opened::Window | Opened::Full));
         self.world.managers[lm as usize].resumed(node, (opened, window), down, self.settings.slack, now);
         self.wake_ghosts(lm);
+        if opened == Opened::Full {
+            self.forget_answers(lm);
+        }
+    }
+
+    /// A record that may be incomplete may lack the answers to calls, too: what is still on its way of them is carried out anew.
+    fn forget_answers(&mut self, lm: u32) {
+        let (now, late) = (self.now, self.settings.late);
+        let lately = self.over.iter().rev().take_while(|(at, _)| at.saturating_add(late) > now.at);
+        let calls: Vec<Call> = lately.filter_map(|(_, id)| self.calls.get(id)).copied().collect();
+        let copies = self.settings.copies;
+        let copied = |call: &Call| copies || call.sent > 1;
+        let again = |call: &Call| call.lm == lm && !call.forged && !call.elsewhere && copied(call);
+        for call in calls.into_iter().filter(again) {
+            self.may_come_again(&call, call.last.saturating_add(late));
+        }
     }
 
     fn down(&mut self, node: NodeId) {

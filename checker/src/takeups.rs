@@ -244,12 +244,15 @@ impl Manager {
         }
         self.had_full |= full;
         if full && self.last.is_none() {
-            // How the window went on was not known any more: now it is, but for what it has let expire before.
+            // How the window went on was not known any more: now it is, but for what it has let expire before. It is no shorter than it was.
+            let known = self.takes.iter().filter(|take| take.node == p.node);
+            let left =
+                known.map(|take| take.came.at.saturating_add(take.window).saturating_sub(now.at)).max();
             self.last = Some(Take {
                 node: p.node,
                 told: Moment::default(),
                 came: now,
-                window: p.window,
+                window: p.window.max(left.unwrap_or(0)),
                 full,
                 earliest: Micros::MAX,
                 waits_for_address: false,

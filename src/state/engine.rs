@@ -385,8 +385,22 @@ impl Engine {
         id
     }
 
-    /// Takes a waiter out. Its owner and file must be held by the caller if they are still needed.
+    /// Takes a waiter out that gives up. Its owner and file must be held by the caller if they are still needed.
     fn remove_waiter(&mut self, now: Time, id: WaiterId) -> Waiter {
+        let &Waiter { file, range, .. } = self.waiters.get(id);
+        // Who came later may have waited for it, and for nothing else.
+        let promises = self.promises_on(file);
+        self.names.hold_file(file);
+        let waiter = self.unqueue(now, id);
+        if promises {
+            self.wake(file, range);
+        }
+        self.names.drop_file(file);
+        waiter
+    }
+
+    /// Takes a waiter out that gets what it waits for. The same holds.
+    fn unqueue(&mut self, now: Time, id: WaiterId) -> Waiter {
         self.journal_unqueued(id);
         let waiter = self.waiters.remove(id);
         self.names.client_mut(waiter.client).waiters -= 1;

@@ -317,7 +317,7 @@ impl Engine {
         let How::Callback(route) = w.how else { return };
         let place = Place { client: w.client, owner: w.owner, file: w.file };
         self.hold(place);
-        self.remove_waiter(now, id);
+        self.unqueue(now, id);
         self.make_way(now, place, w.range, w.mode, false, fx);
         self.note_return(place, w.range, fx);
         self.next_grant += 1;

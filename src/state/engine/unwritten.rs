@@ -134,7 +134,7 @@ impl Engine {
         owner: OwnerId,
         before: u64,
     ) -> bool {
-        if !self.unwritten.any_on(file) && self.unswept == 0 {
+        if !self.promises_on(file) {
             return false;
         }
         let earlier =
@@ -142,6 +142,11 @@ impl Engine {
         earlier
             .filter(|w| w.owner != owner && w.range.overlaps(range) && w.mode.conflicts(mode))
             .any(|w| self.waits_for_a_record(w))
+    }
+
+    /// Whether somebody may wait for nothing but a record there.
+    pub(super) fn promises_on(&self, file: FileId) -> bool {
+        self.unwritten.any_on(file) || self.unswept > 0
     }
 
     fn waits_for_a_record(&self, w: &Waiter) -> bool {

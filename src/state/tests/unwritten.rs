@@ -75,6 +75,25 @@ fn who_waits_gets_it_when_it_is_written_and_nobody_passes_who_came_later() {
 }
 
 #[test]
+fn who_came_after_one_that_waits_for_a_record_goes_on_when_that_one_gives_up() {
+    for gives_up in ["unlocks", "cancels", "reboots"] {
+        let (mut k, a, b, _) = slow();
+        k.lock(a, "f", 0..=9, X);
+        assert_eq!(k.block(b, "f", 0..=9, X), Blocked);
+        assert_eq!(k.block(a.svid(2), "f", 9..=9, X), Blocked);
+        k.unlock(a, "f", ALL);
+        assert!(k.granted().is_empty(), "the second came after the first, which waits for the record");
+        match gives_up {
+            "unlocks" => drop(k.unlock(b, "f", ALL)),
+            "cancels" => drop(k.cancel(b, "f", 0..=9, X)),
+            _ => drop(k.notify(b, 99)),
+        }
+        assert_eq!(k.granted().len(), 1, "{gives_up}: its own record has all in order");
+        assert_eq!(k.lock(a.svid(3), "f", 9..=9, X), Denied);
+    }
+}
+
+#[test]
 fn what_was_given_up_in_part_is_free_for_others_when_it_is_written() {
     let (mut k, a, b, _) = slow();
     k.lock(a, "f", 0..=9, X);
