@@ -10,21 +10,14 @@ mod rawrpc;
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lockferry::export::ExportTable;
-use lockferry::node::config::ExportConfig;
-use lockferry::state::{Mode, Range};
-use lockferry::store::journal::{Disk, Journals, Options};
-use lockferry::store::record::{ClientKey, Entry, LockCondition, LockFields, OwnerKey, Place, Record};
-use lockferry::store::{Batch, LockStore, Outcome};
 use lockferry_xdr::Decode as _;
 use lockferry_xdr::nfs3::{Diropargs3, Lookup3args, Lookup3res, NfsFh3};
 use rawrpc::nlm::GRANTED;
-use rawrpc::{Client, Daemon, Want, World, host};
+use rawrpc::{Client, Daemon, Recorded, Want, World, host};
 
 const LOCKS: u32 = 1_000_000;
 const FILES: u32 = 10_000;
@@ -40,7 +33,8 @@ fn a_million_locks_are_given_up_and_taken_up() {
     let dir = world.dir().join("journal");
     std::fs::create_dir(&dir).unwrap();
     let began = Instant::now();
-    record(&dir, &world.export());
+    let recorded = Recorded { clients: CLIENTS, files: FILES, locks: LOCKS };
+    recorded.write(&dir, &MOVES.to_string(), &world.export());
     println!("{LOCKS} locks written in {:?}", began.elapsed());
 
     let server = world.serve("", "");
@@ -79,45 +73,6 @@ fn a_million_locks_are_given_up_and_taken_up() {
         let took = run(&["unlock-ip", &address]);
         println!("unlock-ip: {took:?}; {}", feels());
     }
-}
-
-/// Writes a record of that many locks.
-fn record(dir: &Path, export: &Path) {
-    let prefix = ExportTable::open(&[ExportConfig::new(export.into())]).prefix_of(export).unwrap();
-    let journals = Journals::new(Arc::new(Disk), dir.parent().unwrap().into(), Options::default());
-    let name = MOVES.to_string();
-    journals.place(&name, dir.into());
-    let epoch = journals.raise_epoch(&name, false).unwrap();
-    let report = journals.load(&name, epoch, &mut |_| {}).unwrap();
-    journals.own(&name, epoch, &report).unwrap();
-    let client = |n: u32| ClientKey {
-        name: format!("client-{n}").into_bytes().into(),
-        address: IpAddr::from([127, 2, (n >> 8) as u8, n as u8]),
-    };
-    let clients = (0..CLIENTS).map(|n| Record::Client(client(n), 1).into());
-    write(&journals, &name, clients.collect());
-    for from in (0..LOCKS).step_by(1_000) {
-        let lock = |n: u32| -> Entry {
-            let file: Vec<u8> =
-                prefix.iter().copied().chain([0, 1]).chain(u64::from(n % FILES).to_be_bytes()).collect();
-            let owner =
-                OwnerKey { client: client(n % CLIENTS), oh: format!("{n}@x").into_bytes().into(), svid: n };
-            let start = u64::from(n) * 2;
-            let place = Place { owner, file: file.into(), range: Range::new(start, start).unwrap() };
-            let (mode, condition) = (Mode::Exclusive, LockCondition::Held);
-            Record::Set(place, LockFields { mode, condition, state: 1, since: 1, under: None }).into()
-        };
-        write(&journals, &name, (from..from + 1_000).map(lock).collect());
-    }
-    journals.release(&name, epoch).unwrap();
-}
-
-fn write(journals: &Journals, name: &str, entries: Vec<Entry>) {
-    let (tell, told) = std::sync::mpsc::channel();
-    let epoch = journals.read_epoch(name).unwrap();
-    let done = Box::new(move |outcome| tell.send(outcome).unwrap());
-    journals.append(name, epoch, Batch { entries: entries.into(), essential: true }, done);
-    assert!(matches!(told.recv().unwrap(), Outcome::Durable(_)));
 }
 
 fn timed(server: &Daemon, arguments: &[&str]) -> Duration {

@@ -98,7 +98,7 @@ pub struct Settings {
     /// For so long after a client's reboot was noticed, a LOCK under an older NSM state is taken for one from before: it may have lain in
     /// the queue of a node that stood still. Later it comes from a host that has lost its NSM state. And for so long after a client
     /// came or was loaded, a reboot notice is not taken for one of a reboot since where no NSM state tells: it may come late, or again, as its
-    /// answer was lost with the node before. A Linux client repeats it each minute.
+    /// answer was lost with the node before. A Linux client (sm-notify) repeats it after two minutes at the latest.
     pub late: Duration,
     /// With a journal: whether what was freed through one lock manager is in the way of the others until the caller says that it is
     /// written. Off only where all lock managers are written together.
@@ -130,7 +130,7 @@ impl Default for Settings {
             reclaim_match: ReclaimMatch::Owner,
             hold: Duration::from_secs(24 * 3600),
             journal: false,
-            late: Duration::from_secs(120),
+            late: Duration::from_secs(180),
             await_records: true,
             locks_per_call: 1_000,
             forget_after: Duration::from_secs(600),
@@ -332,7 +332,12 @@ impl Engine {
             self.run_wakes(now, fx);
         }
         while let Some(lm) = self.first_due(&self.holds, now) {
-            self.drop_expired(now, lm, fx);
+            if self.names.lm_by_id(lm).unswept.is_some() {
+                // In the way of others until the record says that it may go: then it goes.
+                self.end_hold(lm);
+            } else {
+                self.drop_expired(now, lm, fx);
+            }
         }
         // Where a window is just ending its answers come first.
         let ending = self.working.iter().filter_map(|lm| self.names.find_lm(lm));

@@ -31,6 +31,8 @@ pub(super) struct Lm {
     pub(super) kept: u64,
     /// Locks have expired of which its record says so only from this mark on.
     pub(super) unswept: Option<u64>,
+    /// While more expires: the mark from which on it says so of what had expired before.
+    pub(super) unswept_before: Option<u64>,
     /// When the expired ones go.
     pub(super) hold_until: Option<Time>,
     /// The change of many locks that is under way.
@@ -193,6 +195,7 @@ impl Names {
             expired: 0,
             kept: 0,
             unswept: None,
+            unswept_before: None,
             hold_until: None,
             work: None,
             deferred: BTreeMap::new(),

@@ -3,6 +3,7 @@
 
 mod clients;
 mod compare;
+mod crashes;
 mod deadlocks;
 mod grants;
 mod histories;

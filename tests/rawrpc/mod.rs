@@ -14,6 +14,7 @@ pub(crate) mod host;
 pub(crate) mod jail;
 pub(crate) mod nlm;
 pub(crate) mod node;
+pub(crate) mod recorded;
 pub(crate) mod wire;
 pub(crate) mod world;
 
@@ -22,6 +23,7 @@ pub(crate) use host::{Heard, Host, React};
 pub(crate) use jail::Jail;
 pub(crate) use nlm::{Client, Tested, Want};
 pub(crate) use node::{FLOAT, Node};
+pub(crate) use recorded::Recorded;
 pub(crate) use wire::{Answer, Conn};
 pub(crate) use world::World;
 

@@ -1,9 +1,10 @@
 //! What an operator or an HA script does: the control files from a shell, and what frees locks by hand.
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use super::rawrpc::nlm::*;
-use super::rawrpc::{FLOAT, Node, Want};
+use super::rawrpc::{FLOAT, Node, Recorded, Want};
 use super::{Daemon, LM, LONG, Pair, SECOND, lock, locks, text};
 
 /// What a shell makes of `echo TEXT > control/FILE`.
@@ -211,4 +212,49 @@ fn locks_of_an_address_that_was_given_up_stay_and_the_verb_says_where_they_can_b
     pair.start_second(&a);
     assert_eq!(a.verb(&["unlock-client", "two"])["freed"], 1);
     assert_eq!(one.lock(&bytes), GRANTED);
+}
+
+#[test]
+fn who_frees_all_of_a_client_is_not_told_so_if_its_address_is_given_up_meanwhile() {
+    let Some(pair) = Pair::new() else { return };
+    let a = pair.serve(&pair.a, LONG);
+    let recorded = Recorded { clients: 1, files: 100, locks: 3_000 };
+    // Both ends of the verb, and what lies between.
+    for delay_us in (0..10_000).step_by(250) {
+        recorded.write(&pair.journal, LM, &pair.world.export());
+        pair.start(&a, &["--adopt"]);
+        let freed = std::thread::scope(|s| {
+            let freeing = s.spawn(|| a.command(&["unlock-client", "client-0"]));
+            std::thread::sleep(Duration::from_micros(delay_us));
+            a.verb(&["unlock-ip", LM]);
+            freeing.join().unwrap()
+        });
+        let left = pair.start(&a, &["--dry-run"])["marked"].as_u64().unwrap();
+        assert!(!freed.status.success() || left == 0, "{delay_us} us: {left} are left, but: {freed:?}");
+    }
+}
+
+#[test]
+fn nothing_of_a_client_is_freed_while_its_address_is_just_being_taken_up() {
+    let Some(pair) = Pair::new() else { return };
+    let a = pair.serve(&pair.a, LONG);
+    let locks = 100_000;
+    Recorded { clients: 1, files: 100, locks }.write(&pair.journal, LM, &pair.world.export());
+    let journal = text(&pair.journal);
+    let freed = std::thread::scope(|s| {
+        let starting = s.spawn(|| a.verb(&["start-grace", LM, "--journal", journal, "--adopt"]));
+        let mut freed = false;
+        while !starting.is_finished() && !freed {
+            let output = a.command(&["unlock-client", "client-0"]);
+            let why = String::from_utf8_lossy(&output.stderr);
+            freed = output.status.success();
+            assert!(
+                freed || ["just being taken up", "no client has"].iter().any(|said| why.contains(said)),
+                "{why}"
+            );
+        }
+        freed
+    });
+    let left = a.lm(LM)["locks"].as_u64().unwrap();
+    assert_eq!(left, if freed { 0 } else { u64::from(locks) }, "all or nothing");
 }

@@ -2,7 +2,7 @@
 //!
 //! Must never touch a lock that was not named: not of another export on the same file system, not of a client with a similar name.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use super::Managers;
 use crate::export::FileKey;
 use crate::node::verbs::{Done, Refusal};
 use crate::state::{ClientRow, Command, Engine, Event, Freed, Stage, Target, Verb as Previewed};
+use crate::store::Epoch;
 
 /// Files asked for at once.
 const FILES_AT_ONCE: usize = 1_000;
@@ -58,6 +59,9 @@ impl Managers {
         let others = self.rooms.config.exports.iter().filter(|e| e.path != path);
         let shared = others.filter(|e| exports.prefix_of(&e.path).as_ref() == Some(&prefix)).count() > 0;
         let mut freeing = Freeing::default();
+        for (lm, _) in self.rooms.desk.loaded() {
+            self.note_epoch(lm, &mut freeing.whose);
+        }
         let (mut slot, mut unknown) = (Some(0), 0);
         while let Some(from) = slot {
             let (files, next) = self.rooms.desk.read(|e| e.file_keys(&prefix, from, FILES_AT_ONCE));
@@ -105,6 +109,9 @@ impl Managers {
             return Err(Refusal::new(Errno::ENOENT, text));
         }
         let mut freeing = Freeing::default();
+        for lm in found.iter().map(|row| row.lm).filter(|lm| self.epoch_here(*lm).is_some()) {
+            self.note_epoch(lm, &mut freeing.whose);
+        }
         for row in &found {
             let target = Target::Client { lm: row.lm, name: &row.name, address: row.address };
             self.free(target, dry, &mut freeing);
@@ -147,11 +154,14 @@ impl Managers {
                     freeing.waiters += waiters;
                     freeing.released = freeing.released.or(released);
                     again = more;
-                    match what {
+                    let whose = match what {
                         // Whoever had something on it.
-                        Freed::File(_) => freeing.whose.extend(desk.loaded().into_iter().map(|(lm, _)| lm)),
-                        Freed::Client { lm, .. } => drop(freeing.whose.insert(lm)),
-                        Freed::Lock(stretch) => drop(freeing.whose.insert(stretch.lm)),
+                        Freed::File(_) => desk.loaded().into_iter().map(|(lm, _)| lm).collect(),
+                        Freed::Client { lm, .. } => vec![lm],
+                        Freed::Lock(stretch) => vec![stretch.lm],
+                    };
+                    if locks + waiters > 0 {
+                        whose.into_iter().for_each(|lm| self.note_epoch(lm, &mut freeing.whose));
                     }
                 }
             }
@@ -167,18 +177,42 @@ impl Managers {
         let Freeing { locks, waiters, whose, released } = freeing;
         let what = freed_text(locks, dry);
         if !dry {
-            for ip in whose {
-                self.settle(ip, &what)?;
+            for ip in whose.keys() {
+                self.settle(*ip, &what)?;
             }
         }
         if let Some(ip) = released {
+            if self.rooms.desk.read(|e| e.stage(ip) != Some(Stage::Released)) {
+                let text = format!("{what}; {ip} is just being taken up: say it again when it is");
+                return Err(Refusal::new(Errno::EBUSY, text));
+            }
             let stay = if dry { "would stay" } else { "stay" };
             let text = format!(
                 "{what}; locks of {ip} {stay}, as it is not taken up here and its record has them: free them where it is taken up"
             );
             return Err(Refusal::new(Errno::ESTALE, text));
         }
+        // No turn is held: who gives an address up must not wait for this. What it took with it is in its record.
+        let gone = |(ip, epoch): &(IpAddr, Option<Epoch>)| epoch.is_none() || self.epoch_here(*ip) != *epoch;
+        if let Some((ip, _)) = whose.into_iter().find(gone).filter(|_| !dry) {
+            let text = format!(
+                "{what}; {ip} was given up meanwhile, and its record may have more of them: free them where it is taken up"
+            );
+            return Err(Refusal::new(Errno::ESTALE, text));
+        }
         Ok(Done { freed: locks, dropped: waiters, changed: locks + waiters > 0, ..Done::default() })
+    }
+
+    /// Notes as what it was taken up when something of it was first looked at.
+    fn note_epoch(&self, ip: IpAddr, whose: &mut BTreeMap<IpAddr, Option<Epoch>>) {
+        whose.entry(ip).or_insert_with(|| self.epoch_here(ip));
+    }
+
+    /// The epoch under which it is taken up here, if it is.
+    fn epoch_here(&self, ip: IpAddr) -> Option<Epoch> {
+        // The core knows first that it goes, the slot that it has come.
+        let here = self.rooms.desk.read(|e| e.stage(ip) == Some(Stage::Loaded));
+        self.slot(ip).filter(|slot| here && slot.is_loaded()).map(|slot| slot.epoch)
     }
 
     /// Waits until what was done (`what`, for the refusal) is durable. The disks of lock managers that it is not about must not matter.
@@ -195,9 +229,9 @@ impl Managers {
 struct Freeing {
     locks: u64,
     waiters: u64,
-    /// The lock managers whose records it is in.
-    whose: BTreeSet<IpAddr>,
-    /// One that is not taken up here, of which something is kept and stays.
+    /// The lock managers whose records it is in, and the epochs under which they were taken up here.
+    whose: BTreeMap<IpAddr, Option<Epoch>>,
+    /// One that is not taken up here, or not yet, of which something is kept and stays.
     released: Option<IpAddr>,
 }
 

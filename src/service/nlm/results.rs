@@ -3,7 +3,7 @@
 //!
 //! Must never wait, nor keep more than it says.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,8 +14,8 @@ use crate::rpc::drc::{DRC_ENTRIES, Key};
 /// Results kept, 20,480 of about 300 bytes each and 1.3 KB at the most. More than the reply cache keeps: as long as that knows a request, its
 /// repetition is no new one, and without its result it would never be answered. A quarter more, as the cache's shards do not fill evenly.
 const KEPT: usize = DRC_ENTRIES / 4 * 5;
-/// Requests kept whose results were dropped. They are looked through for each repetition without a result.
-const DROPPED: usize = 4_096;
+/// Requests kept whose results were dropped: as many, for the same reason.
+const DROPPED: usize = KEPT;
 
 /// Sends results, and those of repeated requests again.
 pub struct Results {
@@ -31,7 +31,9 @@ struct Sent {
     /// How many were sent, for the last time.
     sendings: u64,
     /// Requests whose results were dropped: nobody has been told, and nobody will be. The oldest first.
-    dropped: VecDeque<Key>,
+    dropped: HashSet<Key>,
+    /// In the order in which they were. Some of these have been asked for since.
+    drops: VecDeque<Key>,
 }
 
 /// The result that an asynchronous request still has to get. Dropped: it gets none, as with a call that is met with silence; a repetition is
@@ -121,17 +123,19 @@ impl Results {
 
 impl Sent {
     fn note_dropped(&mut self, key: Key) {
-        if self.dropped.len() >= DROPPED {
-            self.dropped.pop_front();
+        if self.dropped.insert(key) {
+            self.drops.push_back(key);
         }
-        self.dropped.push_back(key);
+        while self.drops.len() > DROPPED
+            && let Some(oldest) = self.drops.pop_front()
+        {
+            self.dropped.remove(&oldest);
+        }
     }
 
     /// Whether the result of this request was dropped. It counts as asked for from here on.
     fn take_dropped(&mut self, key: &Key) -> bool {
-        let before = self.dropped.len();
-        self.dropped.retain(|dropped| dropped != key);
-        self.dropped.len() < before
+        self.dropped.remove(key)
     }
 
     fn keep(&mut self, key: Key, message: Message) {
@@ -182,6 +186,20 @@ mod tests {
         sent.keep(key(kept), message(kept));
         assert!(sent.by_key.contains_key(&key(0)) && !sent.by_key.contains_key(&key(1)));
         assert_eq!(sent.by_key.len(), KEPT);
+    }
+
+    #[test]
+    fn a_request_whose_result_was_dropped_is_a_new_one_once_however_many_there_are() {
+        let mut sent = Sent::default();
+        let kept = DROPPED as u32;
+        (0..=kept).for_each(|xid| sent.note_dropped(key(xid)));
+        assert!(!sent.take_dropped(&key(0)), "more than the reply cache can know");
+        assert!((1..=kept).all(|xid| sent.take_dropped(&key(xid)) && !sent.take_dropped(&key(xid))));
+        (0..3 * kept).for_each(|xid| {
+            sent.note_dropped(key(xid));
+            sent.take_dropped(&key(xid));
+        });
+        assert!(sent.drops.len() <= DROPPED && sent.dropped.is_empty());
     }
 
     #[test]

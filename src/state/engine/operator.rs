@@ -1,6 +1,6 @@
 //! What operators free: all on a file, all of a client, one lock. Who waits for it goes on; requests that are freed get no answer.
 //!
-//! Must never free more than what was named, nor more in one call than one call may; nor anything of a lock manager that is not taken up here: its
+//! Must never free more than what was named, nor more in one call than one call may; nor anything of a lock manager that is not taken up here, or is just being loaded: its
 //! record has it still, or another node, and who got the bytes here would have them twice.
 
 use std::net::IpAddr;
@@ -138,9 +138,9 @@ impl Engine {
         fx.event(Event::FreedByOperator { what, locks, waiters, more, released });
     }
 
-    /// Whether it is of a lock manager that is not taken up here: only in the way.
+    /// Whether it is of a lock manager that is not taken up here, or not yet: only in the way.
     pub(in crate::state) fn is_only_kept(&self, id: LockId) -> bool {
-        self.names.lm_by_id(self.names.client(self.locks.get(id).client).lm).stage == Stage::Released
+        self.names.lm_by_id(self.names.client(self.locks.get(id).client).lm).stage != Stage::Loaded
     }
 
     fn spot_of(&self, id: LockId) -> (Place, Range) {

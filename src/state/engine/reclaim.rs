@@ -2,7 +2,7 @@
 //!
 //! Must never grant a reclaim that nothing covers, but in a full window, and never weaken what is there.
 
-use crate::state::command::{Deny, Effects, Event, LockRequest, Party};
+use crate::state::command::{Deny, Effects, Event, LockRequest, Party, Reply};
 use crate::state::table::Attrs;
 use crate::state::types::{Condition, FileId, LmId, Mode, OwnerId, Range, Status, Time};
 
@@ -62,7 +62,7 @@ impl Engine {
         let entry = self.names.lm_by_id(lm);
         if entry.in_full_grace(file) || (mutant!(ReclaimWithoutProof) && entry.window.is_some()) {
             Ground::Word
-        } else if entry.window.is_some() {
+        } else if entry.window.is_some() && !entry.is_ending() {
             Ground::Nothing(Deny::ReclaimBeyond)
         } else {
             Ground::Nothing(Deny::ReclaimTooLate)
@@ -108,10 +108,16 @@ impl Engine {
             .locks
             .conflicts(place.file, r.range, r.mode, Some(place.owner))
             .any(|id| !self.is_doubtful(id));
+        let unwritten =
+            || self.unwritten_in_the_way(lm, place.file, r.range, r.mode, Some(place.owner)).is_some();
         if conflict {
             self.totals.reclaim_refused += 1;
             self.denied_event(r, Deny::ReclaimConflict, fx);
             fx.status(r.token, Status::Denied);
+        } else if unwritten() {
+            // Two records would have it after a crash. There is no refusal after which a client reclaims again, but it repeats what it hears
+            // nothing of.
+            fx.reply(r.token, Reply::Silent);
         } else if self.is_full(client) {
             self.refuse_limit(r, Deny::LocksPerClient, fx);
         } else {

@@ -14,9 +14,10 @@ use super::Engine;
 use super::segments::Place;
 
 impl Engine {
-    /// Whether the record of a lock manager still has what was freed through it, on files that others serve.
+    /// Whether the record of a lock manager still has what was freed through it, or has expired, on files that others serve.
     pub fn is_unwritten(&self, lm: IpAddr) -> bool {
-        self.names.find_lm(&lm).is_some_and(|lm| self.unwritten.any_of(lm))
+        let known = self.names.find_lm(&lm);
+        known.is_some_and(|lm| self.unwritten.any_of(lm) || self.names.lm_by_id(lm).unswept.is_some())
     }
 
     /// Runs a change of locks that the record knows already, or learns in another way.
@@ -45,9 +46,14 @@ impl Engine {
 
     /// A window is ending: its locks expire one by one, and the record learns it at the end.
     pub(super) fn begin_sweep(&mut self, lm: LmId) {
-        if self.awaits_records() {
-            self.set_unswept(lm, Some(u64::MAX));
+        if !self.awaits_records() {
+            return;
         }
+        let entry = self.names.lm_mut(lm);
+        if let Some(before) = entry.unswept.filter(|mark| *mark != u64::MAX) {
+            entry.unswept_before = Some(before);
+        }
+        self.set_unswept(lm, Some(u64::MAX));
     }
 
     /// The entry that says so is made, or there is nothing to say.
@@ -55,11 +61,12 @@ impl Engine {
         if self.names.lm_by_id(lm).unswept.is_none() {
             return;
         }
-        let mark = told.then_some(self.mark + 1);
+        let before = self.names.lm_mut(lm).unswept_before.take();
+        let mark = if told { Some(self.mark + 1) } else { before };
         self.set_unswept(lm, mark);
         if told {
             self.marked.insert(lm);
-        } else {
+        } else if mark.is_none() {
             self.swept(lm);
         }
     }
@@ -85,7 +92,9 @@ impl Engine {
             files.into_iter().partition(|file| mutant!(DowngradeWakesNobody) && is_woken(file));
         woken.into_iter().for_each(|file| self.names.drop_file(file));
         self.wake_files(files);
-        if self.names.lm_by_id(lm).unswept.is_some_and(|at| at <= mark) {
+        let entry = self.names.lm_mut(lm);
+        entry.unswept_before = entry.unswept_before.filter(|before| *before > mark);
+        if entry.unswept.is_some_and(|at| at <= mark) {
             self.set_unswept(lm, None);
             self.swept(lm);
         }
@@ -97,8 +106,9 @@ impl Engine {
         let files = self.unwritten.forget(lm, |file| keep.include(names.file_key(file)));
         self.wake_files(files);
         if keep.is_empty() && self.names.lm_by_id(lm).unswept.is_some() {
+            self.names.lm_mut(lm).unswept_before = None;
             self.set_unswept(lm, None);
-            self.wake_others(lm);
+            self.wake_everybody();
         }
     }
 
@@ -178,11 +188,12 @@ impl Engine {
     /// The record says what has expired.
     fn swept(&mut self, lm: LmId) {
         self.emptied.insert(self.names.lm_by_id(lm).address);
-        self.wake_others(lm);
+        self.wake_everybody();
     }
 
-    fn wake_others(&mut self, lm: LmId) {
-        let others: Vec<LmId> = self.names.lms_in_order().filter(|other| *other != lm).collect();
-        others.into_iter().for_each(|other| self.wake_all(other));
+    /// Also who waits through the same lock manager, as it may be behind somebody who did not.
+    fn wake_everybody(&mut self) {
+        let all: Vec<LmId> = self.names.lms_in_order().collect();
+        all.into_iter().for_each(|lm| self.wake_all(lm));
     }
 }

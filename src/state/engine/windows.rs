@@ -249,7 +249,7 @@ impl Engine {
     }
 
     /// Expired locks are kept for nobody any more.
-    fn end_hold(&mut self, lm: LmId) {
+    pub(super) fn end_hold(&mut self, lm: LmId) {
         let entry = self.names.lm_mut(lm);
         if let Some(until) = entry.hold_until.take() {
             self.holds.remove(&(until, entry.address));

@@ -5,7 +5,7 @@ use crate::state::{
     Access, Command, Condition, Effect, Event, Freed, Preview, Reply, Settings, Status, Target,
 };
 use Condition::Reclaimable;
-use Status::{Blocked, Granted};
+use Status::Blocked;
 
 fn free_file(k: &mut Kit, file: &str) {
     k.run(Command::FreeFile { file: file.as_bytes() });

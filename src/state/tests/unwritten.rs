@@ -119,6 +119,96 @@ fn locks_that_expire_make_way_for_others_when_the_end_of_the_window_is_written()
     assert_eq!(k.fx.marks, [], "what expired is no loss to its record");
 }
 
+/// Lock manager 1 in a window until second 1, with a lock of `a` to be reclaimed.
+fn in_window(full: bool) -> (Kit, Peer, Peer, Peer) {
+    let (mut k, a, b, c) = slow();
+    k.begin_load(1);
+    k.load(a, "f", 0..=9, X, Condition::Reclaimable);
+    k.window(1, 1000, full);
+    k.end_load(1);
+    (k, a, b, c)
+}
+
+#[test]
+fn a_second_window_does_not_make_the_end_of_the_first_one_written() {
+    for full in [false, true] {
+        let (mut k, _, b, c) = in_window(full);
+        assert_eq!(k.block(c, "f", 0..=3, X), Blocked);
+        k.tick(1000);
+        assert_eq!(k.lock(b, "f", 5..=5, S), Denied);
+        k.window(1, 5000, false);
+        assert_eq!(k.lock(b, "f", 5..=5, S), Denied, "full: {full}: the record of 1 still has it");
+        assert!(k.granted().is_empty());
+        written(&mut k, 1);
+        assert_eq!((k.granted().len(), k.lock(b, "f", 5..=5, S)), (1, Granted));
+    }
+}
+
+#[test]
+fn what_has_expired_stays_in_others_way_past_the_hold_time_until_that_is_written() {
+    let (mut k, a, b, _) = slow();
+    k.engine.settings.hold = std::time::Duration::from_secs(1);
+    k.begin_load(1);
+    k.load(a, "f", 0..=9, X, Condition::Reclaimable);
+    k.window(1, 1000, false);
+    k.end_load(1);
+    k.tick(1000);
+    assert_eq!(k.lock(b, "f", 5..=5, S), Denied);
+    k.tick(2001);
+    assert_eq!(k.lock(b, "f", 5..=5, S), Denied, "the record of 1 still has it");
+    written(&mut k, 1);
+    assert_eq!((k.lock(b, "f", 5..=5, S), k.counts().0), (Granted, 1));
+}
+
+#[test]
+fn who_waits_behind_one_that_waits_for_the_end_of_a_window_goes_on_when_that_one_gives_up() {
+    for gives_up in ["cancels", "unlocks", "reboots", "is freed"] {
+        let (mut k, a, _, c) = in_window(false);
+        assert_eq!(k.block(c, "f", 4..=7, X), Blocked);
+        k.tick(1000);
+        assert_eq!(k.block(a.svid(2), "f", 2..=6, X), Blocked, "behind c");
+        match gives_up {
+            "cancels" => drop(k.cancel(c, "f", 4..=7, X)),
+            "unlocks" => drop(k.unlock(c, "f", ALL)),
+            "reboots" => drop(k.notify(c, 9)),
+            _ => k.run(Command::FreeClient { lm: lm(2), name: b"c", address: c.address() }),
+        }
+        assert_eq!(k.granted().len(), 1, "{gives_up}");
+    }
+}
+
+#[test]
+fn who_waits_behind_one_that_waits_for_the_end_of_a_window_is_looked_at_when_it_is_written() {
+    let (mut k, a, _, c) = in_window(false);
+    assert_eq!(k.block(c, "f", 4..=7, S), Blocked);
+    k.tick(1000);
+    assert_eq!(k.block(a.svid(2), "f", 2..=6, X), Blocked, "behind c");
+    assert_eq!(k.block(a.svid(3), "f", 2..=3, S), Blocked, "behind that");
+    written(&mut k, 1);
+    assert_eq!(k.granted().len(), 2, "c, and who wants other bytes than it");
+}
+
+#[test]
+fn a_reclaim_by_word_waits_for_the_record_of_another_lock_manager() {
+    let (mut k, a, _, c) = slow();
+    k.window(1, 90_000, true);
+    assert_eq!(k.lock(c, "f", 0..=9, X), Granted);
+    assert_eq!(k.unlock(c, "f", ALL), OK);
+    let token = k.send(a.state(0), "f", 0..=9, X, (false, true));
+    assert_eq!(k.reply_to(token), Some(Reply::Silent), "the record of 2 still has the lock of c");
+    written(&mut k, 2);
+    let token = k.send(a.state(0), "f", 0..=9, X, (false, true));
+    assert_eq!(k.reply_to(token), Some(Reply::Status(Granted)));
+}
+
+#[test]
+fn a_released_lock_manager_whose_windows_end_is_unwritten_is_said_to_be_in_the_way() {
+    let (mut k, _, b, _) = in_window(false);
+    k.tick(1000);
+    k.release(1, &["f"]);
+    assert_eq!((k.lock(b, "f", 5..=5, S), k.engine.is_unwritten(lm(1))), (Denied, true));
+}
+
 #[test]
 fn what_expires_with_a_full_window_is_kept_for_nobody_but_in_others_way_until_that_is_written() {
     let (mut k, a, b, _) = slow();

@@ -158,7 +158,7 @@ impl Model {
 
     pub(in crate::state::tests) fn free_file(&mut self, file: usize) {
         self.drop_silently(|w| w.spot.file == file);
-        for lm in (0..LMS).filter(|lm| self.stages[*lm] != Stage::Released) {
+        for lm in (0..LMS).filter(|lm| self.is_loaded(*lm)).collect::<Vec<_>>() {
             for owner in owners_of(lm) {
                 self.files[file][owner] = [None; BYTES];
             }
@@ -168,7 +168,7 @@ impl Model {
     }
 
     pub(in crate::state::tests) fn free_one_client(&mut self, lm: usize, client: usize) {
-        if self.stages[lm] == Stage::Released {
+        if !self.is_loaded(lm) {
             return;
         }
         self.free_client(lm * CLIENTS + client, |_| true);
@@ -176,7 +176,7 @@ impl Model {
     }
 
     pub(in crate::state::tests) fn revoke(&mut self, who: Who, spot: Spot) {
-        if self.stages[who.lm] == Stage::Released {
+        if !self.is_loaded(who.lm) {
             return;
         }
         self.put(who, spot, |_| None);
