@@ -220,7 +220,7 @@ fn who_frees_all_of_a_client_is_not_told_so_if_its_address_is_given_up_meanwhile
     let a = pair.serve(&pair.a, LONG);
     let recorded = Recorded { clients: 1, files: 100, locks: 3_000 };
     // Both ends of the verb, and what lies between.
-    for delay_us in (0..10_000).step_by(250) {
+    for delay_us in (0..10_000).step_by(800) {
         recorded.write(&pair.journal, LM, &pair.world.export());
         pair.start(&a, &["--adopt"]);
         let freed = std::thread::scope(|s| {

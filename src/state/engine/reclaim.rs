@@ -62,7 +62,7 @@ impl Engine {
         let entry = self.names.lm_by_id(lm);
         if entry.in_full_grace(file) || (mutant!(ReclaimWithoutProof) && entry.window.is_some()) {
             Ground::Word
-        } else if entry.window.is_some() && !entry.is_ending() {
+        } else if entry.window.is_some() {
             Ground::Nothing(Deny::ReclaimBeyond)
         } else {
             Ground::Nothing(Deny::ReclaimTooLate)

@@ -50,13 +50,13 @@ fn a_lock_from_before_a_reboot_gets_no_answer_and_frees_nothing() {
     k.lock(a.state(3), "e", 0..=9, X);
     k.now = 1_000;
     k.lock(a.state(5), "f", 0..=9, X);
-    k.now = 120_999;
+    k.now = 180_999;
     k.send(a.state(3), "g", 0..=9, X, (true, false));
     assert_eq!(k.reply(), Some(Reply::Silent));
     assert!(k.events().iter().any(|e| matches!(e, Event::Denied { why: Deny::Late, .. })));
     assert_eq!(k.counts(), (1, 0));
     // A host that has lost its NSM state asks again for as long as it is not answered.
-    k.now = 121_000;
+    k.now = 181_000;
     assert_eq!(k.lock(a.state(3), "g", 0..=9, X), Granted);
     assert_eq!(k.counts(), (1, 0), "what it had before is gone");
 }
