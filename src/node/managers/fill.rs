@@ -5,12 +5,14 @@ use std::net::IpAddr;
 
 use super::Managers;
 use crate::node::records;
+use crate::rpc::drc::DRC_ENTRIES;
 use crate::rpc::header::void_reply;
 use crate::state::{Command, Event, LockState, Party, Route};
 use crate::store::Ledger;
 
-/// So many answers go into the reply cache, the last ones, 12,288: most of what it holds, but what comes from here on needs some room too.
-const SEEDS: usize = 12_288;
+/// So many answers go into the reply cache, the last ones, 4,096: a quarter of what it holds. Several lock managers come at once when a node
+/// dies, and each is to find room for what its clients may still repeat.
+const SEEDS: usize = DRC_ENTRIES / 4;
 
 impl Managers {
     /// Puts the record into the core. `full`: it may be incomplete. Returns how many locks it would not take.
