@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::rawrpc::nlm::*;
-use super::rawrpc::{Client, Conn, FLOAT, Host, Want, host};
+use super::rawrpc::{Client, Conn, FLOAT, Host, SERVER, Want, host};
 use super::{ALL_PROGRAMS, LM, LONG, Pair, programs_at, text};
 
 /// An address that is nowhere until a test puts it somewhere.
@@ -141,6 +141,31 @@ fn once_a_floating_address_is_known_all_others_are_silent() {
     assert_eq!(a.lm(LM)["state"], "released");
     for ip in [local, FLOAT] {
         assert_eq!(programs_at(&pair.a, ip), [""; 0], "{ip} after a restart");
+    }
+}
+
+#[test]
+fn an_address_that_clients_hold_locks_through_serves_on_after_a_restart_although_floating_ones_are_known() {
+    let Some(pair) = Pair::new() else { return };
+    let a = pair.serve(&pair.a, LONG);
+    let fh = a.handle_through(SERVER.into(), &pair.world.export(), "f");
+    let plain = || pair.a.within(|| Client::to(host(10), SERVER, "one"));
+    assert_eq!(plain().lock(&Want::bytes(&fh, 0, 10)), GRANTED);
+    a.kill();
+
+    for known in ["from the settings", "from a verb", "from a record"] {
+        let lm = format!("[[lock_manager]]\naddress = \"{LM}\"\n");
+        let settings = if known == "from the settings" { lm.as_str() } else { "" };
+        let a = pair.a.serve(&pair.world, LONG, settings);
+        if known == "from a verb" {
+            pair.start(&a, &[]);
+        }
+        let mut one = plain();
+        assert_eq!(one.lock(&Want::bytes(&fh, 0, 10).reclaim()), GRANTED, "{known}");
+        assert_eq!(one.lock(&Want::bytes(&fh, 20, 10)), GRANTED, "{known}");
+        assert_eq!(one.unlock(&Want::bytes(&fh, 20, 10)), GRANTED, "{known}");
+        assert_eq!(a.handle_through(SERVER.into(), &pair.world.export(), "f"), fh, "{known}");
+        a.kill();
     }
 }
 

@@ -81,6 +81,16 @@ impl Managers {
     pub(super) fn bindings(&self, plan: &Plan, needs: &Needs) -> Result<(BTreeSet<PathBuf>, bool), Refusal> {
         let mut exports = plan.exports.clone();
         if !plan.floating {
+            // Where floating addresses are known, exports are closed until somebody serves them.
+            if !self.rooms.gate.is_any() {
+                let here = self.open_prefixes(plan.ip, &exports, true);
+                if needs.prefixes.iter().any(|prefix| !here.contains(prefix)) {
+                    tracing::warn!(
+                        lock_manager = %plan.ip,
+                        "locks are recorded on an export that cannot be opened now, or belongs to another lock manager"
+                    );
+                }
+            }
             return Ok((exports, false));
         }
         let recorded = || needs.bindings.iter().filter(|(path, _)| !path.is_empty());
