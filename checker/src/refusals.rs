@@ -159,9 +159,11 @@ impl Checker {
     /// It was told to wait, but those that it surely waits for wait surely for it, all from before it was sent on.
     fn look_for_circle(&self, call: &Call, mode: Mode) -> Verdict {
         let since = call.first.seq;
+        let here = &self.world.managers[call.lm as usize];
+        // Who waits on another node is not known to this one.
         let quiet = |owner: u32| {
             let manager = self.world.manager_of(owner);
-            !manager.may_have_dropped(since) && !manager.had_any_doubt()
+            !manager.may_have_dropped(since) && !manager.had_any_doubt() && manager.is_surely_with(here)
         };
         // Each with the one that waits for it.
         let mut seen: Table<u32, u32> = Table::default();

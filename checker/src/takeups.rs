@@ -453,6 +453,11 @@ impl Manager {
         (self.latest(&last, nodes, slack) < from).then_some(last.told)
     }
 
+    /// Both are served by one node, and by no other.
+    pub(crate) fn is_surely_with(&self, other: &Self) -> bool {
+        self.certain && other.certain && self.served_by.is_some() && self.served_by == other.served_by
+    }
+
     /// The event of the last take-over or crash before now.
     pub(crate) fn moved_since(&self, seq: u64) -> bool {
         self.changed.seq > seq || !self.pending.is_empty()

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::rawrpc::nlm::*;
 use super::rawrpc::{Client, Conn, FLOAT, Host, SERVER, Want, host};
-use super::{ALL_PROGRAMS, LM, LONG, Pair, programs_at, text};
+use super::{ALL_PROGRAMS, Daemon, LM, LONG, Pair, programs_at, text};
 
 /// An address that is nowhere until a test puts it somewhere.
 const ABSENT: &str = "10.9.9.9";
@@ -167,6 +167,19 @@ fn an_address_that_clients_hold_locks_through_serves_on_after_a_restart_although
         assert_eq!(a.handle_through(SERVER.into(), &pair.world.export(), "f"), fh, "{known}");
         a.kill();
     }
+}
+
+#[test]
+fn a_dry_run_says_what_a_take_over_would_do_to_others() {
+    let Some(pair) = Pair::new() else { return };
+    let (a, b) = (pair.serve(&pair.a, LONG), pair.serve(&pair.b, LONG));
+    let notes = |server: &Daemon| pair.start(server, &["--dry-run"])["notes"].to_string();
+    assert!(notes(&a).contains("answer only on addresses that are taken up"), "{}", notes(&a));
+    pair.start(&a, &[]);
+    assert!(notes(&b).contains("has not given it up"), "{}", notes(&b));
+    a.verb(&["unlock-ip", LM]);
+    assert!(!notes(&b).contains("has not given it up"), "{}", notes(&b));
+    assert!(!notes(&a).contains("answer only on"), "known by now: {}", notes(&a));
 }
 
 #[test]

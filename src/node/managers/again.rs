@@ -11,6 +11,7 @@ use super::{Managers, Slot, refusal};
 use crate::node::config::TakeUp;
 use crate::node::verbs::{Done, Refusal, StartGrace};
 use crate::state::Command;
+use crate::store::journal::Summary;
 use crate::store::record::{LockCondition, Record};
 
 impl Managers {
@@ -133,11 +134,8 @@ impl Managers {
         let peek =
             self.rooms.journals.peek(&name).map_err(|e| refusal(plan.ip, "cannot read its record", &e))?;
         let Some(peek) = peek else {
-            return Ok(Done {
-                text: format!("{name}: would be new, nothing is recorded"),
-                changed: true,
-                ..Done::default()
-            });
+            let text = format!("{name}: would be new, nothing is recorded");
+            return Ok(Done { text, changed: true, notes: self.foretell(plan, None), ..Done::default() });
         };
         if peek.summary.handed_over && !plan.force {
             let text = format!(
@@ -173,8 +171,35 @@ impl Managers {
                 (text, locks)
             }
         };
-        let notes = super::take_up::damage(&peek.summary.report, &plan.dir).into_iter().collect();
+        let mut notes = self.foretell(plan, Some(&peek.summary));
+        notes.extend(super::take_up::damage(&peek.summary.report, &plan.dir));
         Ok(Done { text, changed: true, marked, all_wait: full, notes, ..Done::default() })
+    }
+
+    /// What a take-over would do to others.
+    fn foretell(&self, plan: &Plan, known: Option<&Summary>) -> Vec<String> {
+        let mut notes: Vec<String> = self.unconfigured(plan).into_iter().collect();
+        if self.rooms.gate.is_any() {
+            notes.push(super::WOULD_FLOAT.to_owned());
+        }
+        let label = self.rooms.state_dir.node_label();
+        if let Some(Record::Opened { node, .. }) = known.and_then(|known| known.opened.as_ref())
+            && known.is_some_and(|known| known.is_owned_by(node))
+            && &**node != label
+        {
+            let host = node.split('/').next().unwrap_or(node);
+            notes.push(format!(
+                "its last owner ({host}) has not given it up: if that is alive, it is superseded and falls silent"
+            ));
+        }
+        notes
+    }
+
+    pub(super) fn unconfigured(&self, plan: &Plan) -> Option<String> {
+        let configured = &self.rooms.config.lock_managers;
+        let strange =
+            plan.floating && !configured.is_empty() && configured.iter().all(|lm| lm.address != plan.ip);
+        strange.then(|| "the settings have no [[lock_manager]] with this address".to_owned())
     }
 }
 

@@ -50,6 +50,9 @@ const TURN: Duration = Duration::from_secs(30);
 /// Said to whoever names the first floating address of a node that served every address so far.
 const NOW_FLOATING: &str = "floating addresses are known from now on: this node answers only on addresses that were taken up, and on those through \
                             which locks are held";
+/// The same, of what has not happened yet.
+const WOULD_FLOAT: &str = "floating addresses would be known from then on, also after a restart: this node would answer only on addresses that are \
+                           taken up, and on those through which locks are held";
 /// How long requests at work below an export that is closed are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 

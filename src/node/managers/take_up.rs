@@ -226,10 +226,7 @@ impl Managers {
             notes.push(format!("nothing was recorded in {}: a new record was begun", plan.dir.display()));
         }
         notes.extend(self.exposed(plan));
-        let configured = &self.rooms.config.lock_managers;
-        if plan.floating && !configured.is_empty() && configured.iter().all(|lm| lm.address != plan.ip) {
-            notes.push("the settings have no [[lock_manager]] with this address".to_owned());
-        }
+        notes.extend(self.unconfigured(plan));
         let adopt = plan.how == TakeUp::Adopt && !full;
         let live = ledger_live(&loaded.ledger);
         let (held, reclaimable) = match adopt {
