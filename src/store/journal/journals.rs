@@ -204,6 +204,24 @@ impl Journals {
         Ok(names.iter().filter(older).count() as u64 >= self.options.compact_after)
     }
 
+    /// A record that could not be begun was none: whoever tries again would take its epoch for all that is left of one.
+    fn forget_if_new(&self, dir: &Path, epoch: Epoch, loaded: &LoadReport) {
+        if epoch.0 != 1 || loaded.built_on != 0 || !loaded.complete {
+            return;
+        }
+        let Ok(names) = self.files.list(dir) else { return };
+        let first = Name::Epoch(1).to_string();
+        let nothing_else = |name: &String| {
+            *name == first
+                || matches!(Name::parse(name), None | Some(Name::Spare(1) | Name::Unfinished(1, _)))
+        };
+        if names.iter().all(nothing_else)
+            && let Err(e) = self.files.remove(&dir.join(&first)).and_then(|()| self.files.sync_dir(dir))
+        {
+            tracing::warn!("{} stays, though the record was not begun: {e}", dir.join(&first).display());
+        }
+    }
+
     /// Newest epoch, and whether it was handed over.
     fn look_at(&self, dir: &Path) -> Result<(u64, bool), JournalError> {
         let epoch = newest_or_none(self.files.as_ref(), dir)?;
@@ -303,7 +321,8 @@ impl LockStore for Journals {
             name: lock_manager.to_owned(),
             epoch: epoch.0,
         };
-        let writer = Writer::open(place, &self.options, loaded, (self.clock)())?;
+        let writer = Writer::open(place, &self.options, loaded, (self.clock)())
+            .inspect_err(|_| self.forget_if_new(&self.dir(lock_manager), epoch, loaded))?;
         // Damage must not be met again and again: a snapshot of what was kept replaces it. Nor must the files of many short stays pile up.
         let mut compact = !loaded.findings.is_empty();
         if !compact && self.has_piled_up(&self.dir(lock_manager), epoch.0)? {

@@ -93,6 +93,33 @@ fn after_a_take_over_that_failed_at_any_operation_the_next_one_succeeds_and_noth
 }
 
 #[test]
+fn a_record_that_could_not_be_begun_is_none_and_the_next_try_begins_it() {
+    let mut failed = 0;
+    for op in 0..40 {
+        let files = MemFiles::new();
+        let store = mem_store(&files);
+        let epoch = store.raise_epoch(LM, false).unwrap();
+        let report = store.load(LM, epoch, &mut |_| {}).unwrap();
+        files.fail_at(files.ops() + op, Fault::NoSpace);
+        if store.own(LM, epoch, &report).is_ok() {
+            continue;
+        }
+        // From its first segment on it may have been begun.
+        if files.contents().keys().any(|name| name.display().to_string().contains("segment-")) {
+            continue;
+        }
+        failed += 1;
+        let again = mem_store(&files);
+        let (_, report, ledger) = take(&again).unwrap();
+        assert!(
+            report.complete && report.findings.is_empty() && ledger.lock_count() == 0,
+            "{op}: {report:?}"
+        );
+    }
+    assert!(failed > 3, "{failed}");
+}
+
+#[test]
 fn an_epoch_that_cannot_be_read_leaves_the_outcome_unknown_and_the_lock_manager_silent() {
     for op in 0..2 {
         let files = MemFiles::new();
