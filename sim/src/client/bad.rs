@@ -6,7 +6,7 @@ use lockferry_checker::history::{CallId, ClientId, Event, Lock, Micros, Owner as
 
 use super::book::Held;
 use super::calls::Role;
-use super::message::{self, GRANTED, HUGE, LOCK, NLM, NOTIFY, NSM, RES};
+use super::message::{self, GRANTED, HUGE, LOCK, NLM, NOTIFY, NSM, RES, UNLOCK};
 use super::owner::Verb;
 use super::transmit::Plan;
 use super::work::WHOLE;
@@ -122,15 +122,20 @@ impl Client {
         self.notify(now, at, own, state, out);
     }
 
-    /// Another request under the number of the last one.
+    /// Another request under the number of the last one: of the same kind, as no other could be taken for its repetition.
     fn use_xid_again(&mut self, now: Micros, at: usize, out: &mut Vec<Effect>) {
         let any = self.new_lock(at, Verb::Test).held();
-        // What it holds is what others would see that it still holds.
-        let held = self.owners[at].book.held().first().copied().unwrap_or(any);
+        let unlocks = match self.calls.procedure_of(self.xid) {
+            Some(UNLOCK) => true,
+            Some(LOCK) => false,
+            _ => self.random.chance(500),
+        };
+        // What it holds is what others would see that it still holds; what it does not, that it never had.
+        let held = self.owners[at].book.held().first().copied().filter(|_| unlocks).unwrap_or(any);
         let own = Mask { name: 0, client: self.config.id };
         let svid = self.owners[at].svid;
         let lock = self.masked_lock(at, own, svid, held);
-        let request = if self.random.chance(500) {
+        let request = if unlocks {
             Request::Unlock { owner: lock.owner, file: lock.file, bytes: lock.bytes }
         } else {
             Request::Lock { lock, block: false, reclaim: false, state: self.state }

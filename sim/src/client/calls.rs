@@ -55,6 +55,16 @@ const PAST: usize = 16;
 const STRAYS: usize = 24;
 
 impl Calls {
+    /// The procedure of the call that had this number last.
+    pub(super) fn procedure_of(&self, xid: u32) -> Option<u32> {
+        self.open
+            .iter()
+            .chain(&self.past)
+            .filter(|call| call.xid == xid)
+            .max_by_key(|call| call.id)
+            .map(|call| call.procedure)
+    }
+
     /// A further one.
     pub(super) fn add(&mut self, call: Call) {
         self.open.push(call);

@@ -155,8 +155,8 @@ mod with {
                 plan.no_waits && plan.is_smooth() && !trouble.partitions && !trouble.clients
             }
             Mutant::NsmStateRepeated => plan.is_smooth() && !trouble.partitions && !trouble.clients,
-            // Only liars use a number again.
-            Mutant::ReplyKeyIgnoresArguments => trouble.liars,
+            // Who has booted counts from the same number again; liars use their last one.
+            Mutant::ReplyKeyIgnoresArguments => trouble.clients,
             Mutant::RestartTakesAll => trouble.crashes && !trouble.partitions,
             Mutant::WindowBurnsEarly => plan.slow_moves,
             Mutant::AdoptDropsWaiters => plan.adopt_on_take_over,
