@@ -178,4 +178,8 @@ impl Handle for NodeHandle {
         step(&self.sim, &self.life, "sync")?;
         heard(&self.sim, &self.life, &self.path, self.handle.sync())
     }
+
+    fn drop_cache(&self) {
+        self.handle.drop_cache();
+    }
 }

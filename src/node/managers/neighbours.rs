@@ -77,7 +77,7 @@ impl Managers {
     fn peek_patiently(&self, name: &str) -> Result<Option<Peek>, JournalError> {
         let mut tries = 1;
         loop {
-            match self.rooms.journals.peek(name) {
+            match self.rooms.journals.peek_durable(name) {
                 Err(_) if tries < TRIES => {
                     tries += 1;
                     self.rooms.host.pause(PAUSE);

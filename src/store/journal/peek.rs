@@ -53,7 +53,20 @@ impl Journals {
     /// # Errors
     /// [`JournalError`]: it cannot be read. Damage is no error, but in the report.
     pub fn peek(&self, lock_manager: &str) -> Result<Option<Peek>, JournalError> {
-        let found = look(self.files(), &self.dir(lock_manager), Some(lock_manager), &mut Ledger::apply)?;
+        let found =
+            look(self.files(), &self.dir(lock_manager), Some(lock_manager), false, &mut Ledger::apply)?;
+        Ok(found.map(|(summary, ledger)| Peek { summary, ledger }))
+    }
+
+    /// The same for whoever acts upon it: what is read is durable. (A change that its owner could not sync would be seen, acted upon, and gone
+    /// after a power cut.)
+    ///
+    /// # Errors
+    /// As [`Self::peek`]; also if it cannot be made durable.
+    pub fn peek_durable(&self, lock_manager: &str) -> Result<Option<Peek>, JournalError> {
+        let settle = !mutant!(NeighboursNotSynced);
+        let found =
+            look(self.files(), &self.dir(lock_manager), Some(lock_manager), settle, &mut Ledger::apply)?;
         Ok(found.map(|(summary, ledger)| Peek { summary, ledger }))
     }
 
@@ -75,7 +88,7 @@ impl Journals {
         lock_manager: &str,
         note: &mut dyn FnMut(&mut T, Seen<'_>),
     ) -> Result<Option<(Summary, T)>, JournalError> {
-        let found = look(self.files(), &self.dir(lock_manager), None, note)?;
+        let found = look(self.files(), &self.dir(lock_manager), None, false, note)?;
         match found.as_ref().and_then(|(summary, _)| summary.opened.as_ref()) {
             Some(Record::Opened { lock_manager: whose, .. }) if **whose != *lock_manager => {
                 Err(JournalError::OtherName { found: whose.to_string(), expected: lock_manager.into() })
@@ -111,7 +124,7 @@ pub(super) fn summary(
     dir: &Path,
     name: Option<&str>,
 ) -> Result<Option<Summary>, JournalError> {
-    Ok(look::<()>(files, dir, name, &mut |(), _| {})?.map(|(summary, ())| summary))
+    Ok(look::<()>(files, dir, name, false, &mut |(), _| {})?.map(|(summary, ())| summary))
 }
 
 /// Loads, and reads the newest epoch after that.
@@ -119,12 +132,13 @@ fn look<T: Default>(
     files: &dyn Files,
     dir: &Path,
     name: Option<&str>,
+    settle: bool,
     note: &mut dyn FnMut(&mut T, Seen<'_>),
 ) -> Result<Option<(Summary, T)>, JournalError> {
     if !is_recorded(files, dir)? {
         return Ok(None);
     }
-    let how = How { name, settle: false, mine: 0, until: None, stop: None };
+    let how = How { name, settle, mine: 0, until: None, stop: None };
     let (report, (opened, noted)) = load::load_into(files, dir, how, &mut |(opened, noted), seen| {
         if let (SeenRecord::Other(record @ Record::Opened { .. }), true) =
             (&seen.entry.record, seen.origin != Origin::Salvaged)

@@ -93,6 +93,28 @@ fn after_a_take_over_that_failed_at_any_operation_the_next_one_succeeds_and_noth
 }
 
 #[test]
+fn what_is_read_to_be_acted_upon_outlives_a_power_cut_although_its_owner_could_not_sync_it() {
+    for durable in [false, true] {
+        let files = MemFiles::new();
+        let mut run = Run::new(&files, Durability::Sync);
+        run.take_over().unwrap();
+        run.append(&[lock(1, 1)], true).unwrap();
+        // Written, but not synced.
+        files.fail_at(files.ops() + 1, Fault::NoSpace);
+        run.append(&[Record::Unset(bytes(1, 1, 1, 1)).into()], true).unwrap_err();
+        let neighbour = mem_store(&files);
+        neighbour.place(LM, dir());
+        let peek = if durable { neighbour.peek_durable(LM) } else { neighbour.peek(LM) };
+        let seen = peek.unwrap().unwrap().ledger.lock_count();
+        let kept = (0..20).all(|seed| {
+            let (_, ledger) = load_state(&files.crashed(seed), 0).unwrap();
+            ledger.lock_count() == seen
+        });
+        assert_eq!(kept, durable, "{seen} were seen");
+    }
+}
+
+#[test]
 fn a_record_that_could_not_be_begun_is_none_and_the_next_try_begins_it() {
     let mut failed = 0;
     for op in 0..40 {
