@@ -281,6 +281,15 @@ pub fn compare_lists(sim: &Arc<Sim>, site: &Site) {
     }
 }
 
+/// How many locks all daemons list.
+pub fn count_listed(sim: &Arc<Sim>) -> usize {
+    let listed = |machine| {
+        let life = sim.machine(machine, |m| m.life.clone())?;
+        life.parts.get().map(|parts| parts.node.locks().len())
+    };
+    (0..sim.machine_count()).filter_map(listed).sum()
+}
+
 /// How many locks a daemon lists, and how many its status says that there are.
 pub fn compare_counts(sim: &Arc<Sim>, machine: usize) {
     let Some(life) = sim.machine(machine, |m| m.life.clone().filter(|_| m.frozen.is_none())) else { return };

@@ -527,6 +527,15 @@ impl Manager {
             }
             self.sim.sleep(10 * MS).await;
         }
+        // A hold time may be just over: that is in the list at once, and in the record a moment later.
+        let mut listed = cluster::count_listed(&self.sim);
+        for _ in 0..5 {
+            self.sim.sleep(SECOND).await;
+            let before = std::mem::replace(&mut listed, cluster::count_listed(&self.sim));
+            if before == listed {
+                break;
+            }
+        }
         cluster::compare_lists(&self.sim, &site);
         self.sim.record(Event::Rest);
         self.sim.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end();
