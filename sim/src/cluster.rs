@@ -334,6 +334,10 @@ fn stored_rows(site: &Site, disks: Disks, lm: IpAddr) -> Option<Vec<Row>> {
     let journals = Journals::new(Arc::new(files), "/none".into(), Options::default());
     journals.place(&lm.to_string(), dir);
     let peek = journals.peek(&lm.to_string()).ok()??;
+    // Damaged behind the back of whoever has it open: what it lacks is what the next owner finds.
+    if !peek.summary.report.complete {
+        return None;
+    }
     let rows = peek.ledger.locks().filter_map(|(place, fields)| {
         let condition = match fields.condition {
             LockCondition::Held => Condition::Held,
