@@ -453,9 +453,10 @@ impl Manager {
         (self.latest(&last, nodes, slack) < from).then_some(last.told)
     }
 
-    /// Both are served by one node, and by no other.
+    /// Both are served by one node, and by no other; of those that never moved nothing is said.
     pub(crate) fn is_surely_with(&self, other: &Self) -> bool {
-        self.certain && other.certain && self.served_by.is_some() && self.served_by == other.served_by
+        let known = |one: &Self| one.certain || one.served_by.is_none();
+        self.ip == other.ip || (known(self) && known(other) && self.served_by == other.served_by)
     }
 
     /// The event of the last take-over or crash before now.
