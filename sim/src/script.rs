@@ -520,13 +520,6 @@ impl Manager {
         self.sim.be_calm();
         self.sim.record(Event::Calm);
         self.sim.sleep(site.rest).await;
-        // Whoever waits polls now and then: a poll that is under way has its answer in a moment, or never.
-        for _ in 0..PATIENCE {
-            if !self.sim.is_any_call_open() {
-                break;
-            }
-            self.sim.sleep(10 * MS).await;
-        }
         // A hold time may be just over: that is in the list at once, and in the record a moment later.
         let mut listed = cluster::count_listed(&self.sim);
         for _ in 0..5 {
@@ -535,6 +528,13 @@ impl Manager {
             if before == listed {
                 break;
             }
+        }
+        // Whoever waits polls now and then: a poll that is under way has its answer in a moment, or never.
+        for _ in 0..PATIENCE {
+            if !self.sim.is_any_call_open() {
+                break;
+            }
+            self.sim.sleep(10 * MS).await;
         }
         cluster::compare_lists(&self.sim, &site);
         self.sim.record(Event::Rest);
