@@ -227,7 +227,7 @@ impl Engine {
             Target::Client { lm, name, address } => {
                 let known = self.names.find_lm(lm).and_then(|lm| self.names.find_client(lm, name, address));
                 let Some(client) = known else { return Preview::default() };
-                let released = self.released_of(self.locks.of_client(client));
+                let released = self.released_of(self.locks.of_client(client).take(1));
                 let stays = |lock: LockId| self.locks.get(lock).client != client || released.is_some();
                 let waiting = self.still_waiting(|w| w.client != client, stays, window);
                 let dropped = u64::from(self.names.client(client).waiters);

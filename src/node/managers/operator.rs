@@ -2,7 +2,7 @@
 //!
 //! Must never touch a lock that was not named: not of another export on the same file system, not of a client with a similar name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -59,8 +59,11 @@ impl Managers {
         let others = self.rooms.config.exports.iter().filter(|e| e.path != path);
         let shared = others.filter(|e| exports.prefix_of(&e.path).as_ref() == Some(&prefix)).count() > 0;
         let mut freeing = Freeing::default();
-        for (lm, _) in self.rooms.desk.loaded() {
-            self.note_epoch(lm, &mut freeing.whose);
+        let here: Vec<_> = self.slots().iter().map(|(lm, slot)| (*lm, slot.clone())).collect();
+        for (lm, slot) in here {
+            if self.epoch_here(lm).is_some() && self.serves(&slot).iter().any(|served| served == path) {
+                self.note_epoch(lm, &mut freeing.whose);
+            }
         }
         let (mut slot, mut unknown) = (Some(0), 0);
         while let Some(from) = slot {
@@ -161,7 +164,8 @@ impl Managers {
                         Freed::Lock(stretch) => vec![stretch.lm],
                     };
                     if locks + waiters > 0 {
-                        whose.into_iter().for_each(|lm| self.note_epoch(lm, &mut freeing.whose));
+                        whose.iter().for_each(|lm| self.note_epoch(*lm, &mut freeing.whose));
+                        freeing.written.extend(whose);
                     }
                 }
             }
@@ -174,11 +178,11 @@ impl Managers {
     /// What was freed, once it is durable; `dry`: would be. Refused if something was not: what is only kept here of a lock manager that is not
     /// taken up, as its record has it still.
     fn freed(&self, freeing: Freeing, dry: bool) -> Result<Done, Refusal> {
-        let Freeing { locks, waiters, whose, released } = freeing;
+        let Freeing { locks, waiters, written, whose, released } = freeing;
         let what = freed_text(locks, dry);
         if !dry {
-            for ip in whose.keys() {
-                self.settle(*ip, &what)?;
+            for ip in written {
+                self.settle(ip, &what)?;
             }
         }
         if let Some(ip) = released {
@@ -229,7 +233,9 @@ impl Managers {
 struct Freeing {
     locks: u64,
     waiters: u64,
-    /// The lock managers whose records it is in, and the epochs under which they were taken up here.
+    /// The lock managers whose records it is in.
+    written: BTreeSet<IpAddr>,
+    /// Those that may have had something of it, and the epochs under which they were taken up here.
     whose: BTreeMap<IpAddr, Option<Epoch>>,
     /// One that is not taken up here, or not yet, of which something is kept and stays.
     released: Option<IpAddr>,

@@ -1,7 +1,7 @@
 //! What operators free: all on a file, all of a client, one lock. Who waits for it goes on; requests that are freed get no answer.
 //!
-//! Must never free more than what was named, nor more in one call than one call may; nor anything of a lock manager that is not taken up here, or is just being loaded: its
-//! record has it still, or another node, and who got the bytes here would have them twice.
+//! Must never free more than what was named, nor more in one call than one call may; nor anything of a lock manager that is not taken up here,
+//! or is just being loaded: its record has it still, or another node, and who got the bytes here would have them twice.
 
 use std::net::IpAddr;
 
@@ -34,10 +34,13 @@ impl Engine {
         let waiting: Vec<WaiterId> = self.waiters.of_file(file).take(most + 1).collect();
         self.free_waiters(now, waiting, most, &mut tally, fx);
         if !tally.more {
-            tally.released = self.released_of(self.locks.of_file(file));
             let ours = self.locks.of_file(file).filter(|id| !self.is_only_kept(*id));
             let locks: Vec<LockId> = ours.take(most + 1).collect();
             self.free_locks(now, locks, most, &mut tally, fx);
+            if !tally.more {
+                // What is left.
+                tally.released = self.released_of(self.locks.of_file(file));
+            }
             for client in self.shares.remove_file(file) {
                 self.share_freed(now, client, &mut tally);
                 self.names.drop_file(file);
@@ -63,8 +66,8 @@ impl Engine {
         let waiting: Vec<WaiterId> = self.waiters.of_client(client).take(most + 1).collect();
         self.free_waiters(now, waiting, most, &mut tally, fx);
         if !tally.more {
-            tally.released = self.released_of(self.locks.of_client(client));
             // All are of one lock manager.
+            tally.released = self.released_of(self.locks.of_client(client).take(1));
             let ours = self.locks.of_client(client).filter(|_| tally.released.is_none());
             let locks: Vec<LockId> = ours.take(most + 1).collect();
             self.free_locks(now, locks, most, &mut tally, fx);
